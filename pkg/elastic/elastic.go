@@ -1,0 +1,140 @@
+// Package elastic is the vocabulary that the packages below it share: what a
+// model's weights are called, how they begin, and how a graph reads them.
+//
+// A model is described by plain data. Its list of [Variable] values is complete
+// before anything is built, so that a checkpoint can be held against it name by
+// name and shape by shape, an optimizer knows which weights decay, and no weight
+// is ever made in passing while a graph is built. [Weights] then hands those
+// weights to graph-building code:
+//
+//	store, err := elastic.NewStore(variables, seed)
+//	…
+//	func(scope *model.Scope, x *graph.Node) *graph.Node {
+//		w := elastic.WeightsOf(scope.Store(), x.Graph())
+//		return graph.MatMul(x, w.In("head").At("weights"))
+//	}
+//
+// Functions here and in the packages below that take or return *graph.Node build
+// graphs and panic with an error that names the shapes, as GoMLX does; every
+// entry that runs something returns an error.
+package elastic
+
+import (
+	"fmt"
+	"hash/fnv"
+	"math/rand/v2"
+	"strings"
+
+	"github.com/gomlx/gomlx/core/graph"
+	"github.com/gomlx/gomlx/core/tensors"
+	"github.com/gomlx/gomlx/ml/model"
+	"github.com/gomlx/gomlx/support/exceptions"
+)
+
+// Variable describes one weight of a model.
+type Variable struct {
+	// Path is its place in the model, such as "/layer_0/attention/query/weights".
+	// Paths are part of the checkpoint format: renaming one is a breaking change.
+	Path string
+	// Shape is its dimensions; matrices are [inputs, outputs].
+	Shape []int
+	// Init says how it begins when no checkpoint gives it a value.
+	Init Init
+	// Decay is whether weight decay applies: true for matrices and embeddings,
+	// false for biases and normalisation scales.
+	Decay bool
+}
+
+// Size returns the number of elements.
+func (v Variable) Size() int {
+	size := 1
+	for _, d := range v.Shape {
+		size *= d
+	}
+	return size
+}
+
+// Init is an initial distribution: normal with mean 0 and standard deviation
+// Normal, or the constant Value when Normal is 0.
+type Init struct {
+	Normal float64
+	Value  float64
+}
+
+// Tensor returns the initial value of v under a seed. The numbers depend on the
+// seed and the path only, so adding a variable changes no other.
+func (v Variable) Tensor(seed uint64) *tensors.Tensor {
+	data := make([]float32, v.Size())
+	if v.Init.Normal > 0 {
+		name := fnv.New64a()
+		name.Write([]byte(v.Path))
+		random := rand.New(rand.NewPCG(seed, name.Sum64()))
+		for i := range data {
+			data[i] = float32(random.NormFloat64() * v.Init.Normal)
+		}
+	} else if v.Init.Value != 0 {
+		for i := range data {
+			data[i] = float32(v.Init.Value)
+		}
+	}
+	return tensors.FromFlatDataAndDimensions(data, v.Shape...)
+}
+
+// Under returns the variables with prefix put before each path.
+func Under(prefix string, variables []Variable) []Variable {
+	moved := make([]Variable, len(variables))
+	for i, v := range variables {
+		v.Path = prefix + "/" + strings.TrimPrefix(v.Path, "/")
+		moved[i] = v
+	}
+	return moved
+}
+
+// NewStore returns a GoMLX store that holds the variables with their initial values.
+func NewStore(variables []Variable, seed uint64) (*model.Store, error) {
+	store := model.NewStore()
+	for _, v := range variables {
+		if store.GetVariable(v.Path) != nil {
+			return nil, fmt.Errorf("variable %s is listed twice", v.Path)
+		}
+		if _, err := store.CreateVariable(v.Path, v.Tensor(seed)); err != nil {
+			return nil, fmt.Errorf("creating variable %s: %w", v.Path, err)
+		}
+	}
+	return store, nil
+}
+
+// Weights reads a model's weights while a graph is built. It never makes one.
+type Weights struct {
+	store *model.Store
+	graph *graph.Graph
+	scope string
+}
+
+// WeightsOf returns the weights of a store for one graph.
+func WeightsOf(store *model.Store, g *graph.Graph) Weights {
+	return Weights{store: store, graph: g}
+}
+
+// In returns the weights below a name.
+func (w Weights) In(name string) Weights {
+	w.scope += "/" + name
+	return w
+}
+
+// Layer returns the weights of the i-th layer, "layer_i".
+func (w Weights) Layer(i int) Weights { return w.In(fmt.Sprintf("layer_%d", i)) }
+
+// Graph returns the graph that is being built.
+func (w Weights) Graph() *graph.Graph { return w.graph }
+
+// At returns the weight called name below the current scope. It panics when the
+// model has none: a weight that is missing must never begin at random unseen.
+func (w Weights) At(name string) *graph.Node {
+	path := w.scope + "/" + name
+	v := w.store.GetVariable(path)
+	if v == nil {
+		exceptions.Panicf("model has no variable %s", path)
+	}
+	return v.NodeValue(w.graph)
+}

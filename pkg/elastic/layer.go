@@ -1,0 +1,49 @@
+package elastic
+
+import (
+	. "github.com/gomlx/gomlx/core/graph"
+	"github.com/gomlx/gomlx/support/exceptions"
+)
+
+// Dense computes x·W + b over the last axis of x, with W [inputs, outputs] and b
+// [outputs] the variables "weights" and "bias" of w.
+func Dense(w Weights, x *Node) *Node {
+	weights, bias := w.At("weights"), w.At("bias")
+	last := x.Rank() - 1
+	if weights.Rank() != 2 || x.Shape().Dimensions[last] != weights.Shape().Dimensions[0] {
+		exceptions.Panicf("%s/weights is %s and does not take %s", w.scope, weights.Shape(), x.Shape())
+	}
+	y := DotGeneral(x, []int{last}, nil, weights, []int{0}, nil)
+	return Add(y, ExpandLeftToRank(bias, y.Rank()))
+}
+
+// LayerNorm normalises the last axis of x to mean 0 and variance 1, then scales and
+// shifts it by the variables "scale" and "bias" of w:
+//
+//	y = (x − μ) / √(σ² + ε) · scale + bias
+//
+// with the biased variance σ². Source: Ba, Kiros, Hinton 2016, "Layer normalization".
+func LayerNorm(w Weights, x *Node, epsilon float64) *Node {
+	mean := ReduceAndKeep(x, ReduceMean, -1)
+	centred := Sub(x, mean)
+	variance := ReduceAndKeep(Square(centred), ReduceMean, -1)
+	y := Mul(centred, Reciprocal(Sqrt(AddScalar(variance, epsilon)))) // Rsqrt has no gradient in GoMLX
+	y = Mul(y, ExpandLeftToRank(w.At("scale"), y.Rank()))
+	return Add(y, ExpandLeftToRank(w.At("bias"), y.Rank()))
+}
+
+// DenseVariables lists the variables that [Dense] reads.
+func DenseVariables(inputs, outputs int, std float64) []Variable {
+	return []Variable{
+		{Path: "weights", Shape: []int{inputs, outputs}, Init: Init{Normal: std}, Decay: true},
+		{Path: "bias", Shape: []int{outputs}},
+	}
+}
+
+// NormVariables lists the variables that [LayerNorm] reads.
+func NormVariables(size int) []Variable {
+	return []Variable{
+		{Path: "scale", Shape: []int{size}, Init: Init{Value: 1}},
+		{Path: "bias", Shape: []int{size}},
+	}
+}

@@ -1,0 +1,148 @@
+package transformer
+
+import (
+	"errors"
+	"fmt"
+	"maps"
+	"slices"
+
+	"github.com/elastic-attention/workbench/pkg/elastic"
+	"github.com/elastic-attention/workbench/pkg/elastic/attention"
+)
+
+// Config describes a transformer encoder and its head. It is plain data: the same
+// on every machine, stored with each run and in each checkpoint.
+type Config struct {
+	// VocabSize is the number of token ids.
+	VocabSize int `json:"vocab_size"`
+	// Hidden is the width of the residual stream.
+	Hidden int `json:"hidden"`
+	// Layers is the number of blocks.
+	Layers int `json:"layers"`
+	// FeedForward is the width inside the feed-forward part of a block.
+	FeedForward int `json:"feed_forward"`
+	// Attention describes the attention of every block.
+	Attention attention.Spec `json:"attention"`
+	// MaxPositions is the number of learned position embeddings.
+	MaxPositions int `json:"max_positions"`
+	// PositionsFromPad numbers positions as RoBERTa does: the i-th token that is not
+	// PadID has position PadID+1+i, and pads have position PadID. So the longest input is
+	// MaxPositions−PadID−1 tokens. False numbers them 0, 1, 2, … as BERT does.
+	PositionsFromPad bool `json:"positions_from_pad,omitempty"`
+	// PadID is the id of the padding token.
+	PadID int `json:"pad_id"`
+	// TypeVocab is the number of token types (segments); 0 means that the model has none.
+	TypeVocab int `json:"type_vocab"`
+	// Activation of the feed-forward part: a kind that [Activations] lists.
+	Activation string `json:"activation"`
+	// NormEpsilon is added to the variance in every layer normalisation.
+	NormEpsilon float64 `json:"norm_epsilon"`
+	// Dropout is the probability that an element of an embedding or of a block's two
+	// outputs is dropped while training; Attention.Dropout is that of attention weights.
+	Dropout float64 `json:"dropout"`
+	// InitStd is the standard deviation of initial matrices and embeddings.
+	InitStd float64 `json:"init_std"`
+	// Head says what the encoder's output is used for.
+	Head Head `json:"head"`
+}
+
+// Head describes the part of a model above its encoder.
+type Head struct {
+	// Kind is a kind that [Heads] lists; empty means no head: the model gives hidden states.
+	Kind string `json:"kind,omitempty"`
+	// Labels names the outputs in the order of their ids; masked language models have none.
+	Labels []string `json:"labels,omitempty"`
+	// Dropout is the probability that an element of the head's input is dropped while training.
+	Dropout float64 `json:"dropout,omitempty"`
+}
+
+// MaxLength returns the greatest number of tokens that the model's positions allow.
+func (c Config) MaxLength() int {
+	if c.PositionsFromPad {
+		return c.MaxPositions - c.PadID - 1
+	}
+	return c.MaxPositions
+}
+
+// Validate reports all that is wrong with c, each problem with its field.
+func (c Config) Validate() error {
+	var problems []error
+	positive := func(name string, value int) {
+		if value <= 0 {
+			problems = append(problems, fmt.Errorf("%s is %d, want at least 1", name, value))
+		}
+	}
+	probability := func(name string, value float64) {
+		if !(value >= 0 && value < 1) {
+			problems = append(problems, fmt.Errorf("%s is %g, want 0 ≤ p < 1", name, value))
+		}
+	}
+	positive("vocab_size", c.VocabSize)
+	positive("hidden", c.Hidden)
+	positive("layers", c.Layers)
+	positive("feed_forward", c.FeedForward)
+	positive("max_positions", c.MaxPositions)
+	if c.MaxPositions > 0 {
+		positive("max_positions less positions before the first token", c.MaxLength())
+	}
+	if c.TypeVocab < 0 {
+		problems = append(problems, fmt.Errorf("type_vocab is %d, want 0 or more", c.TypeVocab))
+	}
+	if c.PadID < 0 || c.VocabSize > 0 && c.PadID >= c.VocabSize {
+		problems = append(problems, fmt.Errorf("pad_id is %d, want an id below vocab_size %d", c.PadID, c.VocabSize))
+	}
+	if _, ok := activations[c.Activation]; !ok {
+		problems = append(problems, fmt.Errorf("activation %q is unknown; known: %v", c.Activation, Activations()))
+	}
+	if !(c.NormEpsilon > 0) {
+		problems = append(problems, fmt.Errorf("norm_epsilon is %g, want a positive number", c.NormEpsilon))
+	}
+	if !(c.InitStd > 0) {
+		problems = append(problems, fmt.Errorf("init_std is %g, want a positive number", c.InitStd))
+	}
+	probability("dropout", c.Dropout)
+	probability("head.dropout", c.Head.Dropout)
+	if c.Hidden > 0 {
+		problems = append(problems, c.Attention.Validate(c.Hidden))
+	}
+	if kind, ok := heads[c.Head.Kind]; !ok {
+		problems = append(problems, fmt.Errorf("head.kind %q is unknown; known: %q", c.Head.Kind, Heads()))
+	} else if kind.labelled != (len(c.Head.Labels) > 0) {
+		problems = append(problems, fmt.Errorf("head.labels has %d names, which does not fit head.kind %q", len(c.Head.Labels), c.Head.Kind))
+	}
+	for i, label := range c.Head.Labels {
+		if j := slices.Index(c.Head.Labels, label); j != i {
+			problems = append(problems, fmt.Errorf("head.labels %d and %d are both %q", j, i, label))
+		}
+	}
+	return errors.Join(problems...)
+}
+
+// Variables lists every weight of the model that c describes.
+func (c Config) Variables() []elastic.Variable {
+	std := c.InitStd
+	table := func(name string, rows int) elastic.Variable {
+		return elastic.Variable{Path: "/embeddings/" + name, Shape: []int{rows, c.Hidden}, Init: elastic.Init{Normal: std}, Decay: true}
+	}
+	list := []elastic.Variable{table("word", c.VocabSize), table("position", c.MaxPositions)}
+	if c.TypeVocab > 0 {
+		list = append(list, table("type", c.TypeVocab))
+	}
+	list = append(list, elastic.Under("/embeddings/norm", elastic.NormVariables(c.Hidden))...)
+	for i := range c.Layers {
+		layer := fmt.Sprintf("/layer_%d", i)
+		list = slices.Concat(list,
+			elastic.Under(layer+"/attention", c.Attention.Variables(c.Hidden, std)),
+			elastic.Under(layer+"/attention/norm", elastic.NormVariables(c.Hidden)),
+			elastic.Under(layer+"/feed_forward/inner", elastic.DenseVariables(c.Hidden, c.FeedForward, std)),
+			elastic.Under(layer+"/feed_forward/outer", elastic.DenseVariables(c.FeedForward, c.Hidden, std)),
+			elastic.Under(layer+"/feed_forward/norm", elastic.NormVariables(c.Hidden)))
+	}
+	return append(list, elastic.Under("/head", heads[c.Head.Kind].variables(c))...)
+}
+
+// Activations lists the kinds that Config.Activation may name, sorted.
+func Activations() []string { return slices.Sorted(maps.Keys(activations)) }
+
+// Heads lists the kinds that Head.Kind may name, sorted.
+func Heads() []string { return slices.Sorted(maps.Keys(heads)) }

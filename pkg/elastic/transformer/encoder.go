@@ -1,0 +1,126 @@
+// Package transformer defines one configurable transformer encoder in GoMLX.
+//
+// A [Config] says everything about a model: sizes, attention, head. [New] makes one
+// with fresh weights; package pretrained makes one from a published checkpoint. The
+// graph functions [Config.Encode] and [Config.Logits] compute with it:
+//
+//	inputs   token ids, token types, mask       int32 [batch, length]
+//	embed    word + position + type, LayerNorm  [batch, length, hidden]
+//	blocks   x = LayerNorm(x + attention(x))
+//	         x = LayerNorm(x + W₂·act(W₁·x))
+//	head     logits
+//
+// Blocks are post-norm, as in BERT.
+//
+// Source: Vaswani et al. 2017, "Attention is all you need"; Devlin et al. 2019,
+// "BERT: Pre-training of deep bidirectional transformers".
+package transformer
+
+import (
+	"math"
+
+	"github.com/gomlx/compute/dtypes"
+	. "github.com/gomlx/gomlx/core/graph"
+	"github.com/gomlx/gomlx/support/exceptions"
+
+	"github.com/elastic-attention/workbench/pkg/elastic"
+	"github.com/elastic-attention/workbench/pkg/elastic/attention"
+	"github.com/elastic-attention/workbench/pkg/elastic/dropout"
+)
+
+// Inputs is what an encoder reads; all have the shape [batch, length] and are int32.
+type Inputs struct {
+	IDs   *Node // token ids
+	Types *Node // token types; nil means all 0
+	Mask  *Node // 1 for a token, 0 for padding; nil means all 1
+}
+
+// Output is what an encoder computes.
+type Output struct {
+	// Hidden is the last layer's output [batch, length, hidden].
+	Hidden *Node
+	// States holds the embeddings' output and each block's, Layers+1 in all, each
+	// [batch, length, hidden].
+	States []*Node
+	// Attentions holds each block's attention weights [batch, heads, queries, keys].
+	Attentions []*Node
+}
+
+// Encode computes the encoder. A nil drop source means evaluation.
+func (c Config) Encode(w elastic.Weights, in Inputs, drop *dropout.Source) Output {
+	x := c.embed(w.In("embeddings"), in, drop)
+	var mask *Node // [b, 1, 1, k]
+	if in.Mask != nil {
+		mask = NotEqual(in.Mask, ZerosLike(in.Mask))
+		mask = InsertAxes(mask, 1, 1)
+	}
+	out := Output{States: []*Node{x}}
+	for i := range c.Layers {
+		layer := w.Layer(i)
+
+		y, weights := attention.Self(c.Attention, layer.In("attention"), x, mask, drop)
+		x = Add(x, drop.Apply(y, c.Dropout))
+		x = elastic.LayerNorm(layer.In("attention").In("norm"), x, c.NormEpsilon)
+
+		ff := layer.In("feed_forward")
+		y = activations[c.Activation](elastic.Dense(ff.In("inner"), x)) // [b, l, feed_forward]
+		y = elastic.Dense(ff.In("outer"), y)                            // [b, l, hidden]
+		x = Add(x, drop.Apply(y, c.Dropout))
+		x = elastic.LayerNorm(ff.In("norm"), x, c.NormEpsilon)
+
+		out.States = append(out.States, x)
+		out.Attentions = append(out.Attentions, weights)
+	}
+	out.Hidden = x
+	return out
+}
+
+func (c Config) embed(w elastic.Weights, in Inputs, drop *dropout.Source) *Node {
+	if in.IDs.Rank() != 2 || in.IDs.DType() != dtypes.Int32 {
+		exceptions.Panicf("token ids must be int32 [batch, length], got %s", in.IDs.Shape())
+	}
+	length := in.IDs.Shape().Dimensions[1]
+	if length > c.MaxLength() {
+		exceptions.Panicf("input has %d tokens, the model has positions for %d", length, c.MaxLength())
+	}
+	x := Gather(w.At("word"), InsertAxes(in.IDs, -1)) // [b, l, hidden]
+
+	if c.PositionsFromPad {
+		real := ConvertDType(NotEqual(in.IDs, FillScalar(in.IDs.Graph(), in.IDs.Shape(), float64(c.PadID))), dtypes.Int32)
+		positions := AddScalar(Mul(CumSum(real, 1), real), int32(c.PadID))
+		x = Add(x, Gather(w.At("position"), InsertAxes(positions, -1)))
+	} else {
+		x = Add(x, InsertAxes(Slice(w.At("position"), AxisRange(0, length)), 0))
+	}
+
+	if c.TypeVocab > 0 {
+		types := in.Types
+		if types == nil {
+			types = ZerosLike(in.IDs)
+		}
+		x = Add(x, Gather(w.At("type"), InsertAxes(types, -1)))
+	}
+	x = elastic.LayerNorm(w.In("norm"), x, c.NormEpsilon)
+	return drop.Apply(x, c.Dropout)
+}
+
+// activations maps the kinds that Config.Activation may name to their functions.
+var activations = map[string]func(x *Node) *Node{
+	"gelu":      gelu,
+	"gelu_tanh": geluTanh,
+	"relu":      func(x *Node) *Node { return Max(x, ZerosLike(x)) },
+	"tanh":      Tanh,
+}
+
+// gelu computes x·Φ(x) exactly, Φ(x) = (1 + erf(x/√2)) / 2.
+//
+// Source: Hendrycks, Gimpel 2016, "Gaussian error linear units".
+func gelu(x *Node) *Node {
+	return Mul(MulScalar(x, 0.5), OnePlus(Erf(MulScalar(x, 1/math.Sqrt2))))
+}
+
+// geluTanh is gelu with Φ approximated by tanh, as in section 2 of the same paper.
+func geluTanh(x *Node) *Node {
+	inner := MulScalar(Add(x, MulScalar(Mul(x, Square(x)), 0.044715)), math.Sqrt(2/math.Pi))
+	return Mul(MulScalar(x, 0.5), OnePlus(Tanh(inner)))
+}
