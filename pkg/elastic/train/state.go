@@ -1,0 +1,168 @@
+package train
+
+import (
+	"encoding/json"
+	"fmt"
+	"io"
+	"math"
+	"os"
+	"path/filepath"
+	"slices"
+
+	"github.com/elastic-attention/workbench/pkg/elastic/checkpoint"
+	"github.com/elastic-attention/workbench/pkg/elastic/checkpoint/safetensors"
+)
+
+// The files that a training run adds to a checkpoint.
+const (
+	// StateFile holds the [State].
+	StateFile = "trainer_state.json"
+	// SlotsFile holds the optimizer's slots.
+	SlotsFile = "optimizer.safetensors"
+)
+
+const stateVersion = 1
+
+// State is what decides the rest of a run, beside variables and optimizer slots.
+type State struct {
+	Version int    `json:"version"`
+	Seed    uint64 `json:"seed"`
+	// Update counts the updates made, Epoch the epochs finished, Batch the micro-batches
+	// used of the current epoch.
+	Update int `json:"update"`
+	Epoch  int `json:"epoch"`
+	Batch  int `json:"batch"`
+	// Trained says that the last epoch's training is done and its evaluation is to come.
+	Trained bool `json:"trained,omitempty"`
+	// Finished says that nothing is left to do.
+	Finished bool `json:"finished,omitempty"`
+	// Best is the best evaluation so far, and Stale the number of evaluations since.
+	Best  Best `json:"best"`
+	Stale int  `json:"stale"`
+	// Metrics holds the metric of each evaluation.
+	Metrics []Metric `json:"metrics,omitempty"`
+	// History holds a point for every LogEvery-th update and the first.
+	History []Point `json:"history,omitempty"`
+}
+
+// Best is the best evaluation of a run; its Epoch is -1 before the first.
+type Best struct {
+	Epoch  int     `json:"epoch"`
+	Metric float64 `json:"metric"`
+}
+
+// Metric is the outcome of one evaluation, after an epoch (counted from 1).
+type Metric struct {
+	Epoch  int     `json:"epoch"`
+	Update int     `json:"update"`
+	Value  float64 `json:"value"`
+}
+
+// Point is one point of a run's history.
+type Point struct {
+	Update       int     `json:"update"`
+	Loss         float64 `json:"loss"`
+	Rate         float64 `json:"rate"`
+	GradientNorm float64 `json:"gradient_norm"`
+}
+
+func (s *State) record(every int, point Point) {
+	if point.Update == 1 || point.Update%every == 0 {
+		s.History = append(s.History, point)
+	}
+}
+
+// judge notes a metric and reports whether it is the best so far. A metric that is
+// not a number never is.
+func (s *State) judge(metric float64) bool {
+	if !math.IsNaN(metric) { // JSON has no NaN
+		s.Metrics = append(s.Metrics, Metric{Epoch: s.Epoch, Update: s.Update, Value: metric})
+	}
+	if !math.IsNaN(metric) && (s.Best.Epoch < 0 || metric > s.Best.Metric) {
+		s.Best = Best{Epoch: s.Epoch, Metric: metric}
+		s.Stale = 0
+		return true
+	}
+	s.Stale++
+	return false
+}
+
+// Files returns the files that hold the trainer's state, for a checkpoint that can be
+// resumed. The trainer must not run until they are written.
+func (t *Trainer) Files() []checkpoint.File {
+	return []checkpoint.File{
+		{Name: StateFile, Write: func(w io.Writer) error {
+			encoder := json.NewEncoder(w)
+			encoder.SetIndent("", " ")
+			return encoder.Encode(t.state)
+		}},
+		{Name: SlotsFile, Write: func(w io.Writer) error {
+			var list []safetensors.Named
+			for _, slot := range t.moments() {
+				value, err := t.task.Store().GetVariable(slot.Path).Value()
+				if err != nil {
+					return fmt.Errorf("reading %s: %w", slot.Path, err)
+				}
+				list = append(list, safetensors.Named{Name: slot.Path, Tensor: value})
+			}
+			return safetensors.Write(w, list, nil)
+		}},
+	}
+}
+
+// Restore sets the trainer's state from a checkpoint's folder. The model's variables
+// are not touched: load the model from the same folder.
+func (t *Trainer) Restore(dir string) error {
+	state, err := ReadState(dir)
+	if err != nil {
+		return err
+	}
+	if state.Seed != t.config.Seed {
+		return fmt.Errorf("%s: the run has seed %d, the config %d: data order and dropout would not continue", filepath.Join(dir, StateFile), state.Seed, t.config.Seed)
+	}
+	path := filepath.Join(dir, SlotsFile)
+	file, err := safetensors.Open(path)
+	if err != nil {
+		return fmt.Errorf("opening optimizer state: %w", err)
+	}
+	defer file.Close()
+	slots := t.moments()
+	if got, want := len(file.Names()), len(slots); got != want {
+		return fmt.Errorf("%s: has %d tensors, want %d: it belongs to another model or optimizer", path, got, want)
+	}
+	for _, slot := range slots {
+		info, err := file.Info(slot.Path)
+		if err != nil {
+			return fmt.Errorf("%s: %w: it belongs to another model or optimizer", path, err)
+		}
+		if !slices.Equal(info.Shape, slot.Shape) && len(info.Shape)+len(slot.Shape) > 0 {
+			return fmt.Errorf("%s: %s has shape %v, want %v", path, slot.Path, info.Shape, slot.Shape)
+		}
+		value, err := file.Tensor(slot.Path)
+		if err != nil {
+			return fmt.Errorf("%s: %w", path, err)
+		}
+		if err := t.task.Store().GetVariable(slot.Path).SetValue(value); err != nil {
+			return fmt.Errorf("setting %s: %w", slot.Path, err)
+		}
+	}
+	t.state = state
+	return nil
+}
+
+// ReadState reads the state of a run from a checkpoint's folder.
+func ReadState(dir string) (State, error) {
+	path := filepath.Join(dir, StateFile)
+	data, err := os.ReadFile(path)
+	if err != nil {
+		return State{}, fmt.Errorf("reading training state: %w", err)
+	}
+	var state State
+	if err := json.Unmarshal(data, &state); err != nil {
+		return State{}, fmt.Errorf("%s: %w", path, err)
+	}
+	if state.Version != stateVersion {
+		return State{}, fmt.Errorf("%s: version is %d, this program reads %d", path, state.Version, stateVersion)
+	}
+	return state, nil
+}

@@ -1,0 +1,466 @@
+// Package train runs the training loop.
+//
+// A [Task] is a model as the loop sees it: variables and a loss. [New] compiles
+// nothing yet; [Trainer.Run] takes micro-batches from a [Data], and per update
+//
+//	g = Σ ∇(summed loss) / Σ targets     over Accumulate micro-batches
+//	g ← g · min(1, ClipNorm / ‖g‖)       one norm over all gradients
+//	θ ← AdamW(θ, g, rate of this update)
+//
+// With one micro-batch per update all of it is one compiled step per batch shape.
+// Learning rate, bias corrections and dropout keys are inputs of that step, so none of
+// them causes a compilation.
+//
+// Everything that decides the next update is in [State] and the variables: the data
+// order follows from seed and epoch, dropout from seed and step. A run that is killed
+// and resumed from its last checkpoint therefore ends with the same weights, bit by
+// bit, as one that was not, on the same backend.
+package train
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"iter"
+	"math"
+	"time"
+
+	"github.com/gomlx/compute"
+	. "github.com/gomlx/gomlx/core/graph"
+	"github.com/gomlx/gomlx/core/tensors"
+	"github.com/gomlx/gomlx/ml/model"
+	mltrain "github.com/gomlx/gomlx/ml/train"
+	"github.com/gomlx/gomlx/support/exceptions"
+
+	"github.com/elastic-attention/workbench/pkg/elastic"
+	"github.com/elastic-attention/workbench/pkg/elastic/dropout"
+	"github.com/elastic-attention/workbench/pkg/elastic/optim"
+)
+
+// Task is a model as the training loop sees it.
+type Task interface {
+	// Store holds the model's variables.
+	Store() *model.Store
+	// Variables lists those that are trained.
+	Variables() []elastic.Variable
+	// Loss builds the summed loss over a micro-batch's targets and their number, both
+	// float32 scalars. It must use drop at every dropout.
+	Loss(w elastic.Weights, inputs, labels []*Node, drop *dropout.Source) (sum, count *Node)
+}
+
+// Data gives the micro-batches of a run. The same epoch must give the same batches
+// at every call and in every process.
+type Data interface {
+	// Steps returns the number of micro-batches in an epoch.
+	Steps() int
+	// Batches returns the micro-batches of an epoch, without the first skip ones. The
+	// loop takes ownership of their tensors.
+	Batches(epoch, skip int) iter.Seq2[mltrain.Batch, error]
+}
+
+// Hooks are called by the loop. Any may be nil.
+type Hooks struct {
+	// Step is called after each update.
+	Step func(Step)
+	// Evaluate is called after each epoch and returns the number that decides about the
+	// best model and about stopping early: greater is better.
+	Evaluate func(ctx context.Context, epoch int) (metric float64, err error)
+	// Save is called when a checkpoint is due: after SaveEvery updates, after each epoch,
+	// and when the run is interrupted. State is that of the moment; best says that the
+	// epoch that just ended has the best metric so far.
+	Save func(state State, best bool) error
+}
+
+// Step is what one update did.
+type Step struct {
+	Update       int           // updates made so far, this one included
+	Total        int           // updates of the whole run
+	Epoch        int           // current epoch, from 0
+	Loss         float64       // mean loss over the update's targets
+	Rate         float64       // learning rate that was used
+	GradientNorm float64       // before clipping
+	Targets      int           // labelled positions in the update
+	Positions    int           // positions computed in the update, padding included
+	Elapsed      time.Duration // wall time of the update
+	Compilations int           // step graphs compiled so far
+}
+
+// Result is what a run did.
+type Result struct {
+	State State
+	// Compilations is the number of step graphs that were compiled.
+	Compilations int
+	// Stopped says that the run ended early because the metric did not improve.
+	Stopped bool
+}
+
+// ErrInterrupted is wrapped by the error of a run whose context was cancelled and
+// whose state was saved: it can be resumed.
+var ErrInterrupted = errors.New("training interrupted")
+
+// Trainer runs one task under one config.
+type Trainer struct {
+	backend   compute.Backend
+	task      Task
+	config    Config
+	variables []elastic.Variable
+	state     State
+
+	step, accumulate, apply *model.Exec
+	compiled                map[GraphId]bool
+	started                 bool
+}
+
+// New checks the config and creates the optimizer's slots, as zeros, in the task's
+// store below [SlotsScope].
+func New(backend compute.Backend, task Task, config Config) (*Trainer, error) {
+	config = config.withDefaults()
+	if err := config.Validate(); err != nil {
+		return nil, fmt.Errorf("training config: %w", err)
+	}
+	t := &Trainer{backend: backend, task: task, config: config, variables: task.Variables(), compiled: map[GraphId]bool{}}
+	t.state = State{Version: stateVersion, Seed: config.Seed, Best: Best{Epoch: -1}}
+	store := task.Store()
+	for _, slot := range append(t.moments(), t.sums()...) {
+		if v := store.GetVariable(slot.Path); v != nil {
+			if err := store.DeleteVariable(slot.Path); err != nil {
+				return nil, fmt.Errorf("replacing %s: %w", slot.Path, err)
+			}
+		}
+		v, err := store.CreateVariable(slot.Path, slot.Tensor(0))
+		if err != nil {
+			return nil, fmt.Errorf("creating %s: %w", slot.Path, err)
+		}
+		v.SetTrainable(false)
+	}
+	var err error
+	if config.Accumulate == 1 {
+		t.step, err = model.NewExec(backend, store, t.stepGraph)
+	} else {
+		t.accumulate, err = model.NewExec(backend, store, t.accumulateGraph)
+		if err == nil {
+			t.apply, err = model.NewExec(backend, store, t.applyGraph)
+		}
+	}
+	if err != nil {
+		return nil, fmt.Errorf("preparing the training step: %w", err)
+	}
+	for _, exec := range []*model.Exec{t.step, t.accumulate, t.apply} {
+		if exec != nil {
+			exec.SetMaxCache(-1) // one graph per batch shape, and there are few
+		}
+	}
+	return t, nil
+}
+
+// State returns the current state.
+func (t *Trainer) State() State { return t.state }
+
+// SlotsScope is the scope below which a task's store holds the optimizer's slots.
+const SlotsScope = "/optimizer"
+
+func slotPath(slot, path string) string { return SlotsScope + "/" + slot + path }
+
+// moments lists the optimizer's slots, which a checkpoint holds.
+func (t *Trainer) moments() []elastic.Variable {
+	var list []elastic.Variable
+	for _, name := range t.config.Optimizer.Slots() {
+		list = append(list, t.slotVariables(name)...)
+	}
+	return list
+}
+
+// sums lists the variables that gather gradients over micro-batches. They are zero
+// between updates, so no checkpoint holds them.
+func (t *Trainer) sums() []elastic.Variable {
+	if t.config.Accumulate == 1 {
+		return nil
+	}
+	return append(t.slotVariables("gradient"), elastic.Variable{Path: SlotsScope + "/targets"})
+}
+
+func (t *Trainer) slotVariables(slot string) []elastic.Variable {
+	list := make([]elastic.Variable, len(t.variables))
+	for i, v := range t.variables {
+		list[i] = elastic.Variable{Path: slotPath(slot, v.Path), Shape: v.Shape}
+	}
+	return list
+}
+
+// lossGradients builds the summed loss, the number of targets, and the gradients of the sum.
+func (t *Trainer) lossGradients(store *model.Store, key *Node, rest []*Node) (sum, count *Node, gradients []*Node) {
+	g := key.Graph()
+	parameters := make([]*Node, len(t.variables))
+	for i, v := range t.variables {
+		parameters[i] = store.GetVariable(v.Path).NodeValue(g)
+	}
+	labels := rest[len(rest)-1:]
+	sum, count = t.task.Loss(elastic.WeightsOf(store, g), rest[:len(rest)-1], labels, dropout.NewSource(key))
+	return sum, count, Gradient(sum, parameters...)
+}
+
+// update sets all variables and slots from summed gradients. It returns the gradient norm.
+func (t *Trainer) update(store *model.Store, scalars, count *Node, gradients []*Node) *Node {
+	g := scalars.Graph()
+	factor := Reciprocal(MaxScalar(count, 1))
+	norm := Mul(optim.GlobalNorm(gradients), factor)
+	if t.config.ClipNorm > 0 {
+		factor = Mul(factor, optim.ClipFactor(norm, t.config.ClipNorm))
+	}
+	names := t.config.Optimizer.Slots()
+	for i, v := range t.variables {
+		variable := store.GetVariable(v.Path)
+		slots := make([]*Node, len(names))
+		for j, name := range names {
+			slots[j] = store.GetVariable(slotPath(name, v.Path)).NodeValue(g)
+		}
+		value, slots := t.config.Optimizer.Update(variable.NodeValue(g), Mul(gradients[i], factor), slots, scalars, v.Decay)
+		variable.SetNodeValue(value)
+		for j, name := range names {
+			store.GetVariable(slotPath(name, v.Path)).SetNodeValue(slots[j])
+		}
+	}
+	return norm
+}
+
+// stepGraph is a whole update on one micro-batch: inputs are the optimizer's scalars,
+// the dropout key, the batch's inputs and its labels.
+func (t *Trainer) stepGraph(scope *model.Scope, in []*Node) []*Node {
+	store := scope.Store()
+	sum, count, gradients := t.lossGradients(store, in[1], in[2:])
+	norm := t.update(store, in[0], count, gradients)
+	return []*Node{sum, count, norm}
+}
+
+// accumulateGraph adds the gradients of one micro-batch: inputs are the dropout key,
+// the batch's inputs and its labels.
+func (t *Trainer) accumulateGraph(scope *model.Scope, in []*Node) []*Node {
+	store, g := scope.Store(), in[0].Graph()
+	sum, count, gradients := t.lossGradients(store, in[0], in[1:])
+	for i, v := range t.variables {
+		total := store.GetVariable(slotPath("gradient", v.Path))
+		total.SetNodeValue(Add(total.NodeValue(g), gradients[i]))
+	}
+	targets := store.GetVariable(SlotsScope + "/targets")
+	targets.SetNodeValue(Add(targets.NodeValue(g), count))
+	return []*Node{sum, count}
+}
+
+// applyGraph updates from the accumulated gradients and clears them; its input is the
+// optimizer's scalars.
+func (t *Trainer) applyGraph(scope *model.Scope, in []*Node) []*Node {
+	store, g := scope.Store(), in[0].Graph()
+	gradients := make([]*Node, len(t.variables))
+	for i, v := range t.variables {
+		gradients[i] = store.GetVariable(slotPath("gradient", v.Path)).NodeValue(g)
+	}
+	targets := store.GetVariable(SlotsScope + "/targets")
+	norm := t.update(store, in[0], targets.NodeValue(g), gradients)
+	for i, v := range t.variables {
+		store.GetVariable(slotPath("gradient", v.Path)).SetNodeValue(ZerosLike(gradients[i]))
+	}
+	targets.SetNodeValue(ZerosLike(targets.NodeValue(g)))
+	return []*Node{norm}
+}
+
+// call runs a graph, counts its compilation, and returns its outputs as numbers.
+func (t *Trainer) call(exec *model.Exec, args ...any) ([]float64, error) {
+	var numbers []float64
+	var failure error
+	err := exceptions.TryCatch[error](func() {
+		outputs, g, err := exec.CallWithGraph(args...)
+		if err != nil {
+			failure = err
+			return
+		}
+		t.compiled[g.GraphId()] = true
+		for _, output := range outputs {
+			numbers = append(numbers, float64(tensors.ToScalar[float32](output)))
+			output.MustFinalizeAll()
+		}
+	})
+	return numbers, errors.Join(err, failure)
+}
+
+// Run trains until the configured number of epochs or updates is reached, the metric
+// stops improving, or ctx is cancelled; then it saves and returns an error that wraps
+// [ErrInterrupted] and the context's. It continues from the state that [Trainer.Restore]
+// set.
+func (t *Trainer) Run(ctx context.Context, data Data, hooks Hooks) (Result, error) {
+	perEpoch := data.Steps()
+	if perEpoch == 0 {
+		return Result{}, errors.New("training data has no batches")
+	}
+	updatesPerEpoch := (perEpoch + t.config.Accumulate - 1) / t.config.Accumulate
+	total := updatesPerEpoch * t.config.Epochs
+	if t.config.MaxUpdates > 0 {
+		total = min(total, t.config.MaxUpdates)
+	}
+	save := func(best bool) error {
+		if hooks.Save == nil {
+			return nil
+		}
+		if err := hooks.Save(t.state, best); err != nil {
+			return fmt.Errorf("saving the checkpoint of update %d: %w", t.state.Update, err)
+		}
+		return nil
+	}
+	result := func(stopped bool) Result {
+		return Result{State: t.state, Compilations: len(t.compiled), Stopped: stopped}
+	}
+
+	interrupted := func() (Result, error) {
+		if err := save(false); err != nil {
+			return result(false), err
+		}
+		return result(false), fmt.Errorf("%w after update %d of %d: %w", ErrInterrupted, t.state.Update, total, context.Cause(ctx))
+	}
+
+	for !t.state.Finished {
+		if !t.state.Trained {
+			if err := t.epoch(ctx, data, hooks, total, save); err != nil {
+				return result(false), err
+			}
+			if ctx.Err() != nil {
+				return interrupted()
+			}
+			t.state.Trained = true
+		}
+		best := false
+		if hooks.Evaluate != nil {
+			metric, err := hooks.Evaluate(ctx, t.state.Epoch)
+			if ctx.Err() != nil { // evaluated again after resuming
+				return interrupted()
+			}
+			if err != nil {
+				return result(false), fmt.Errorf("evaluating after epoch %d: %w", t.state.Epoch, err)
+			}
+			best = t.state.judge(metric)
+		}
+		t.state.Trained = false
+		t.state.Finished = t.state.Epoch >= t.config.Epochs || t.state.Update >= total
+		stopped := t.config.Patience > 0 && t.state.Stale >= t.config.Patience && !t.state.Finished
+		t.state.Finished = t.state.Finished || stopped
+		if err := save(best); err != nil {
+			return result(false), err
+		}
+		if stopped {
+			return result(true), nil
+		}
+	}
+	return result(false), nil
+}
+
+// epoch trains on the rest of the current epoch.
+func (t *Trainer) epoch(ctx context.Context, data Data, hooks Hooks, total int, save func(best bool) error) error {
+	perEpoch := data.Steps()
+	schedule := t.config.Schedule.Schedule(total)
+	// micro counts the batches of this update, sum and targets their losses.
+	micro, sum, targets, positions := 0, 0.0, 0.0, 0
+	begin := time.Now()
+	for batch, err := range data.Batches(t.state.Epoch, t.state.Batch) {
+		if err != nil {
+			return fmt.Errorf("reading batch %d of epoch %d: %w", t.state.Batch+micro, t.state.Epoch+1, err)
+		}
+		if len(batch.Labels) != 1 {
+			return fmt.Errorf("batch %d of epoch %d has %d label tensors, want 1", t.state.Batch+micro, t.state.Epoch+1, len(batch.Labels))
+		}
+		if ctx.Err() != nil {
+			break // before the batch is used; an update that is under way is made again
+		}
+		positions += batch.Inputs[0].Size()
+		micro++
+		rate := schedule.At(t.state.Update)
+		scalars := t.config.Optimizer.Scalars(t.state.Update, rate)
+		key := dropout.Key(t.config.Seed, uint64(t.state.Update)*uint64(t.config.Accumulate)+uint64(micro-1))
+		args := []any{key}
+		for _, input := range batch.Inputs {
+			args = append(args, input)
+		}
+		args = append(args, batch.Labels[0])
+
+		var out []float64
+		var norm float64
+		last := micro == t.config.Accumulate || t.state.Batch+micro == perEpoch
+		if t.step != nil {
+			if out, err = t.call(t.step, append([]any{scalars}, args...)...); err == nil {
+				norm = out[2]
+			}
+		} else {
+			out, err = t.call(t.accumulate, args...)
+			if err == nil && last {
+				var applied []float64
+				if applied, err = t.call(t.apply, scalars); err == nil {
+					norm = applied[0]
+				}
+			}
+		}
+		if err != nil {
+			return fmt.Errorf("update %d: %w", t.state.Update+1, err)
+		}
+		sum, targets = sum+out[0], targets+out[1]
+		for _, input := range append(batch.Inputs, batch.Labels...) {
+			input.MustFinalizeAll()
+		}
+		if !last {
+			continue
+		}
+
+		t.state.Update++
+		t.state.Batch += micro
+		loss := sum / math.Max(targets, 1)
+		if math.IsNaN(loss) || math.IsInf(loss, 0) || math.IsNaN(norm) || math.IsInf(norm, 0) {
+			return fmt.Errorf("update %d: loss is %g and gradient norm %g; the last checkpoint is from before it: lower the learning rate (%g) or clip more tightly", t.state.Update, loss, norm, rate)
+		}
+		t.state.record(t.config.LogEvery, Point{Update: t.state.Update, Loss: loss, Rate: rate, GradientNorm: norm})
+		if hooks.Step != nil {
+			hooks.Step(Step{
+				Update: t.state.Update, Total: total, Epoch: t.state.Epoch, Loss: loss, Rate: rate, GradientNorm: norm,
+				Targets: int(targets), Positions: positions, Elapsed: time.Since(begin), Compilations: len(t.compiled),
+			})
+		}
+		micro, sum, targets, positions = 0, 0, 0, 0
+		if t.state.Update == total {
+			break
+		}
+		if t.config.SaveEvery > 0 && t.state.Update%t.config.SaveEvery == 0 && t.state.Batch < perEpoch {
+			if err := save(false); err != nil {
+				return err
+			}
+		}
+		begin = time.Now()
+	}
+	if ctx.Err() != nil {
+		return t.clearSums()
+	}
+	if t.state.Batch >= perEpoch {
+		t.state.Epoch++
+		t.state.Batch = 0
+	}
+	return nil
+}
+
+// clearSums forgets the gradients of an update that was not finished.
+func (t *Trainer) clearSums() error {
+	for _, sum := range t.sums() {
+		if err := t.task.Store().GetVariable(sum.Path).SetValue(sum.Tensor(0)); err != nil {
+			return fmt.Errorf("clearing %s: %w", sum.Path, err)
+		}
+	}
+	return nil
+}
+
+// Finalize frees the compiled steps and the optimizer's slots. The model stays.
+func (t *Trainer) Finalize() error {
+	for _, exec := range []*model.Exec{t.step, t.accumulate, t.apply} {
+		if exec != nil {
+			exec.Finalize()
+		}
+	}
+	for _, slot := range append(t.moments(), t.sums()...) {
+		if err := t.task.Store().DeleteVariable(slot.Path); err != nil {
+			return fmt.Errorf("freeing %s: %w", slot.Path, err)
+		}
+	}
+	return nil
+}

@@ -1,0 +1,490 @@
+package ner
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"math"
+	"os"
+	"path/filepath"
+	"slices"
+	"sync"
+
+	"github.com/gomlx/compute"
+	"github.com/gomlx/gomlx/core/graph"
+	"github.com/gomlx/gomlx/core/tensors"
+	"github.com/gomlx/gomlx/ml/model"
+	"github.com/gomlx/gomlx/support/exceptions"
+
+	"github.com/elastic-attention/workbench/pkg/data"
+	"github.com/elastic-attention/workbench/pkg/data/batch"
+	"github.com/elastic-attention/workbench/pkg/data/tokenizer"
+	"github.com/elastic-attention/workbench/pkg/elastic"
+	"github.com/elastic-attention/workbench/pkg/elastic/checkpoint"
+	"github.com/elastic-attention/workbench/pkg/elastic/pretrained"
+	"github.com/elastic-attention/workbench/pkg/elastic/transformer"
+)
+
+// TaggerFile is the file of a checkpoint that holds a tagger's [Config].
+const TaggerFile = "tagger.json"
+
+// tokenizerFiles are carried from the pretrained folder into every checkpoint, as far
+// as they are there.
+var tokenizerFiles = []string{"tokenizer.json", "tokenizer_config.json", "special_tokens_map.json", "vocab.txt"}
+
+// Config says how a tagger cuts texts. Its zero value is the documented default.
+type Config struct {
+	// MaxLength is the longest example of training in tokens, special ones included; 0
+	// means 128. Longer sentences are cut into overlapping windows.
+	MaxLength int `json:"max_length,omitempty"`
+	// Lengths are the lengths in tokens, ascending, that texts are padded to for
+	// prediction and evaluation; texts longer than the last are cut into overlapping
+	// windows. Each length is one compilation. Nil means 32 and 64.
+	Lengths []int `json:"lengths,omitempty"`
+	// Overlap is how many tokens two windows share, where words allow it; 0 means 16.
+	Overlap int `json:"overlap,omitempty"`
+	// BatchSize is the number of windows that are predicted at a time when there are
+	// several; 0 means 32. A single one is predicted alone, in a batch of one.
+	BatchSize int `json:"batch_size,omitempty"`
+}
+
+func (c Config) withDefaults() Config {
+	if c.MaxLength == 0 {
+		c.MaxLength = 128
+	}
+	if c.Lengths == nil {
+		c.Lengths = []int{32, 64}
+	}
+	if c.Overlap == 0 {
+		c.Overlap = 16
+	}
+	if c.BatchSize == 0 {
+		c.BatchSize = 32
+	}
+	return c
+}
+
+// Validate reports all that is wrong with c for a model that has positions for limit tokens.
+func (c Config) Validate(limit int) error {
+	c = c.withDefaults()
+	var problems []error
+	longest := func(name string, length int) {
+		if length < 8 || length > limit {
+			problems = append(problems, fmt.Errorf("%s is %d, want 8 to %d, the positions of the model", name, length, limit))
+		}
+	}
+	longest("max_length", c.MaxLength)
+	if len(c.Lengths) == 0 || !slices.IsSorted(c.Lengths) {
+		problems = append(problems, fmt.Errorf("lengths are %v, want at least one, ascending", c.Lengths))
+	} else {
+		longest("the last of lengths", c.Lengths[len(c.Lengths)-1])
+		if c.Lengths[0] < 1 {
+			problems = append(problems, fmt.Errorf("lengths begin with %d, want a positive length", c.Lengths[0]))
+		}
+		if c.Overlap < 0 || c.Overlap > c.Lengths[len(c.Lengths)-1]-4 {
+			problems = append(problems, fmt.Errorf("overlap is %d, want 0 to %d", c.Overlap, c.Lengths[len(c.Lengths)-1]-4))
+		}
+	}
+	if c.BatchSize < 1 {
+		problems = append(problems, fmt.Errorf("batch_size is %d, want at least 1", c.BatchSize))
+	}
+	return errors.Join(problems...)
+}
+
+// Tagger finds named entities with a transformer. Its prediction methods are safe for
+// concurrent use; training is not.
+type Tagger struct {
+	// Model is the transformer with a token-classification head.
+	Model *transformer.Model
+	// Tokenizer splits words into the model's tokens.
+	Tokenizer *tokenizer.Tokenizer
+
+	backend compute.Backend
+	labels  LabelSet
+	config  Config
+	assets  map[string][]byte // tokenizer files, by name
+
+	mu       sync.Mutex
+	forward  *model.Exec
+	compiled map[graph.GraphId]bool
+}
+
+// NewTagger makes a tagger of a pretrained encoder with a fresh head for the labels.
+// Dir is a folder in Hugging Face layout with config.json, model.safetensors and
+// tokenizer.json; the checkpoint's own head, if it has one, is dropped.
+func NewTagger(backend compute.Backend, dir string, labels LabelSet, config Config, seed uint64) (*Tagger, error) {
+	rate, err := pretrained.HeadDropout(dir)
+	if err != nil {
+		return nil, err
+	}
+	head := &transformer.Head{Kind: transformer.Tokens, Labels: labels.Tags(), Dropout: rate}
+	m, _, err := pretrained.Load(dir, pretrained.Options{Head: head, Seed: seed})
+	if err != nil {
+		return nil, fmt.Errorf("loading pretrained model: %w", err)
+	}
+	return newTagger(backend, m, dir, config)
+}
+
+// NewTaggerFromScratch makes a tagger whose transformer has fresh weights. Dir holds
+// the tokenizer; config.VocabSize, PadID and Head are set from it and the labels.
+func NewTaggerFromScratch(backend compute.Backend, dir string, encoder transformer.Config, labels LabelSet, config Config, seed uint64) (*Tagger, error) {
+	tok, err := tokenizer.Load(dir)
+	if err != nil {
+		return nil, fmt.Errorf("loading tokenizer: %w", err)
+	}
+	encoder.VocabSize, encoder.PadID = tok.VocabSize(), int(tok.PadID())
+	encoder.Head = transformer.Head{Kind: transformer.Tokens, Labels: labels.Tags(), Dropout: encoder.Dropout}
+	m, err := transformer.New(encoder, seed)
+	if err != nil {
+		return nil, err
+	}
+	return newTagger(backend, m, dir, config)
+}
+
+// Load reads a tagger from a folder that [Tagger.Save] wrote, or from any checkpoint
+// for token classification in Hugging Face layout.
+func Load(backend compute.Backend, dir string) (*Tagger, error) {
+	m, _, err := pretrained.Load(dir, pretrained.Options{})
+	if err != nil {
+		return nil, fmt.Errorf("loading tagger: %w", err)
+	}
+	if m.Config.Head.Kind != transformer.Tokens {
+		return nil, fmt.Errorf("%s: model has head %q, want %q: train it first", filepath.Join(dir, pretrained.ConfigFile), m.Config.Head.Kind, transformer.Tokens)
+	}
+	var config Config
+	path := filepath.Join(dir, TaggerFile)
+	switch content, err := os.ReadFile(path); {
+	case errors.Is(err, os.ErrNotExist): // a checkpoint of another program
+	case err != nil:
+		return nil, fmt.Errorf("reading tagger config: %w", err)
+	default:
+		if err := json.Unmarshal(content, &config); err != nil {
+			return nil, fmt.Errorf("%s: %w", path, err)
+		}
+	}
+	return newTagger(backend, m, dir, config)
+}
+
+func newTagger(backend compute.Backend, m *transformer.Model, dir string, config Config) (*Tagger, error) {
+	limit := m.Config.MaxLength()
+	config = config.withDefaults()
+	config.MaxLength = min(config.MaxLength, limit)
+	if err := config.Validate(limit); err != nil {
+		return nil, fmt.Errorf("tagger config: %w", err)
+	}
+	labels, err := NewLabelSet(m.Config.Head.Labels)
+	if err != nil {
+		return nil, fmt.Errorf("%s: id2label: %w", filepath.Join(dir, pretrained.ConfigFile), err)
+	}
+	tok, err := tokenizer.Load(dir)
+	if err != nil {
+		return nil, fmt.Errorf("loading tokenizer: %w", err)
+	}
+	if tok.VocabSize() > m.Config.VocabSize {
+		return nil, fmt.Errorf("%s: tokenizer has %d tokens, the model embeddings for %d: they do not belong together", dir, tok.VocabSize(), m.Config.VocabSize)
+	}
+	t := &Tagger{Model: m, Tokenizer: tok, backend: backend, labels: labels, config: config, assets: map[string][]byte{}, compiled: map[graph.GraphId]bool{}}
+	for _, name := range tokenizerFiles {
+		content, err := os.ReadFile(filepath.Join(dir, name))
+		if errors.Is(err, os.ErrNotExist) {
+			continue
+		}
+		if err != nil {
+			return nil, fmt.Errorf("reading tokenizer: %w", err)
+		}
+		t.assets[name] = content
+	}
+	t.forward, err = model.NewExec(backend, m.Store, func(scope *model.Scope, in []*graph.Node) []*graph.Node {
+		w := elastic.WeightsOf(scope.Store(), in[0].Graph())
+		logits := m.Config.Logits(w, transformer.Inputs{IDs: in[0], Types: in[1], Mask: in[2]}, nil)
+		return []*graph.Node{logits}
+	})
+	if err != nil {
+		return nil, fmt.Errorf("preparing prediction: %w", err)
+	}
+	t.forward.SetMaxCache(-1)
+	return t, nil
+}
+
+// Labels returns the tags that the tagger can predict.
+func (t *Tagger) Labels() LabelSet { return t.labels }
+
+// Config returns the tagger's config with its defaults filled in.
+func (t *Tagger) Config() Config { return t.config }
+
+// Compilations returns the number of prediction graphs compiled so far.
+func (t *Tagger) Compilations() int {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	return len(t.compiled)
+}
+
+// Files returns the files of a checkpoint: the model in Hugging Face layout, the
+// tokenizer, and the tagger's config. Transformers loads them with
+// AutoModelForTokenClassification and AutoTokenizer.
+func (t *Tagger) Files() []checkpoint.File {
+	files := pretrained.Files(t.Model)
+	for _, name := range tokenizerFiles {
+		if content, ok := t.assets[name]; ok {
+			files = append(files, checkpoint.FromBytes(name, content))
+		}
+	}
+	return append(files, checkpoint.File{Name: TaggerFile, Write: func(w io.Writer) error {
+		encoder := json.NewEncoder(w)
+		encoder.SetIndent("", "  ")
+		return encoder.Encode(t.config)
+	}})
+}
+
+// Save writes the tagger as a folder, complete or not at all. [Load] reads it.
+func (t *Tagger) Save(dir string) error {
+	return checkpoint.Save(dir, checkpoint.Checkpoint{Files: t.Files()})
+}
+
+// Tagged is what a tagger predicts for a sentence.
+type Tagged struct {
+	Tags   []string  // one per word
+	Scores []float64 // probability of each word's tag; 0 for a word that the tokenizer drops
+}
+
+// Tag predicts a tag for each word of each sentence. Progress, if not nil, is told how
+// many batches of how many are done.
+func (t *Tagger) Tag(ctx context.Context, sentences [][]string, progress func(done, total int)) ([]Tagged, error) {
+	limit := t.config.Lengths[len(t.config.Lengths)-1]
+	var parts []part
+	cuts := make([]cut, len(sentences))
+	for i, words := range sentences {
+		c, made, err := t.cut(words, limit)
+		if err != nil {
+			return nil, fmt.Errorf("sentence %d: %w", i+1, err)
+		}
+		c.first = len(parts)
+		cuts[i], parts = c, append(parts, made...)
+	}
+	tags := make([][]wordTag, len(parts))
+	if err := t.predict(ctx, parts, tags, progress); err != nil {
+		return nil, err
+	}
+	out := make([]Tagged, len(sentences))
+	for i, c := range cuts {
+		var merged []wordTag
+		if len(c.windows) > 0 {
+			var err error
+			merged, err = Merge(c.windows, c.owners, tags[c.first:c.first+len(c.windows)])
+			if err != nil {
+				return nil, fmt.Errorf("sentence %d: %w", i+1, err)
+			}
+		}
+		out[i] = Tagged{Tags: make([]string, len(merged)), Scores: make([]float64, len(merged))}
+		for j, w := range merged {
+			out[i].Tags[j], out[i].Scores[j] = t.labels.Tag(w.label), w.score
+		}
+	}
+	return out, nil
+}
+
+// Document is a text with the entities that were found in it.
+type Document struct {
+	Text     string   `json:"text"`
+	Entities []Entity `json:"entities"`
+}
+
+// Predict finds the entities of running texts of any length.
+func (t *Tagger) Predict(ctx context.Context, texts ...string) ([]Document, error) {
+	sentences, places := make([][]string, len(texts)), make([][][2]int, len(texts))
+	for i, text := range texts {
+		sentences[i], places[i] = Words(text)
+	}
+	tagged, err := t.Tag(ctx, sentences, nil)
+	if err != nil {
+		return nil, err
+	}
+	documents := make([]Document, len(texts))
+	for i, text := range texts {
+		entities, err := Entities(text, places[i], FromTags(tagged[i].Tags), tagged[i].Scores)
+		if err != nil {
+			return nil, fmt.Errorf("text %d: %w", i+1, err)
+		}
+		documents[i] = Document{Text: text, Entities: entities}
+	}
+	return documents, nil
+}
+
+// Evaluate scores the tagger on labelled sentences. Every word counts, also those that
+// the tokenizer drops (predicted O). Progress, if not nil, is told how many batches of
+// how many are done.
+func (t *Tagger) Evaluate(ctx context.Context, sentences []data.Sentence, options Options, progress func(done, total int)) (Report, error) {
+	ofData, err := LabelsOf(sentences)
+	if err != nil {
+		return Report{}, err
+	}
+	if err := t.labels.Cover(ofData); err != nil {
+		return Report{}, err
+	}
+	words, gold := make([][]string, len(sentences)), make([][]string, len(sentences))
+	for i, s := range sentences {
+		words[i], gold[i] = s.Words, s.Tags
+	}
+	tagged, err := t.Tag(ctx, words, progress)
+	if err != nil {
+		return Report{}, err
+	}
+	predicted := make([][]string, len(tagged))
+	for i, p := range tagged {
+		predicted[i] = p.Tags
+	}
+	return Evaluate(gold, predicted, options)
+}
+
+// cut says how a sentence is spread over windows, and first which of all parts is its first.
+type cut struct {
+	windows []Window
+	owners  []int
+	first   int
+}
+
+// part is one window of a sentence, ready for the model.
+type part struct {
+	encoding  *tokenizer.Encoding
+	alignment Alignment
+	words     int
+}
+
+// cut encodes the words of a sentence in windows of at most limit tokens.
+func (t *Tagger) cut(words []string, limit int) (cut, []part, error) {
+	if len(words) == 0 {
+		return cut{}, nil, nil
+	}
+	whole, err := t.Tokenizer.EncodeWords(words, tokenizer.Options{})
+	if err != nil {
+		return cut{}, nil, err
+	}
+	c := cut{windows: []Window{{Start: 0, End: len(words)}}, owners: make([]int, len(words))}
+	encodings := []*tokenizer.Encoding{whole}
+	if len(whole.IDs) > limit {
+		pieces, err := Pieces(whole.Words, len(words))
+		if err != nil {
+			return cut{}, nil, err
+		}
+		special := 0
+		for _, word := range whole.Words {
+			if word < 0 {
+				special++
+			}
+		}
+		if c.windows, err = Windows(pieces, limit-special, t.config.Overlap); err != nil {
+			return cut{}, nil, err
+		}
+		c.owners = Owners(c.windows, pieces, limit-special)
+		encodings = encodings[:0]
+		for _, w := range c.windows {
+			encoding, err := t.Tokenizer.EncodeWords(words[w.Start:w.End], tokenizer.Options{MaxLength: limit})
+			if err != nil {
+				return cut{}, nil, err
+			}
+			encodings = append(encodings, encoding)
+		}
+	}
+	parts := make([]part, len(encodings))
+	for i, encoding := range encodings {
+		count := c.windows[i].End - c.windows[i].Start
+		alignment, err := Align(encoding.Words, count)
+		if err != nil {
+			return cut{}, nil, err
+		}
+		parts[i] = part{encoding: encoding, alignment: alignment, words: count}
+	}
+	return c, parts, nil
+}
+
+type wordTag struct {
+	label int32
+	score float64
+}
+
+// predict fills tags, one slice of word tags per part.
+func (t *Tagger) predict(ctx context.Context, parts []part, tags [][]wordTag, progress func(done, total int)) error {
+	if len(parts) == 0 {
+		return nil
+	}
+	outside, _ := t.labels.ID(Outside)
+	examples := make([]batch.Example, len(parts))
+	for i, p := range parts {
+		examples[i] = batch.Example{IDs: p.encoding.IDs, TypeIDs: p.encoding.TypeIDs}
+	}
+	size := t.config.BatchSize
+	if len(parts) == 1 {
+		size = 1
+	}
+	dataset, err := batch.New("prediction", examples, batch.Config{Size: size, Lengths: t.config.Lengths, PadID: int32(t.Model.Config.PadID)})
+	if err != nil {
+		return err
+	}
+	total, done := dataset.Steps(), 0
+	for b := range dataset.Epoch(0) {
+		if ctx.Err() != nil {
+			return fmt.Errorf("prediction stopped after %d of %d batches: %w", done, total, context.Cause(ctx))
+		}
+		logits, err := t.run(b)
+		if err != nil {
+			return err
+		}
+		classes := t.labels.Len()
+		for row, index := range b.Index {
+			p := parts[index]
+			tokens := make([]wordTag, len(p.encoding.IDs))
+			for i := range tokens {
+				at := (row*b.Length + i) * classes
+				tokens[i] = best(logits[at : at+classes])
+			}
+			tags[index] = Gather(p.alignment, tokens, wordTag{label: outside})
+		}
+		done++
+		if progress != nil {
+			progress(done, total)
+		}
+	}
+	return nil
+}
+
+// run computes the logits of a batch, flat [size, length, labels].
+func (t *Tagger) run(b batch.Batch) ([]float32, error) {
+	t.mu.Lock() // one at a time: the backend uses all cores for one anyway
+	defer t.mu.Unlock()
+	var logits []float32
+	var failure error
+	err := exceptions.TryCatch[error](func() {
+		inputs := b.GoMLX().Inputs
+		outputs, g, err := t.forward.CallWithGraph(inputs[0], inputs[1], inputs[2])
+		if err != nil {
+			failure = err
+			return
+		}
+		t.compiled[g.GraphId()] = true
+		logits, failure = tensors.CopyFlatData[float32](outputs[0])
+		for _, tensor := range append(inputs, outputs[0]) {
+			tensor.MustFinalizeAll()
+		}
+	})
+	if err := errors.Join(err, failure); err != nil {
+		return nil, fmt.Errorf("predicting a batch of %d×%d tokens: %w", b.Size, b.Length, err)
+	}
+	return logits, nil
+}
+
+// best returns the label with the highest logit and its probability under a softmax.
+func best(logits []float32) wordTag {
+	label := 0
+	for i, v := range logits {
+		if v > logits[label] {
+			label = i
+		}
+	}
+	sum := 0.0
+	for _, v := range logits {
+		sum += math.Exp(float64(v - logits[label]))
+	}
+	return wordTag{label: int32(label), score: 1 / sum}
+}
