@@ -365,6 +365,17 @@ func (s *session) file(ctx context.Context, file File) error {
 	return s.nothingServed(file, failures)
 }
 
+// ErrUnavailable is what errors of [Client.Fetch] are when a file is not in the cache and
+// no source has served it: no network, no mirror, or offline mode.
+var ErrUnavailable = errors.New("not available")
+
+// unavailableError explains at length what ErrUnavailable names.
+type unavailableError struct{ text string }
+
+func (e *unavailableError) Error() string { return e.text }
+
+func (e *unavailableError) Is(target error) bool { return target == ErrUnavailable }
+
 // nothingServed tells what was tried and what the user can do.
 func (s *session) nothingServed(file File, failures []string) error {
 	var text strings.Builder
@@ -394,7 +405,7 @@ func (s *session) nothingServed(file File, failures []string) error {
 	if file.SHA256 == "" {
 		fmt.Fprintf(&text, " with its entry in %s", RecordFile)
 	}
-	return errors.New(text.String())
+	return &unavailableError{text.String()}
 }
 
 func (s *session) sources(ctx context.Context, file File) []attempt {

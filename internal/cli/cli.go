@@ -1,0 +1,148 @@
+// Package cli is the command line of elastic: it parses arguments, shows progress and
+// prints results. What the commands do lies in the packages below pkg.
+package cli
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"path/filepath"
+	"strings"
+
+	"github.com/alecthomas/kong"
+	"github.com/gomlx/compute"
+	"github.com/posener/complete"
+	"github.com/willabides/kongplete"
+
+	"github.com/elastic-attention/workbench/pkg/backend"
+	"github.com/elastic-attention/workbench/pkg/data/hub"
+	"github.com/elastic-attention/workbench/pkg/elastic/train"
+	"github.com/elastic-attention/workbench/pkg/ner/experiment"
+)
+
+// Exit codes.
+const (
+	exitOK     = 0
+	exitFailed = 1
+	exitUsage  = 2
+)
+
+// commands is the grammar.
+type commands struct {
+	Train   trainCmd   `cmd:"" help:"Train a model."`
+	Eval    evalCmd    `cmd:"" help:"Score a trained model on labelled data."`
+	Predict predictCmd `cmd:"" help:"Find named entities in text."`
+	Fetch   fetchCmd   `cmd:"" help:"Download models and data sets, with checksums and licence."`
+	Backend backendCmd `cmd:"" help:"Show, install or name the backend that computes."`
+	Doctor  doctorCmd  `cmd:"" help:"Say what this machine has, and what to do about what is missing."`
+	Version versionCmd `cmd:"" help:"Print versions."`
+
+	Completion kongplete.InstallCompletions `cmd:"" help:"Print the line that switches on completion in your shell."`
+}
+
+// app is what commands work with.
+type app struct {
+	ctx    context.Context
+	stdin  io.Reader
+	stdout io.Writer
+	stderr io.Writer
+}
+
+// Run executes one command line and returns the exit code: 0 when all went well, 1
+// when the command failed, 2 when the arguments make no sense.
+func Run(ctx context.Context, args []string, stdin io.Reader, stdout, stderr io.Writer) int {
+	var grammar commands
+	code := -1
+	parser, err := kong.New(&grammar,
+		kong.Name("elastic"),
+		kong.Description("Train, evaluate and run models with elastic attention.\n\nStart with \"elastic train ner\": it fetches a model and data, fine-tunes, and prints a report. Every command has --help with examples."),
+		kong.Writers(stdout, stderr),
+		kong.Exit(func(c int) { code = c }),
+		kong.UsageOnError(),
+		kong.ConfigureHelp(kong.HelpOptions{Compact: true, WrapUpperBound: 100}),
+		kong.Vars{
+			"presets":       strings.Join(experiment.Presets(), ","),
+			"defaultPreset": experiment.DefaultPreset,
+			"catalogue":     strings.Join(hub.Names(), ", "),
+		},
+	)
+	if err != nil {
+		fmt.Fprintf(stderr, "elastic: %v\n", err)
+		return exitFailed
+	}
+	kongplete.Complete(parser, kongplete.WithPredictor("resource", complete.PredictSet(hub.Names()...)), kongplete.WithPredictor("path", complete.PredictFiles("*")))
+	if len(args) == 0 || len(args) == 1 && args[0] == "help" {
+		args = []string{"--help"}
+	} else if args[0] == "help" {
+		args = append(args[1:], "--help")
+	}
+	parsed, err := parser.Parse(args)
+	if code >= 0 { // --help
+		return code
+	}
+	if err != nil {
+		fmt.Fprintf(stderr, "elastic: %v\n", err)
+		var parseError *kong.ParseError
+		if errors.As(err, &parseError) {
+			hint := "elastic --help"
+			if path := parseError.Context.Command(); path != "" {
+				hint = "elastic " + path + " --help"
+			}
+			fmt.Fprintf(stderr, "See: %s\n", hint)
+		}
+		return exitUsage
+	}
+	err = parsed.Run(&app{ctx: ctx, stdin: stdin, stdout: stdout, stderr: stderr})
+	if code >= 0 {
+		return code
+	}
+	var usage usageError
+	switch {
+	case err == nil:
+		return exitOK
+	case errors.As(err, &usage):
+		fmt.Fprintf(stderr, "elastic: %v\n", err)
+		return exitUsage
+	case errors.Is(err, errSilent):
+	default:
+		fmt.Fprintf(stderr, "elastic: %v\n", err)
+		if errors.Is(err, train.ErrInterrupted) {
+			fmt.Fprintln(stderr, "The run is saved. The same command with --resume continues it.")
+		}
+	}
+	return exitFailed
+}
+
+// usageError is about arguments that parse but make no sense.
+type usageError struct{ error }
+
+// errSilent ends a command with exit code 1 and without a message.
+var errSilent = errors.New("failed")
+
+// open opens the backend and says which on standard error.
+func (a *app) open() (compute.Backend, backend.Choice, error) {
+	engine, choice, err := backend.Open(a.ctx, backend.Options{})
+	if err != nil {
+		return nil, choice, fmt.Errorf("opening a backend: %w", err)
+	}
+	fmt.Fprintln(a.stderr, choice)
+	return engine, choice, nil
+}
+
+// printJSON writes a value to standard output.
+func (a *app) printJSON(value any) error {
+	encoder := json.NewEncoder(a.stdout)
+	encoder.SetIndent("", "  ")
+	return encoder.Encode(value)
+}
+
+// modelDir returns the folder of a model: the argument itself, or the final model of a
+// run folder.
+func modelDir(path string) string {
+	if matches, _ := filepath.Glob(filepath.Join(path, experiment.ModelDir, "config.json")); len(matches) == 1 {
+		return filepath.Join(path, experiment.ModelDir)
+	}
+	return path
+}

@@ -1,0 +1,175 @@
+package cli
+
+import (
+	"bufio"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
+
+	"github.com/elastic-attention/workbench/pkg/data/hub"
+	"github.com/elastic-attention/workbench/pkg/ner"
+	"github.com/elastic-attention/workbench/pkg/ner/experiment"
+)
+
+// loadTagger loads the tagger of a run or model folder.
+func (a *app) loadTagger(path string) (*ner.Tagger, error) {
+	dir := modelDir(path)
+	if dir == path {
+		if err := noSuchRun(path); err != nil {
+			return nil, err
+		}
+	}
+	engine, _, err := a.open()
+	if err != nil {
+		return nil, err
+	}
+	return ner.Load(engine, dir)
+}
+
+type evalCmd struct {
+	Model string `arg:"" help:"Run folder, or model folder in Hugging Face layout." predictor:"path"`
+
+	Data   string `help:"Corpus: ${catalogue}, or synthetic. Default: the run's own." placeholder:"NAME" predictor:"resource"`
+	File   string `help:"Labelled file (CoNLL or UNER .iob2, plain or gzip), in place of --data." placeholder:"FILE" predictor:"path"`
+	Split  string `help:"Part of the corpus: train, dev or test." enum:"train,dev,test" default:"test"`
+	Types  string `help:"Entity types to keep, by comma; others become O. Default: the run's own." placeholder:"A,B"`
+	Strict bool   `help:"Count only entities that are well-formed IOB2."`
+	Digits int    `help:"Decimals of the report." default:"4"`
+	JSON   bool   `help:"Print the report as JSON."`
+}
+
+// Help is shown below the usage.
+func (evalCmd) Help() string {
+	return `Examples:
+  elastic eval runs/first                     the run's own test data
+  elastic eval runs/first --split dev --strict
+  elastic eval runs/first --file mine.iob2 --json`
+}
+
+// Run scores.
+func (c evalCmd) Run(a *app) error {
+	var corpus experiment.Data
+	if record, err := readRecord(c.Model); err == nil {
+		corpus = record.Config.Data
+	} else if c.Data == "" && c.File == "" {
+		return usageError{fmt.Errorf("%s is no run folder, so say what to score on: --data or --file", c.Model)}
+	}
+	switch {
+	case c.File != "" && c.Data != "":
+		return usageError{errors.New("--data and --file exclude each other")}
+	case c.File != "":
+		corpus = experiment.Data{TestFile: c.File, Types: corpus.Types}
+	case c.Data != "":
+		corpus = experiment.Data{Name: c.Data, Types: corpus.Types}
+	}
+	if c.Types != "" {
+		corpus.Types = strings.Split(c.Types, ",")
+	}
+	loaded, err := corpus.Load(a.ctx, &hub.Client{Progress: fetching(a.stderr)})
+	if err != nil {
+		return err
+	}
+	sentences := loaded.Test
+	if c.File == "" {
+		switch c.Split {
+		case "train":
+			sentences = loaded.Train
+		case "dev":
+			sentences = loaded.Dev
+		}
+	}
+	if len(sentences) == 0 {
+		return fmt.Errorf("the data has no %s part", c.Split)
+	}
+	tagger, err := a.loadTagger(c.Model)
+	if err != nil {
+		return err
+	}
+	report, err := tagger.Evaluate(a.ctx, sentences, ner.Options{Strict: c.Strict}, evaluation(a.stderr))
+	if err != nil {
+		return err
+	}
+	if c.JSON {
+		return a.printJSON(report)
+	}
+	fmt.Fprint(a.stdout, report.Text(c.Digits))
+	return nil
+}
+
+func readRecord(dir string) (experiment.Record, error) {
+	var record experiment.Record
+	content, err := os.ReadFile(filepath.Join(dir, experiment.RecordFile))
+	if err != nil {
+		return record, err
+	}
+	return record, json.Unmarshal(content, &record)
+}
+
+type predictCmd struct {
+	Model string   `arg:"" help:"Run folder, or model folder in Hugging Face layout." predictor:"path"`
+	Text  []string `arg:"" optional:"" help:"Texts. Without any, each line of standard input is one."`
+	JSON  bool     `help:"Print one JSON object a text: type, text, characters (code points) and score of each entity."`
+}
+
+// Help is shown below the usage.
+func (predictCmd) Help() string {
+	return `Examples:
+  elastic predict runs/first "Angela Merkel met Tim Cook of Apple in Berlin."
+  elastic predict runs/first --json < articles.txt > entities.jsonl`
+}
+
+// predictBatch is how many lines of standard input are predicted at a time.
+const predictBatch = 256
+
+// Run predicts.
+func (c predictCmd) Run(a *app) error {
+	tagger, err := a.loadTagger(c.Model)
+	if err != nil {
+		return err
+	}
+	encoder := json.NewEncoder(a.stdout)
+	emit := func(texts []string) error {
+		documents, err := tagger.Predict(a.ctx, texts...)
+		if err != nil {
+			return err
+		}
+		for _, d := range documents {
+			if c.JSON {
+				if err := encoder.Encode(d); err != nil {
+					return err
+				}
+				continue
+			}
+			fmt.Fprintln(a.stdout, ner.Mark(d.Text, d.Entities, isTerminal(a.stdout)))
+		}
+		return nil
+	}
+	if len(c.Text) > 0 {
+		return emit(c.Text)
+	}
+	if isTerminalInput(a.stdin) {
+		fmt.Fprintln(a.stderr, "Type a text and Enter; Ctrl-D ends.")
+	}
+	scanner := bufio.NewScanner(a.stdin)
+	scanner.Buffer(nil, 16<<20)
+	var lines []string
+	for scanner.Scan() {
+		lines = append(lines, scanner.Text())
+		if len(lines) == predictBatch || isTerminalInput(a.stdin) {
+			if err := emit(lines); err != nil {
+				return err
+			}
+			lines = lines[:0]
+		}
+	}
+	if err := scanner.Err(); err != nil {
+		return fmt.Errorf("reading standard input: %w", err)
+	}
+	if len(lines) == 0 {
+		return nil
+	}
+	return emit(lines)
+}

@@ -1,0 +1,230 @@
+package cli
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/elastic-attention/workbench/pkg/data/hub"
+	"github.com/elastic-attention/workbench/pkg/elastic/train"
+	"github.com/elastic-attention/workbench/pkg/ner"
+	"github.com/elastic-attention/workbench/pkg/ner/experiment"
+)
+
+type trainCmd struct {
+	NER trainNERCmd `cmd:"" name:"ner" help:"Fine-tune a named-entity tagger."`
+}
+
+type trainNERCmd struct {
+	Preset string `help:"Recipe: quick (1 epoch), full (5 epochs at 1e-4) or seed (5 epochs at 2e-5, the article's)." enum:"${presets}" default:"${defaultPreset}"`
+
+	Model string `help:"Pretrained model: ${catalogue}, owner/name on the Hugging Face hub, a folder, or scratch." placeholder:"NAME" predictor:"resource"`
+	Data  string `help:"Corpus: ${catalogue}, or synthetic." placeholder:"NAME" predictor:"resource"`
+	Train string `help:"Training file (CoNLL or UNER .iob2, plain or gzip), in place of --data." placeholder:"FILE" predictor:"path"`
+	Dev   string `help:"Development file; the best epoch on it is kept." placeholder:"FILE" predictor:"path"`
+	Test  string `help:"Test file." placeholder:"FILE" predictor:"path"`
+	Types string `help:"Entity types to keep, by comma; others become O. \"all\" keeps every type." placeholder:"A,B"`
+	Limit int    `help:"Take only the first sentences of each part." placeholder:"N"`
+
+	Epochs       int     `help:"Times to go through the data." placeholder:"N"`
+	MaxUpdates   int     `help:"Stop after so many updates." placeholder:"N"`
+	BatchSize    int     `help:"Sentences a batch." placeholder:"N"`
+	Accumulate   int     `help:"Batches an update." placeholder:"N"`
+	LearningRate float64 `name:"lr" help:"Highest learning rate." placeholder:"RATE"`
+	Patience     int     `help:"Stop after so many epochs without a better F1 on dev." placeholder:"N"`
+	SaveEvery    int     `help:"Updates between checkpoints." placeholder:"N"`
+	MaxLength    int     `help:"Longest training example in tokens." placeholder:"N"`
+	Seed         *uint64 `help:"Seed of data order, fresh weights and dropout." placeholder:"N"`
+
+	Folder string `name:"run" help:"Run folder. Default: runs/ner-PRESET-TIME." placeholder:"DIR" predictor:"path"`
+	Resume bool   `help:"Continue an interrupted run: the one in --run, or the newest of this preset below runs/."`
+	JSON   bool   `help:"Print the result as JSON."`
+}
+
+// Help is shown below the usage.
+func (trainNERCmd) Help() string {
+	return `Examples:
+  elastic train ner                                    MiniLM on English web text, one epoch
+  elastic train ner --preset full --seed 7             five epochs
+  elastic train ner --train my.train --dev my.dev --test my.test --types all
+  elastic train ner --model google-bert/bert-base-cased --lr 3e-5 --epochs 3
+  elastic train ner --model scratch --data synthetic   no download at all
+  elastic train ner --resume                           after Ctrl-C, a crash or kill -9
+
+Without a network and without a mirror, a run with the preset's model and data falls back to a
+small transformer from scratch on a synthetic corpus, and says so.`
+}
+
+func (c trainNERCmd) config() (experiment.Config, error) {
+	config, err := experiment.Preset(c.Preset)
+	if err != nil {
+		return config, usageError{err}
+	}
+	if c.Model == experiment.Scratch && c.Data == "" && c.Train == "" || c.Data == experiment.Synthetic && c.Model == "" {
+		c.Model, c.Data = experiment.Scratch, experiment.Synthetic
+	}
+	if c.Model == experiment.Scratch {
+		config = config.Offline()
+	}
+	if c.Model != "" {
+		config.Model = c.Model
+	}
+	switch {
+	case c.Train != "":
+		if c.Data != "" {
+			return config, usageError{errors.New("--data and --train exclude each other")}
+		}
+		config.Data = experiment.Data{TrainFile: c.Train, DevFile: c.Dev, TestFile: c.Test}
+	case c.Dev != "" || c.Test != "":
+		return config, usageError{errors.New("--dev and --test need --train")}
+	case c.Data != "":
+		config.Data.Name = c.Data
+	}
+	switch c.Types {
+	case "":
+	case "all":
+		config.Data.Types = nil
+	default:
+		config.Data.Types = strings.Split(c.Types, ",")
+	}
+	set := func(into *int, value int) {
+		if value != 0 {
+			*into = value
+		}
+	}
+	set(&config.Data.Limit, c.Limit)
+	set(&config.Train.Epochs, c.Epochs)
+	set(&config.Train.MaxUpdates, c.MaxUpdates)
+	set(&config.Train.BatchSize, c.BatchSize)
+	set(&config.Train.Accumulate, c.Accumulate)
+	set(&config.Train.Patience, c.Patience)
+	set(&config.Train.SaveEvery, c.SaveEvery)
+	set(&config.Tagger.MaxLength, c.MaxLength)
+	if c.LearningRate != 0 {
+		config.Train.Schedule.Peak = c.LearningRate
+	}
+	if c.Seed != nil {
+		config.Train.Seed = *c.Seed
+	}
+	if err := config.Validate(); err != nil {
+		return config, usageError{err}
+	}
+	return config, nil
+}
+
+// dir returns the run folder, for a run that is resumed the newest that fits.
+func (c trainNERCmd) dir() (string, error) {
+	if c.Folder != "" {
+		return c.Folder, nil
+	}
+	stem := filepath.Join("runs", "ner-"+c.Preset+"-")
+	if !c.Resume {
+		return stem + time.Now().Format("20060102-150405"), nil
+	}
+	found, err := filepath.Glob(stem + "*")
+	if err != nil || len(found) == 0 {
+		return "", usageError{fmt.Errorf("no run %s* to resume: name its folder by --run", stem)}
+	}
+	return slices.Max(found), nil
+}
+
+// Run trains.
+func (c trainNERCmd) Run(a *app) error {
+	config, err := c.config()
+	if err != nil {
+		return err
+	}
+	dir, err := c.dir()
+	if err != nil {
+		return err
+	}
+	begin := time.Now()
+	engine, choice, err := a.open()
+	if err != nil {
+		return err
+	}
+	progress := &trainProgress{w: a.stderr}
+	client := &hub.Client{Progress: fetching(a.stderr)}
+	options := experiment.Options{
+		Dir: dir, Resume: c.Resume, Client: client, Backend: choice,
+		Loaded: func(l experiment.Loaded) {
+			fmt.Fprintf(a.stderr, "model %s: %.1f M parameters; data %s: %d sentences to train on, %d dev, %d test; labels %s\n",
+				config.Model, float64(l.Parameters)/1e6, dataName(config.Data), l.Train, l.Dev, l.Test, strings.Join(l.Labels, " "))
+			fmt.Fprintf(a.stderr, "%d batches an epoch in %d shapes, %.0f %% padding; run folder %s\n", l.Batches.Batches, l.Batches.Shapes, 100*l.Batches.Padding, dir)
+			if l.ResumedAt > 0 {
+				fmt.Fprintf(a.stderr, "continuing after update %d\n", l.ResumedAt)
+			}
+		},
+		Step: func(s train.Step) {
+			if progress.bar == nil {
+				fmt.Fprintf(a.stderr, "first update after %.1f s\n", time.Since(begin).Seconds())
+			}
+			progress.step(s)
+		},
+		Epoch: func(epoch int, dev ner.Report) {
+			progress.pause()
+			fmt.Fprintf(a.stderr, "epoch %d: dev F1 %.4f  precision %.4f  recall %.4f\n", epoch, dev.Micro.F1, dev.Micro.Precision, dev.Micro.Recall)
+		},
+		Progress: evaluation(a.stderr),
+	}
+	result, err := experiment.Run(a.ctx, engine, config, options)
+	if errors.Is(err, hub.ErrUnavailable) && c.Model == "" && c.Data == "" && c.Train == "" {
+		fmt.Fprintf(a.stderr, "\n%v\n\nFALLING BACK: neither network nor mirror has what the preset needs. Training a small transformer\nfrom scratch on a synthetic corpus instead; its scores say nothing about real text.\n\n", err)
+		config = config.Offline()
+		result, err = experiment.Run(a.ctx, engine, config, options)
+	}
+	progress.pause()
+	progress.bar.finish()
+	if err != nil {
+		return err
+	}
+	if c.JSON {
+		return a.printJSON(result)
+	}
+	fmt.Fprintf(a.stdout, "\n%s\n", result.Text())
+	a.printSamples(result)
+	fmt.Fprintf(a.stdout, "%d updates, %d compilations, %s in all. ", result.Updates, result.Compilations, (time.Duration(result.Seconds) * time.Second))
+	if result.BestEpoch > 0 {
+		fmt.Fprintf(a.stdout, "The weights are those of epoch %d, the best on dev.", result.BestEpoch)
+	}
+	fmt.Fprintf(a.stdout, `
+Run folder: %[1]s
+  model/         the tagger; transformers loads it too (AutoModelForTokenClassification)
+  run.json       config, seed, checksums, versions
+Try next:
+  elastic predict %[1]s "Angela Merkel met Tim Cook of Apple in Berlin."
+  elastic eval %[1]s --split dev --strict
+  elastic train ner --preset full
+`, dir)
+	return nil
+}
+
+func (a *app) printSamples(result experiment.Result) {
+	if len(result.Sentences) == 0 {
+		return
+	}
+	fmt.Fprintln(a.stdout, "From the test data:")
+	for _, s := range result.Sentences {
+		fmt.Fprintf(a.stdout, "  %s\n", ner.Mark(s.Text, s.Entities, isTerminal(a.stdout)))
+	}
+	fmt.Fprintln(a.stdout)
+}
+
+func dataName(d experiment.Data) string {
+	if d.Name != "" {
+		return d.Name
+	}
+	return filepath.Base(d.TrainFile)
+}
+
+// noSuchRun explains a folder that holds no model.
+func noSuchRun(path string) error {
+	if _, err := os.Stat(filepath.Join(path, experiment.RecordFile)); err == nil {
+		return fmt.Errorf("%s holds a run that is not finished: continue it with elastic train ner --resume --run %s", path, path)
+	}
+	return nil
+}

@@ -1,0 +1,376 @@
+package experiment
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"maps"
+	"os"
+	"path/filepath"
+	"runtime"
+	"runtime/debug"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/gomlx/compute"
+
+	"github.com/elastic-attention/workbench/internal/atomicfile"
+	"github.com/elastic-attention/workbench/pkg/data/batch"
+	"github.com/elastic-attention/workbench/pkg/data/hub"
+	"github.com/elastic-attention/workbench/pkg/elastic/checkpoint"
+	"github.com/elastic-attention/workbench/pkg/elastic/train"
+	"github.com/elastic-attention/workbench/pkg/ner"
+)
+
+// The files of a run folder, beside its checkpoints.
+const (
+	RecordFile = "run.json"
+	ReportFile = "report.json"
+	TextFile   = "report.txt"
+	ModelDir   = "model"
+)
+
+// Options is what a run needs beside its config.
+type Options struct {
+	// Dir is the run folder.
+	Dir string
+	// Resume continues the run in Dir from its last checkpoint. The config must be the same.
+	Resume bool
+	// Client fetches model and data; nil means the default.
+	Client *hub.Client
+	// Backend describes the backend, for the record.
+	Backend any
+
+	// The callbacks report progress; each may be nil.
+	Loaded   func(Loaded)
+	Step     func(train.Step)
+	Epoch    func(epoch int, dev ner.Report)
+	Progress func(done, total int) // of an evaluation, in batches
+}
+
+// Loaded says what a run is about to work on.
+type Loaded struct {
+	Train, Dev, Test int // sentences
+	Labels           []string
+	Parameters       int
+	Batches          batch.Stats
+	Note             string
+	ResumedAt        int // update that the run continues from; 0 for a fresh one
+}
+
+// Record is the content of run.json.
+type Record struct {
+	Config    Config            `json:"config"`
+	Data      map[string]string `json:"data_sha256"`
+	Model     map[string]string `json:"model_sha256"`
+	Labels    []string          `json:"labels"`
+	Versions  map[string]string `json:"versions"`
+	Backend   any               `json:"backend,omitempty"`
+	Started   time.Time         `json:"started"`
+	Resumed   []time.Time       `json:"resumed,omitempty"`
+	Seed      uint64            `json:"seed"`
+	Sentences [3]int            `json:"sentences"` // train, dev, test
+}
+
+// Result is what a run found.
+type Result struct {
+	Dir          string         `json:"dir"`
+	Dev          *ner.Report    `json:"dev,omitempty"`
+	Test         *ner.Report    `json:"test,omitempty"`
+	Note         string         `json:"note,omitempty"`
+	Updates      int            `json:"updates"`
+	BestEpoch    int            `json:"best_epoch"` // counted from 1; 0 without dev data
+	Stopped      bool           `json:"stopped_early,omitempty"`
+	Compilations int            `json:"compilations"`
+	Seconds      float64        `json:"seconds"` // of this process
+	History      []train.Point  `json:"history,omitempty"`
+	Metrics      []train.Metric `json:"metrics,omitempty"`
+	// Tagger is the trained tagger.
+	Tagger *ner.Tagger `json:"-"`
+	// Sentences are some of the test data with what was found in them.
+	Sentences []Sample `json:"samples,omitempty"`
+}
+
+// Sample is a sentence of the test data with what was found in it.
+type Sample struct {
+	ner.Document
+	Gold []ner.Span `json:"gold"`
+}
+
+// Run makes an experiment from start to end. When ctx is cancelled while it trains,
+// it saves and returns an error that wraps [train.ErrInterrupted].
+func Run(ctx context.Context, backend compute.Backend, config Config, options Options) (Result, error) {
+	begin := time.Now()
+	if err := config.Validate(); err != nil {
+		return Result{}, fmt.Errorf("experiment config: %w", err)
+	}
+	if options.Dir == "" {
+		return Result{}, errors.New("experiment needs a run folder")
+	}
+	client := options.Client
+	if client == nil {
+		client = &hub.Client{}
+	}
+	run := checkpoint.Run{Dir: options.Dir}
+	record, resumeDir, err := openRun(run, config, options.Resume)
+	if err != nil {
+		return Result{}, err
+	}
+
+	corpus, err := config.Data.Load(ctx, client)
+	if err != nil {
+		return Result{}, err
+	}
+	if resumeDir != "" && !maps.Equal(record.Data, corpus.Checksums) {
+		return Result{}, fmt.Errorf("%s: the data has changed since the run began: checksums were %v and are %v", options.Dir, record.Data, corpus.Checksums)
+	}
+	labels, err := ner.LabelsOf(slices.Concat(corpus.Train, corpus.Dev, corpus.Test))
+	if err != nil {
+		return Result{}, err
+	}
+	if err := os.MkdirAll(options.Dir, 0o755); err != nil {
+		return Result{}, fmt.Errorf("making the run folder: %w", err)
+	}
+	var tagger *ner.Tagger
+	resumedAt := 0
+	if resumeDir != "" {
+		if tagger, err = ner.Load(backend, resumeDir); err != nil {
+			return Result{}, err
+		}
+		state, err := train.ReadState(resumeDir)
+		if err != nil {
+			return Result{}, err
+		}
+		resumedAt = state.Update
+		record.Resumed = append(record.Resumed, time.Now().UTC())
+	} else {
+		var sums map[string]string
+		if tagger, sums, err = newTagger(ctx, backend, client, config, labels, options.Dir); err != nil {
+			return Result{}, err
+		}
+		record = Record{
+			Config: config, Data: corpus.Checksums, Model: sums, Labels: labels.Tags(), Versions: versions(), Seed: config.Train.Seed,
+			Started: time.Now().UTC(), Sentences: [3]int{len(corpus.Train), len(corpus.Dev), len(corpus.Test)},
+		}
+	}
+	record.Backend = options.Backend
+	if err := writeJSON(filepath.Join(options.Dir, RecordFile), record); err != nil {
+		return Result{}, err
+	}
+
+	trained, err := tagger.Train(ctx, corpus.Train, corpus.Dev, config.Train, ner.TrainOptions{
+		Run: run, Resume: resumeDir, Versions: record.Versions,
+		Plan: func(stats batch.Stats) {
+			if options.Loaded != nil {
+				options.Loaded(Loaded{
+					Train: len(corpus.Train), Dev: len(corpus.Dev), Test: len(corpus.Test), Labels: labels.Tags(),
+					Parameters: tagger.Model.Parameters(), Batches: stats, Note: corpus.Note, ResumedAt: resumedAt,
+				})
+			}
+		},
+		Step: options.Step, Epoch: options.Epoch, Progress: options.Progress,
+	})
+	result := Result{
+		Dir: options.Dir, Note: corpus.Note, Updates: trained.State.Update, Stopped: trained.Stopped,
+		BestEpoch: max(trained.State.Best.Epoch, 0), History: trained.State.History, Metrics: trained.State.Metrics, Tagger: tagger,
+	}
+	if err != nil {
+		return result, err
+	}
+	if len(corpus.Dev) > 0 {
+		report, err := tagger.Evaluate(ctx, corpus.Dev, ner.Options{}, options.Progress)
+		if err != nil {
+			return result, fmt.Errorf("evaluating on dev: %w", err)
+		}
+		result.Dev = &report
+	}
+	if len(corpus.Test) > 0 {
+		report, err := tagger.Evaluate(ctx, corpus.Test, ner.Options{}, options.Progress)
+		if err != nil {
+			return result, fmt.Errorf("evaluating on test: %w", err)
+		}
+		result.Test = &report
+		if result.Sentences, err = samples(ctx, tagger, corpus); err != nil {
+			return result, err
+		}
+	}
+	result.Compilations = trained.Compilations + tagger.Compilations()
+	result.Seconds = time.Since(begin).Seconds()
+	if err := tagger.Save(filepath.Join(options.Dir, ModelDir)); err != nil {
+		return result, fmt.Errorf("saving the model: %w", err)
+	}
+	if err := writeJSON(filepath.Join(options.Dir, ReportFile), result); err != nil {
+		return result, err
+	}
+	return result, atomicfile.Write(filepath.Join(options.Dir, TextFile), func(w io.Writer) error {
+		_, err := io.WriteString(w, result.Text())
+		return err
+	})
+}
+
+// Text writes the scores as tables.
+func (r Result) Text() string {
+	var b strings.Builder
+	for _, part := range []struct {
+		name   string
+		report *ner.Report
+	}{{"dev", r.Dev}, {"test", r.Test}} {
+		if part.report != nil {
+			fmt.Fprintf(&b, "%s (%d sentences)\n\n%s\n", part.name, part.report.Sentences, part.report.Text(4))
+		}
+	}
+	if r.Note != "" {
+		fmt.Fprintf(&b, "Note: %s.\n", r.Note)
+	}
+	return b.String()
+}
+
+// openRun looks at a run folder. For a run that is resumed it returns its record and
+// the checkpoint to continue from, "" if it had not come to one.
+func openRun(run checkpoint.Run, config Config, resume bool) (Record, string, error) {
+	path := filepath.Join(run.Dir, RecordFile)
+	content, err := os.ReadFile(path)
+	switch {
+	case errors.Is(err, fs.ErrNotExist):
+		return Record{}, "", nil // a run that was killed before it wrote anything begins anew
+	case err != nil:
+		return Record{}, "", fmt.Errorf("reading run record: %w", err)
+	case !resume:
+		return Record{}, "", fmt.Errorf("%s holds a run already: add --resume to continue it, or name another folder", run.Dir)
+	}
+	var record Record
+	if err := json.Unmarshal(content, &record); err != nil {
+		return Record{}, "", fmt.Errorf("%s: %w", path, err)
+	}
+	if field := firstDifference(record.Config, config); field != "" {
+		return Record{}, "", fmt.Errorf("%s was begun with another config: %s; resume with the same settings, or name another folder", run.Dir, field)
+	}
+	folder, err := run.Latest()
+	if errors.Is(err, fs.ErrNotExist) {
+		return Record{}, "", nil
+	}
+	if err != nil {
+		return Record{}, "", fmt.Errorf("looking for a checkpoint: %w", err)
+	}
+	return record, folder.Dir, nil
+}
+
+// firstDifference names the first field in which two configs differ, with both values.
+func firstDifference(was, is Config) string {
+	flat := func(c Config) map[string]any {
+		out := map[string]any{}
+		content, _ := json.Marshal(c)
+		var tree map[string]any
+		_ = json.Unmarshal(content, &tree)
+		var walk func(prefix string, value any)
+		walk = func(prefix string, value any) {
+			if m, ok := value.(map[string]any); ok {
+				for name, child := range m {
+					walk(prefix+"."+name, child)
+				}
+				return
+			}
+			out[strings.TrimPrefix(prefix, ".")] = fmt.Sprint(value)
+		}
+		walk("", tree)
+		return out
+	}
+	a, b := flat(was), flat(is)
+	names := slices.Sorted(maps.Keys(a))
+	for name := range b {
+		if _, ok := a[name]; !ok {
+			names = append(names, name)
+		}
+	}
+	for _, name := range names {
+		if a[name] != b[name] {
+			return fmt.Sprintf("%s was %v and is %v", name, orUnset(a[name]), orUnset(b[name]))
+		}
+	}
+	return ""
+}
+
+func orUnset(value any) any {
+	if value == nil {
+		return "unset"
+	}
+	return value
+}
+
+// samples predicts the first test sentences that have entities of different kinds.
+func samples(ctx context.Context, tagger *ner.Tagger, corpus Corpus) ([]Sample, error) {
+	const most = 3
+	var chosen []int
+	for _, kinds := range []int{2, 1, 0} { // sentences with several types tell most
+		for i, s := range corpus.Test {
+			types := map[string]bool{}
+			for _, span := range ner.FromTags(s.Tags) {
+				types[span.Type] = true
+			}
+			if len(chosen) < most && len(types) >= kinds && len(s.Words) <= 30 && !slices.Contains(chosen, i) {
+				chosen = append(chosen, i)
+			}
+		}
+	}
+	words := make([][]string, len(chosen))
+	for i, at := range chosen {
+		words[i] = corpus.Test[at].Words
+	}
+	tagged, err := tagger.Tag(ctx, words, nil) // together: a shape that evaluation has compiled
+	if err != nil {
+		return nil, fmt.Errorf("predicting samples: %w", err)
+	}
+	list := make([]Sample, len(chosen))
+	for i, at := range chosen {
+		s := corpus.Test[at]
+		text, places := ner.Join(s.Words)
+		if s.Text != "" {
+			if located, err := ner.Locate(s.Text, s.Words); err == nil {
+				text, places = s.Text, located
+			}
+		}
+		entities, err := ner.Entities(text, places, ner.FromTags(tagged[i].Tags), tagged[i].Scores)
+		if err != nil {
+			return nil, fmt.Errorf("predicting samples: %w", err)
+		}
+		list[i] = Sample{Document: ner.Document{Text: text, Entities: entities}, Gold: ner.FromTags(s.Tags)}
+	}
+	return list, nil
+}
+
+// versions returns the versions that a result depends on.
+func versions() map[string]string {
+	out := map[string]string{"go": runtime.Version(), "platform": runtime.GOOS + "/" + runtime.GOARCH}
+	if info, ok := debug.ReadBuildInfo(); ok {
+		out["workbench"] = info.Main.Version
+		for _, module := range info.Deps {
+			if strings.HasPrefix(module.Path, "github.com/gomlx/") {
+				out[module.Path] = module.Version
+			}
+		}
+		for _, setting := range info.Settings {
+			if setting.Key == "GOEXPERIMENT" || setting.Key == "vcs.revision" || setting.Key == "vcs.modified" {
+				out[setting.Key] = setting.Value
+			}
+		}
+	}
+	return out
+}
+
+func writeJSON(path string, value any) error {
+	var b bytes.Buffer
+	encoder := json.NewEncoder(&b)
+	encoder.SetIndent("", "  ")
+	if err := encoder.Encode(value); err != nil {
+		return fmt.Errorf("writing %s: %w", path, err)
+	}
+	return atomicfile.Write(path, func(w io.Writer) error {
+		_, err := w.Write(b.Bytes())
+		return err
+	})
+}
