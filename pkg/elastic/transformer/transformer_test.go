@@ -1,0 +1,179 @@
+package transformer_test
+
+import (
+	"context"
+	"fmt"
+	"math"
+	"strings"
+	"testing"
+
+	"github.com/gomlx/gomlx/core/graph"
+	"github.com/gomlx/gomlx/core/tensors"
+	"github.com/gomlx/gomlx/ml/model"
+
+	"github.com/elastic-attention/workbench/internal/gxtest"
+	"github.com/elastic-attention/workbench/pkg/backend"
+	"github.com/elastic-attention/workbench/pkg/elastic"
+	"github.com/elastic-attention/workbench/pkg/elastic/attention"
+	"github.com/elastic-attention/workbench/pkg/elastic/transformer"
+)
+
+func small() transformer.Config {
+	return transformer.Config{
+		VocabSize: 50, Hidden: 16, Layers: 2, FeedForward: 32, Attention: attention.Spec{Heads: 4}, MaxPositions: 12,
+		TypeVocab: 2, Activation: "gelu", NormEpsilon: 1e-12, InitStd: 0.3,
+		Head: transformer.Head{Kind: transformer.Tokens, Labels: []string{"O", "B-X", "I-X"}},
+	}
+}
+
+// logits computes a model's logits in evaluation.
+func logits(t *testing.T, m *transformer.Model, ids, mask [][]int32) ([]float32, error) {
+	t.Helper()
+	out, err := model.CallOnce(gxtest.Backend(t), m.Store, func(scope *model.Scope, ids, mask *graph.Node) *graph.Node {
+		return m.Config.Logits(elastic.WeightsOf(scope.Store(), ids.Graph()), transformer.Inputs{IDs: ids, Mask: mask}, nil)
+	}, ids, mask)
+	if err != nil {
+		return nil, err
+	}
+	return tensors.MustCopyFlatData[float32](out), nil
+}
+
+// TestPaddingChangesNothing: a sentence gives the same logits alone and padded, and a
+// row of padding only gives finite numbers.
+func TestPaddingChangesNothing(t *testing.T) {
+	for _, fromPad := range []bool{false, true} {
+		config := small()
+		config.PositionsFromPad = fromPad
+		m, err := transformer.New(config, 1)
+		if err != nil {
+			t.Fatal(err)
+		}
+		alone, err := logits(t, m, [][]int32{{5, 9, 7}}, [][]int32{{1, 1, 1}})
+		if err != nil {
+			t.Fatal(err)
+		}
+		padded, err := logits(t, m, [][]int32{{5, 9, 7, 0, 0}, {0, 0, 0, 0, 0}}, [][]int32{{1, 1, 1, 0, 0}, {0, 0, 0, 0, 0}})
+		if err != nil {
+			t.Fatal(err)
+		}
+		gxtest.Close(t, padded[:len(alone)], alone, 1e-5)
+		for _, v := range padded {
+			if math.IsNaN(float64(v)) {
+				t.Fatal("padding gives NaN")
+			}
+		}
+	}
+}
+
+func TestPositionsMatter(t *testing.T) {
+	m, err := transformer.New(small(), 1)
+	if err != nil {
+		t.Fatal(err)
+	}
+	out, err := logits(t, m, [][]int32{{5, 5}}, [][]int32{{1, 1}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if math.Abs(float64(out[0]-out[3])) < 1e-4 {
+		t.Error("the same token at two positions has the same logits")
+	}
+}
+
+func TestTooLongInputIsRefused(t *testing.T) {
+	m, err := transformer.New(small(), 1)
+	if err != nil {
+		t.Fatal(err)
+	}
+	long := make([]int32, 13)
+	_, err = logits(t, m, [][]int32{long}, [][]int32{long})
+	if err == nil || !strings.Contains(err.Error(), "13 tokens, the model has positions for 12") {
+		t.Errorf("error is %v", err)
+	}
+}
+
+// TestEveryConfigFieldChangesTheResult guards against options that do nothing.
+func TestEveryConfigFieldChangesTheResult(t *testing.T) {
+	of := func(change func(*transformer.Config)) []float32 {
+		config := small()
+		change(&config)
+		m, err := transformer.New(config, 1)
+		if err != nil {
+			t.Fatal(err)
+		}
+		out, err := logits(t, m, [][]int32{{5, 0, 7}}, [][]int32{{1, 1, 1}})
+		if err != nil {
+			t.Fatal(err)
+		}
+		return out
+	}
+	base := of(func(*transformer.Config) {})
+	for name, change := range map[string]func(*transformer.Config){
+		"layers":             func(c *transformer.Config) { c.Layers = 1 },
+		"heads":              func(c *transformer.Config) { c.Attention.Heads = 2 },
+		"feed_forward":       func(c *transformer.Config) { c.FeedForward = 8 },
+		"type_vocab":         func(c *transformer.Config) { c.TypeVocab = 0 },
+		"activation":         func(c *transformer.Config) { c.Activation = "relu" },
+		"activation tanh":    func(c *transformer.Config) { c.Activation = "tanh" },
+		"activation approx":  func(c *transformer.Config) { c.Activation = "gelu_tanh" },
+		"norm_epsilon":       func(c *transformer.Config) { c.NormEpsilon = 0.1 },
+		"positions_from_pad": func(c *transformer.Config) { c.PositionsFromPad = true },
+		"init_std":           func(c *transformer.Config) { c.InitStd = 0.1 },
+	} {
+		same := true
+		for i, v := range of(change) {
+			same = same && v == base[i]
+		}
+		if same {
+			t.Errorf("%s changes nothing", name)
+		}
+	}
+}
+
+func TestConfigReportsAllProblems(t *testing.T) {
+	config := small()
+	config.Hidden, config.Layers, config.Activation, config.NormEpsilon, config.Dropout, config.PadID = 18, 0, "swish", 0, 1, 50
+	config.Head.Labels = []string{"O", "O"}
+	_, err := transformer.New(config, 1)
+	for _, want := range []string{
+		"layers is 0", `activation "swish" is unknown; known: [gelu gelu_tanh relu tanh]`, "norm_epsilon is 0", "dropout is 1", "pad_id is 50",
+		"attention.heads is 4, which does not divide the hidden size 18", `head.labels 0 and 1 are both "O"`,
+	} {
+		if err == nil || !strings.Contains(err.Error(), want) {
+			t.Errorf("error does not say %q: %v", want, err)
+		}
+	}
+	config = small()
+	config.Head.Kind = "crf"
+	if err := config.Validate(); err == nil || !strings.Contains(err.Error(), `head.kind "crf" is unknown`) {
+		t.Errorf("unknown head: %v", err)
+	}
+	config.Head = transformer.Head{Kind: transformer.Pooled, Labels: []string{"a"}}
+	if err := config.Validate(); err == nil || !strings.Contains(err.Error(), "head.labels has 1 names") {
+		t.Errorf("labels without use: %v", err)
+	}
+}
+
+func ExampleNew() {
+	config := transformer.Config{
+		VocabSize: 100, Hidden: 32, Layers: 2, FeedForward: 64, Attention: attention.Spec{Heads: 4}, MaxPositions: 64,
+		TypeVocab: 2, Activation: "gelu", NormEpsilon: 1e-12, InitStd: 0.02,
+		Head: transformer.Head{Kind: transformer.Tokens, Labels: []string{"O", "B-PER", "I-PER"}},
+	}
+	m, err := transformer.New(config, 42)
+	if err != nil {
+		panic(err)
+	}
+	engine, _, err := backend.Open(context.Background(), backend.Options{Config: backend.PureGo})
+	if err != nil {
+		panic(err)
+	}
+	ids := [][]int32{{2, 17, 4, 3}}
+	logits, err := model.CallOnce(engine, m.Store, func(scope *model.Scope, ids *graph.Node) *graph.Node {
+		return m.Config.Logits(elastic.WeightsOf(scope.Store(), ids.Graph()), transformer.Inputs{IDs: ids}, nil)
+	}, ids)
+	if err != nil {
+		panic(err)
+	}
+	fmt.Println(m.Parameters(), "parameters, logits", logits.Shape())
+	// Output: 22563 parameters, logits (Float32)[1, 4, 3]
+}
