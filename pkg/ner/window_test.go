@@ -125,7 +125,7 @@ func TestWindowsProperties(t *testing.T) {
 				t.Fatalf("%s: word %d has the value of %q", name, word, merged[word])
 			}
 			for other := range windows {
-				if c, o := context(windows[k], word, pieces, limit), context(windows[other], word, pieces, limit); o > c {
+				if c, o := surroundings(windows[k], word, pieces, limit), surroundings(windows[other], word, pieces, limit); o > c {
 					t.Fatalf("%s: word %d belongs to window %d with %d tokens around it, but window %d has %d", name, word, k, c, other, o)
 				}
 			}
@@ -133,8 +133,8 @@ func TestWindowsProperties(t *testing.T) {
 	}
 }
 
-// context counts the tokens around a word on the side where there are fewer.
-func context(w ner.Window, word int, pieces []int, limit int) int {
+// surroundings counts the tokens around a word on the side where there are fewer.
+func surroundings(w ner.Window, word int, pieces []int, limit int) int {
 	if word < w.Start || word >= w.End {
 		return -1
 	}

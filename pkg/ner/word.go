@@ -70,7 +70,7 @@ func wordEnd(s string) int {
 	}
 	for end > size { // marks behind the word
 		last, n := utf8.DecodeLastRuneInString(s[:end])
-		if !isMark(last) || last == '.' && strings.ContainsRune(s[:end-n], '.') {
+		if !isMark(last) || last == '.' && strings.ContainsRune(strings.TrimRight(s[:end], "."), '.') {
 			break
 		}
 		end -= n

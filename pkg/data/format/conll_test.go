@@ -500,7 +500,11 @@ func TestUNER(t *testing.T) {
 	for i := range clean {
 		clean[i].File, clean[i].Line = "", 0
 	}
-	for i, got := range reread(t, out.String()) {
+	again := reread(t, out.String())
+	if len(again) != len(clean) {
+		t.Fatalf("written %d sentences, read %d", len(clean), len(again))
+	}
+	for i, got := range again {
 		if !reflect.DeepEqual(clean[i], got) {
 			t.Fatalf("written and read again, sentence %d (-want +got):\n%s", i, cmp.Diff(clean[i], got))
 		}

@@ -141,7 +141,7 @@ func (c Config) Offline() Config {
 	c.Data = Data{Name: Synthetic}
 	c.Tagger = ner.Config{MaxLength: 64, Lengths: []int{64}}
 	c.Train.Config = train.Config{
-		Epochs: max(epochs, scratchEpochs), ClipNorm: 1, Schedule: schedule.Config{Peak: 1e-3, Warmup: 0.1},
+		Epochs: max(epochs, scratchEpochs), ClipNorm: 1, Schedule: schedule.Config{Peak: 2e-3, Warmup: 0.1},
 		Optimizer: optim.AdamW{WeightDecay: 0.01}, SaveEvery: 200, LogEvery: 5, Seed: seed,
 	}
 	return c

@@ -24,7 +24,7 @@ import (
 
 // The synthetic corpus, and the model from scratch that learns it in some minutes.
 const (
-	scratchEpochs = 4
+	scratchEpochs = 6
 	synthTrain    = 4000
 	synthOther    = 500
 )
