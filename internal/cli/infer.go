@@ -109,9 +109,10 @@ func readRecord(dir string) (experiment.Record, error) {
 }
 
 type predictCmd struct {
-	Model string   `arg:"" help:"Run folder, or model folder in Hugging Face layout." predictor:"path"`
-	Text  []string `arg:"" optional:"" help:"Texts. Without any, each line of standard input is one."`
-	JSON  bool     `help:"Print one JSON object a text: type, text, characters (code points) and score of each entity."`
+	Model  string   `arg:"" help:"Run folder, or model folder in Hugging Face layout." predictor:"path"`
+	Text   []string `arg:"" optional:"" help:"Texts. Without any, each line of standard input is one."`
+	JSON   bool     `help:"Print one JSON object a text: type, text, characters (code points) and score of each entity."`
+	Logits bool     `help:"Print token ids and logits in place of entities, one JSON array a text; words are what white space parts. For comparison with other programs."`
 }
 
 // Help is shown below the usage.
@@ -132,6 +133,18 @@ func (c predictCmd) Run(a *app) error {
 	}
 	encoder := json.NewEncoder(a.stdout)
 	emit := func(texts []string) error {
+		if c.Logits {
+			for _, text := range texts {
+				logits, err := tagger.Logits(a.ctx, strings.Fields(text))
+				if err != nil {
+					return err
+				}
+				if err := encoder.Encode(logits); err != nil {
+					return err
+				}
+			}
+			return nil
+		}
 		documents, err := tagger.Predict(a.ctx, texts...)
 		if err != nil {
 			return err

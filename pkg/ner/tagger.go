@@ -488,3 +488,41 @@ func best(logits []float32) wordTag {
 	}
 	return wordTag{label: int32(label), score: 1 / sum}
 }
+
+// TokenLogits is what the model computes for one window of a text, before any decision:
+// the means to compare it with another program.
+type TokenLogits struct {
+	IDs    []int32     `json:"input_ids"`
+	Logits [][]float32 `json:"logits"` // [tokens, labels]
+}
+
+// Logits computes the logits of all tokens of a sentence, window by window.
+func (t *Tagger) Logits(ctx context.Context, words []string) ([]TokenLogits, error) {
+	_, parts, err := t.cut(words, t.config.Lengths[len(t.config.Lengths)-1])
+	if err != nil {
+		return nil, err
+	}
+	var list []TokenLogits
+	for _, p := range parts {
+		if ctx.Err() != nil {
+			return nil, context.Cause(ctx)
+		}
+		dataset, err := batch.New("logits", []batch.Example{{IDs: p.encoding.IDs, TypeIDs: p.encoding.TypeIDs}},
+			batch.Config{Size: 1, Lengths: t.config.Lengths, PadID: int32(t.Model.Config.PadID)})
+		if err != nil {
+			return nil, err
+		}
+		for b := range dataset.Epoch(0) {
+			flat, err := t.run(b)
+			if err != nil {
+				return nil, err
+			}
+			rows, classes := make([][]float32, len(p.encoding.IDs)), t.labels.Len()
+			for i := range rows {
+				rows[i] = flat[i*classes : (i+1)*classes]
+			}
+			list = append(list, TokenLogits{IDs: p.encoding.IDs, Logits: rows})
+		}
+	}
+	return list, nil
+}

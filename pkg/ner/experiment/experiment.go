@@ -133,16 +133,15 @@ func Preset(name string) (Config, error) {
 func Presets() []string { return slices.Sorted(maps.Keys(presets)) }
 
 // Offline returns the config that needs no download: a small transformer from scratch
-// on the synthetic corpus, with the epochs and seed of c at most.
+// on the synthetic corpus, by a recipe that fits them. Limits, checkpoints and the seed
+// are those of c.
 func (c Config) Offline() Config {
-	epochs := c.Train.Epochs
-	seed := c.Train.Seed
 	c.Model = Scratch
-	c.Data = Data{Name: Synthetic}
+	c.Data = Data{Name: Synthetic, Limit: c.Data.Limit}
 	c.Tagger = ner.Config{MaxLength: 64, Lengths: []int{64}}
-	c.Train.Config = train.Config{
-		Epochs: max(epochs, scratchEpochs), ClipNorm: 1, Schedule: schedule.Config{Peak: 2e-3, Warmup: 0.1},
-		Optimizer: optim.AdamW{WeightDecay: 0.01}, SaveEvery: 200, LogEvery: 5, Seed: seed,
-	}
+	c.Train.Epochs = max(c.Train.Epochs, scratchEpochs)
+	c.Train.ClipNorm = 1
+	c.Train.Schedule = schedule.Config{Peak: 2e-3, Warmup: 0.1}
+	c.Train.Optimizer = optim.AdamW{WeightDecay: 0.01}
 	return c
 }

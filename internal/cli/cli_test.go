@@ -1,0 +1,300 @@
+package cli_test
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"io"
+	"math/rand/v2"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/elastic-attention/workbench/internal/cli"
+)
+
+// asCommand makes the test binary the command itself.
+const asCommand = "ELASTIC_TEST_AS_COMMAND"
+
+func TestMain(m *testing.M) {
+	if os.Getenv(asCommand) != "" {
+		os.Exit(cli.Run(context.Background(), os.Args[1:], os.Stdin, os.Stdout, os.Stderr))
+	}
+	if os.Getenv("GOMLX_BACKEND") == "" {
+		os.Setenv("GOMLX_BACKEND", "go") // an installed plugin must not change what a test tests
+	}
+	os.Exit(m.Run())
+}
+
+type output struct {
+	code           int
+	stdout, stderr string
+}
+
+func run(t *testing.T, stdin string, args ...string) output {
+	t.Helper()
+	var stdout, stderr bytes.Buffer
+	code := cli.Run(t.Context(), args, strings.NewReader(stdin), &stdout, &stderr)
+	return output{code, stdout.String(), stderr.String()}
+}
+
+// quickly are the arguments of a training run that takes a second or two.
+func quickly(dir string, more ...string) []string {
+	return append([]string{"train", "ner", "--model", "scratch", "--limit", "96", "--max-updates", "16", "--save-every", "3", "--run", dir}, more...)
+}
+
+func TestHelpAndUsage(t *testing.T) {
+	for _, args := range [][]string{{"--help"}, {"help"}, nil} {
+		if out := run(t, "", args...); out.code != 0 || !strings.Contains(out.stdout, "train ner") {
+			t.Errorf("%v: code %d, output %q", args, out.code, out.stdout)
+		}
+	}
+	for _, args := range [][]string{{"train", "ner"}, {"eval"}, {"predict"}, {"fetch"}, {"backend", "install"}, {"doctor"}} {
+		out := run(t, "", append([]string{"help"}, args...)...)
+		if out.code != 0 || !strings.Contains(out.stdout, "Usage: elastic "+strings.Join(args, " ")) {
+			t.Errorf("help %v: code %d, output %q", args, out.code, out.stdout)
+		}
+	}
+	for _, test := range []struct {
+		args []string
+		want string
+	}{
+		{[]string{"trian"}, "trian"},
+		{[]string{"train", "ner", "--preset", "huge"}, "--preset"},
+		{[]string{"train", "ner", "--epoch", "3"}, "--epochs"},
+		{[]string{"train", "ner", "--dev", "x"}, "--dev and --test need --train"},
+		{[]string{"train", "ner", "--data", "synthetic", "--train", "x"}, "exclude each other"},
+		{[]string{"train", "ner", "--lr=-1"}, "schedule.peak is -1"},
+		{[]string{"train", "ner", "--resume", "--preset", "seed"}, "no run"},
+		{[]string{"eval", t.TempDir()}, "--data or --file"},
+		{[]string{"fetch", "minilm-l7"}, "minilm-l6"},
+	} {
+		if out := run(t, "", test.args...); out.code != 2 || !strings.Contains(out.stderr, test.want) {
+			t.Errorf("%v: code %d, errors %q; want 2 and %q", test.args, out.code, out.stderr, test.want)
+		}
+	}
+}
+
+// TestTrainEvalPredict goes the whole way of a newcomer without a network.
+func TestTrainEvalPredict(t *testing.T) {
+	dir := filepath.Join(t.TempDir(), "run")
+	out := run(t, "", quickly(dir)...)
+	if out.code != 0 {
+		t.Fatalf("train: code %d\n%s", out.code, out.stderr)
+	}
+	for _, want := range []string{"precision    recall  f1-score   support", "16 updates, ", "Run folder: " + dir, "elastic predict", "a synthetic corpus"} {
+		if !strings.Contains(out.stdout, want) {
+			t.Errorf("train does not print %q:\n%s", want, out.stdout)
+		}
+	}
+	if !strings.Contains(out.stderr, "backend ") || !strings.Contains(out.stderr, "dev F1") {
+		t.Errorf("train does not show backend and progress:\n%s", out.stderr)
+	}
+	for _, name := range []string{"run.json", "report.json", "report.txt", "model/config.json", "model/model.safetensors", "model/tokenizer.json"} {
+		if _, err := os.Stat(filepath.Join(dir, name)); err != nil {
+			t.Error(err)
+		}
+	}
+	var record struct {
+		Config   map[string]any    `json:"config"`
+		Data     map[string]string `json:"data_sha256"`
+		Versions map[string]string `json:"versions"`
+		Backend  map[string]any    `json:"backend"`
+		Seed     *uint64           `json:"seed"`
+	}
+	content, err := os.ReadFile(filepath.Join(dir, "run.json"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := json.Unmarshal(content, &record); err != nil || len(record.Data) == 0 || record.Versions["go"] == "" || record.Backend["name"] == "" || record.Seed == nil {
+		t.Errorf("run.json lacks something: %s (%v)", content, err)
+	}
+
+	if again := run(t, "", quickly(dir)...); again.code != 1 || !strings.Contains(again.stderr, "--resume") {
+		t.Errorf("training into the same folder: code %d, %s", again.code, again.stderr)
+	}
+	if other := run(t, "", quickly(dir, "--resume", "--lr", "0.5")...); other.code != 1 || !strings.Contains(other.stderr, "train.schedule.peak was 0.002 and is 0.5") {
+		t.Errorf("resuming with another rate: code %d, %s", other.code, other.stderr)
+	}
+
+	scored := run(t, "", "eval", dir, "--json")
+	var report struct {
+		Micro     struct{ F1 float64 }
+		Sentences int
+	}
+	if err := json.Unmarshal([]byte(scored.stdout), &report); scored.code != 0 || err != nil || report.Sentences != 96 {
+		t.Errorf("eval: code %d, %v\n%s%s", scored.code, err, scored.stdout, scored.stderr)
+	}
+	if text := run(t, "", "eval", dir, "--split", "dev", "--strict", "--digits", "2"); text.code != 0 || !strings.Contains(text.stdout, "micro avg") {
+		t.Errorf("eval dev: code %d\n%s%s", text.code, text.stdout, text.stderr)
+	}
+
+	lines := run(t, "Ann lives here.\n\nBob does not.\n", "predict", dir, "--json")
+	if lines.code != 0 || strings.Count(lines.stdout, "\n") != 3 || !strings.Contains(lines.stdout, `"text":"Bob does not."`) {
+		t.Errorf("predict: code %d\n%s%s", lines.code, lines.stdout, lines.stderr)
+	}
+	if one := run(t, "", "predict", dir, "Ann lives here."); one.code != 0 || !strings.Contains(one.stdout, "lives") {
+		t.Errorf("predict one: code %d\n%s%s", one.code, one.stdout, one.stderr)
+	}
+	if logits := run(t, "Ann lives\n", "predict", dir, "--logits"); logits.code != 0 || !strings.Contains(logits.stdout, `"input_ids":[`) {
+		t.Errorf("predict --logits: code %d\n%s", logits.code, logits.stdout)
+	}
+}
+
+func TestBadFilesAreExplained(t *testing.T) {
+	dir := t.TempDir()
+	file := func(name, content string) string {
+		path := filepath.Join(dir, name)
+		if err := os.WriteFile(path, []byte(content), 0o644); err != nil {
+			t.Fatal(err)
+		}
+		return path
+	}
+	good := file("good.conll", "Ann B-PER\nruns O\n\n")
+	for _, test := range []struct {
+		name, path string
+		want       string
+	}{
+		{"empty", file("empty.conll", ""), "empty.conll"},
+		{"columns", file("columns.conll", "Ann B-PER\nruns\n\n"), "columns.conll:2"},
+		{"tag", file("tag.conll", "Ann PERSON-B-\nruns X-\n\n"), "tag.conll:1"},
+		{"encoding", file("latin.conll", "Andr\xe9 B-PER\n\n"), "latin.conll:1"},
+		{"missing", filepath.Join(dir, "nowhere.conll"), "nowhere.conll"},
+	} {
+		out := run(t, "", "train", "ner", "--model", "minilm-l6", "--train", test.path, "--types", "all", "--run", filepath.Join(dir, "run-"+test.name))
+		if out.code != 1 || !strings.Contains(out.stderr, test.want) {
+			t.Errorf("%s: code %d, %s", test.name, out.code, out.stderr)
+		}
+		if _, err := os.Stat(filepath.Join(dir, "run-"+test.name)); !errors.Is(err, os.ErrNotExist) {
+			t.Errorf("%s: a run folder was left", test.name)
+		}
+	}
+	out := run(t, "", "train", "ner", "--model", filepath.Join(dir, "no-model"), "--train", good, "--run", filepath.Join(dir, "r"))
+	if out.code != 1 || !strings.Contains(out.stderr, "no-model") {
+		t.Errorf("missing model: code %d, %s", out.code, out.stderr)
+	}
+	if out := run(t, "", "predict", filepath.Join(dir, "no-model"), "x"); out.code != 1 || !strings.Contains(out.stderr, "config.json") {
+		t.Errorf("predict without a model: code %d, %s", out.code, out.stderr)
+	}
+}
+
+// TestOfflineFallsBackToSynthetic: without cache, network and data folder the preset
+// trains from scratch and says so.
+func TestOfflineFallsBackToSynthetic(t *testing.T) {
+	t.Setenv("ELASTIC_CACHE_DIR", t.TempDir())
+	t.Setenv("ELASTIC_DATA_DIR", "")
+	t.Setenv("ELASTIC_OFFLINE", "1")
+	dir := filepath.Join(t.TempDir(), "run")
+	out := run(t, "", "train", "ner", "--limit", "32", "--max-updates", "3", "--run", dir)
+	if out.code != 0 || !strings.Contains(out.stderr, "FALLING BACK") || !strings.Contains(out.stdout, "a synthetic corpus") {
+		t.Fatalf("code %d\n%s\n%s", out.code, out.stderr, out.stdout)
+	}
+	if named := run(t, "", "train", "ner", "--model", "minilm-l6", "--run", dir+"2"); named.code != 1 || !strings.Contains(named.stderr, "offline") {
+		t.Errorf("a model asked for by name must not be replaced: code %d, %s", named.code, named.stderr)
+	}
+}
+
+// TestKillAndResume kills a run at random moments until it is through; its weights must
+// be those of a run that was let be, bit by bit.
+func TestKillAndResume(t *testing.T) {
+	if testing.Short() {
+		t.Skip("takes many processes")
+	}
+	whole := filepath.Join(t.TempDir(), "whole")
+	if out := run(t, "", quickly(whole)...); out.code != 0 {
+		t.Fatalf("code %d\n%s", out.code, out.stderr)
+	}
+	want, err := os.ReadFile(filepath.Join(whole, "model", "model.safetensors"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	executable, err := os.Executable()
+	if err != nil {
+		t.Fatal(err)
+	}
+	dir := filepath.Join(t.TempDir(), "killed")
+	random := rand.New(rand.NewPCG(uint64(time.Now().UnixNano()), 0))
+	kills := 0
+	for attempt := 0; ; attempt++ {
+		command := exec.Command(executable, quickly(dir, "--resume")...)
+		command.Env = append(os.Environ(), asCommand+"=1")
+		var stderr bytes.Buffer
+		command.Stdout, command.Stderr = io.Discard, &stderr
+		if err := command.Start(); err != nil {
+			t.Fatal(err)
+		}
+		done := make(chan error, 1)
+		go func() { done <- command.Wait() }()
+		// Later and later, so that the test ends.
+		limit := time.Duration(200+random.IntN(1500)+attempt*300) * time.Millisecond
+		select {
+		case err := <-done:
+			if err != nil {
+				t.Fatalf("after %d kills: %v\n%s", kills, err, stderr.String())
+			}
+		case <-time.After(limit):
+			if err := command.Process.Kill(); err != nil {
+				t.Fatal(err)
+			}
+			<-done
+			kills++
+			continue
+		}
+		break
+	}
+	got, err := os.ReadFile(filepath.Join(dir, "model", "model.safetensors"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if !slices.Equal(got, want) {
+		t.Errorf("after %d kills the weights differ", kills)
+	}
+	t.Logf("%d kills", kills)
+}
+
+// TestInterruptSavesAndSaysHow cancels the context, as Ctrl-C does.
+func TestInterruptSavesAndSaysHow(t *testing.T) {
+	ctx, cancel := context.WithCancel(t.Context())
+	dir := filepath.Join(t.TempDir(), "run")
+	var stdout bytes.Buffer
+	stderr := &watcher{text: "first update", then: cancel}
+	args := quickly(dir, "--epochs", "500", "--max-updates", "1000")
+	code := cli.Run(ctx, args, strings.NewReader(""), &stdout, stderr)
+	if code != 1 || !strings.Contains(stderr.String(), "--resume continues it") {
+		t.Fatalf("code %d\n%s", code, stderr.String())
+	}
+	if steps, _ := filepath.Glob(filepath.Join(dir, "checkpoints", "step-*")); len(steps) == 0 {
+		t.Error("no checkpoint was left")
+	}
+}
+
+// watcher calls then when text is written.
+type watcher struct {
+	bytes.Buffer
+	text string
+	then func()
+}
+
+func (w *watcher) Write(p []byte) (int, error) {
+	if bytes.Contains(p, []byte(w.text)) {
+		w.then()
+	}
+	return w.Buffer.Write(p)
+}
+
+func TestVersionAndDoctor(t *testing.T) {
+	if out := run(t, "", "version", "--json"); out.code != 0 || !strings.Contains(out.stdout, `"go": "go1`) {
+		t.Errorf("version: code %d, %s", out.code, out.stdout)
+	}
+	if out := run(t, "", "doctor", "--json"); out.code != 0 || !json.Valid([]byte(out.stdout)) {
+		t.Errorf("doctor: code %d, %s", out.code, out.stdout)
+	}
+	if out := run(t, "", "fetch"); out.code != 0 || !strings.Contains(out.stdout, "CC-BY-SA-4.0") {
+		t.Errorf("fetch: code %d, %s", out.code, out.stdout)
+	}
+}
