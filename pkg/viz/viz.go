@@ -1,0 +1,298 @@
+// Package viz draws the pictures of notebooks and reports: curves as SVG, tables as HTML.
+//
+// What it returns is a string that needs no script, no style sheet and no network, so it looks the same in a
+// notebook, in an exported page and on paper. Equal input gives equal bytes. Every picture carries its numbers in
+// words too (title and desc of an SVG, the cells of a table), for readers who cannot see it and for tests.
+//
+//	svg, err := viz.Curves("training", "step", "loss (nats/token)", viz.Series{Name: "train", X: steps, Y: losses})
+//
+// Package nb, below this one, shows such strings in a notebook.
+package viz
+
+import (
+	"bytes"
+	"encoding/xml"
+	"errors"
+	"fmt"
+	"image/color"
+	"math"
+	"strconv"
+	"strings"
+
+	"gonum.org/v1/plot"
+	"gonum.org/v1/plot/font"
+	"gonum.org/v1/plot/plotter"
+	"gonum.org/v1/plot/text"
+	"gonum.org/v1/plot/vg"
+	"gonum.org/v1/plot/vg/draw"
+	"gonum.org/v1/plot/vg/vgsvg"
+)
+
+// Series is one curve of a [Chart].
+type Series struct {
+	// Name is shown in the legend. A chart with one unnamed series has no legend.
+	Name string
+	// X and Y are the points, equally many. NaN, infinities and values beyond ±1e300 are gaps: they are not drawn,
+	// and counted in the description of the picture.
+	X, Y []float64
+	// Smooth, in [0, 1), is the weight of the past in an exponential moving average, corrected for its start as in
+	// Adam: m ← Smooth·m + (1−Smooth)·y, drawn m/(1−Smoothⁿ). The points themselves are then drawn pale behind it.
+	// Zero draws the points only. Gaps do not enter the average.
+	Smooth float64
+}
+
+// Chart is a picture of curves over common axes. The zero value of a field means its default.
+type Chart struct {
+	Title string
+	// XLabel and YLabel name the quantities and their units: "loss (nats/token)".
+	XLabel, YLabel string
+	// LogX and LogY make an axis logarithmic. Points that are not positive have no place on it and become gaps.
+	LogX, LogY bool
+	// Width and Height are in pixels of 1/96 inch; default 640 and 360.
+	Width, Height float64
+	Series        []Series
+}
+
+// Curves draws series over linear axes in the default size. It is short for [Chart.SVG].
+func Curves(title, xLabel, yLabel string, series ...Series) (svg string, err error) {
+	return Chart{Title: title, XLabel: xLabel, YLabel: yLabel, Series: series}.SVG()
+}
+
+// palette is that of Okabe and Ito (2008), "Color Universal Design": its colours differ for all common kinds of
+// colour vision. Line patterns repeat the distinction for print.
+var palette = []color.NRGBA{
+	{0, 114, 178, 255}, {213, 94, 0, 255}, {0, 158, 115, 255}, {204, 121, 167, 255}, {86, 180, 233, 255}, {230, 159, 0, 255}, {0, 0, 0, 255},
+}
+
+var dashes = [][]vg.Length{nil, {6, 3}, {2, 2}, {8, 3, 2, 3}}
+
+// SVG draws the chart. A chart without points shows its axes, so that a live picture can begin empty.
+//
+// It returns an error for a series whose X and Y differ in length, a Smooth outside [0, 1) and a negative size; all
+// problems are in one error.
+func (c Chart) SVG() (string, error) {
+	if err := c.validate(); err != nil {
+		return "", fmt.Errorf("drawing %q: %w", c.Title, err)
+	}
+	p := plot.New()
+	p.Title.Text, p.X.Label.Text, p.Y.Label.Text = c.Title, c.XLabel, c.YLabel
+	for _, s := range []*text.Style{&p.Title.TextStyle, &p.X.Label.TextStyle, &p.Y.Label.TextStyle, &p.X.Tick.Label, &p.Y.Tick.Label, &p.Legend.TextStyle} {
+		s.Font.Variant = "Sans"
+	}
+	p.Legend.TextStyle.Font.Size = font.Points(10)
+	p.Legend.Top = true
+	p.Legend.Padding = vg.Points(2)
+	p.X.Tick.Marker, p.Y.Tick.Marker = roundTicks{}, roundTicks{}
+	if c.LogX {
+		p.X.Scale, p.X.Tick.Marker = plot.LogScale{}, plot.LogTicks{Prec: -1}
+	}
+	if c.LogY {
+		p.Y.Scale, p.Y.Tick.Marker = plot.LogScale{}, plot.LogTicks{Prec: -1}
+	}
+	grid := plotter.NewGrid()
+	grid.Vertical.Color, grid.Horizontal.Color = color.Gray{225}, color.Gray{225}
+	p.Add(grid)
+
+	var words []string
+	drawn := 0
+	for i, s := range c.Series {
+		segments, points, gaps := c.segments(s.X, s.Y)
+		drawn += points
+		words = append(words, describe(s, points, gaps))
+		hue := palette[i%len(palette)]
+		style := draw.LineStyle{Color: hue, Width: vg.Points(1.6), Dashes: dashes[(i/len(palette)+i)%len(dashes)]}
+		if s.Smooth > 0 {
+			pale := draw.LineStyle{Color: blend(hue, 0.7), Width: vg.Points(0.8)}
+			addSegments(p, segments, pale)
+			segments, _, _ = c.segments(s.X, average(s.Y, s.Smooth))
+		}
+		thumb := addSegments(p, segments, style)
+		if s.Name != "" || len(c.Series) > 1 {
+			name := s.Name
+			if name == "" {
+				name = "series " + strconv.Itoa(i+1)
+			}
+			p.Legend.Add(name, thumb)
+		}
+	}
+	frame(&p.X, drawn == 0, c.LogX)
+	frame(&p.Y, drawn == 0, c.LogY)
+
+	canvas := vgsvg.New(pixels(c.Width, 640), pixels(c.Height, 360))
+	margin := vg.Points(6)
+	p.Draw(draw.Crop(draw.New(canvas), margin, -margin, margin, -margin))
+	var buf bytes.Buffer
+	if _, err := canvas.WriteTo(&buf); err != nil {
+		return "", fmt.Errorf("drawing %q: %w", c.Title, err)
+	}
+	return label(buf.String(), c.Title, fmt.Sprintf("%s over %s. %s", c.YLabel, c.XLabel, strings.Join(words, " "))), nil
+}
+
+func (c Chart) validate() error {
+	var errs []error
+	if c.Width < 0 || c.Height < 0 || math.IsNaN(c.Width+c.Height) || math.IsInf(c.Width+c.Height, 0) {
+		errs = append(errs, fmt.Errorf("size %v x %v, want positive numbers or 0 for the default", c.Width, c.Height))
+	}
+	for i, s := range c.Series {
+		if len(s.X) != len(s.Y) {
+			errs = append(errs, fmt.Errorf("series %d %q has %d x and %d y values, want equally many", i, s.Name, len(s.X), len(s.Y)))
+		}
+		if !(s.Smooth >= 0 && s.Smooth < 1) {
+			errs = append(errs, fmt.Errorf("series %d %q has smoothing %v, want it in [0, 1)", i, s.Name, s.Smooth))
+		}
+	}
+	return errors.Join(errs...)
+}
+
+// segments splits a curve at the points that cannot be drawn.
+func (c Chart) segments(xs, ys []float64) (segments []plotter.XYs, points, gaps int) {
+	var run plotter.XYs
+	for i, x := range xs {
+		y := ys[i]
+		if !finite(x) || !finite(y) || c.LogX && x <= 0 || c.LogY && y <= 0 {
+			gaps++
+			if run != nil {
+				segments, run = append(segments, run), nil
+			}
+			continue
+		}
+		points++
+		run = append(run, plotter.XY{X: x, Y: y})
+	}
+	if run != nil {
+		segments = append(segments, run)
+	}
+	return segments, points, gaps
+}
+
+// addSegments adds one curve and returns what its legend entry shows. A lone point is drawn as a dot.
+func addSegments(p *plot.Plot, segments []plotter.XYs, style draw.LineStyle) plot.Thumbnailer {
+	for _, s := range segments {
+		if len(s) == 1 {
+			p.Add(&plotter.Scatter{XYs: s, GlyphStyle: draw.GlyphStyle{Color: style.Color, Radius: vg.Points(2), Shape: draw.CircleGlyph{}}})
+			continue
+		}
+		p.Add(&plotter.Line{XYs: s, LineStyle: style})
+	}
+	return &plotter.Line{LineStyle: style}
+}
+
+// frame gives an axis a range that can be drawn where the data has none.
+func frame(a *plot.Axis, empty, log bool) {
+	switch {
+	case empty && log:
+		a.Min, a.Max = 1, 10
+	case empty:
+		a.Min, a.Max = 0, 1
+	case a.Min == a.Max && log:
+		a.Min, a.Max = a.Min/2, a.Max*2
+	case a.Min == a.Max:
+		d := math.Max(math.Abs(a.Min)*0.1, 0.5)
+		a.Min, a.Max = a.Min-d, a.Max+d
+	}
+}
+
+// roundTicks puts about six ticks at multiples of 1, 2 or 5 times a power of ten.
+type roundTicks struct{}
+
+func (roundTicks) Ticks(low, high float64) []plot.Tick {
+	power := math.Pow10(int(math.Floor(math.Log10((high - low) / 6))))
+	step := 10 * power
+	for _, m := range []float64{1, 2, 5} {
+		if m*power*6.5 >= high-low {
+			step = m * power
+			break
+		}
+	}
+	decimals := max(0, int(math.Ceil(-math.Log10(step)-1e-9)))
+	var ticks []plot.Tick
+	for i := math.Ceil(low/step - 1e-9); i*step <= high+1e-9*step && len(ticks) < 20; i++ {
+		v := i * step
+		format := strconv.FormatFloat(v+0, 'f', decimals, 64) // +0: no "-0"
+		if math.Max(math.Abs(low), math.Abs(high)) >= 1e6 || decimals > 4 {
+			format = strconv.FormatFloat(v+0, 'g', 5, 64)
+		}
+		ticks = append(ticks, plot.Tick{Value: v, Label: format})
+	}
+	return ticks
+}
+
+// average is the exponential moving average of the finite values, corrected for its start.
+func average(ys []float64, weight float64) []float64 {
+	out := make([]float64, len(ys))
+	m, left := 0.0, 1.0
+	for i, y := range ys {
+		if !finite(y) {
+			out[i] = y
+			continue
+		}
+		m = weight*m + (1-weight)*y
+		left *= weight
+		out[i] = m / (1 - left)
+	}
+	return out
+}
+
+// describe puts a series into words.
+func describe(s Series, points, gaps int) string {
+	name := s.Name
+	if name == "" {
+		name = "series"
+	}
+	var b strings.Builder
+	if points == 0 {
+		fmt.Fprintf(&b, "%s: no points", name)
+	} else {
+		first, last, low, high := -1, -1, math.Inf(1), math.Inf(-1)
+		for i, y := range s.Y {
+			if !finite(y) || !finite(s.X[i]) {
+				continue
+			}
+			if first < 0 {
+				first = i
+			}
+			last, low, high = i, math.Min(low, y), math.Max(high, y)
+		}
+		fmt.Fprintf(&b, "%s: %d points from (%.4g, %.4g) to (%.4g, %.4g), lowest %.4g, highest %.4g",
+			name, points, s.X[first], s.Y[first], s.X[last], s.Y[last], low, high)
+	}
+	if gaps > 0 {
+		fmt.Fprintf(&b, ", %d not drawn", gaps)
+	}
+	b.WriteByte('.')
+	return b.String()
+}
+
+// label turns the document that vgsvg writes into an element for a page, with its text alternative.
+func label(svg, title, desc string) string {
+	if i := strings.Index(svg, "<svg"); i > 0 {
+		svg = svg[i:]
+	}
+	svg = strings.ReplaceAll(svg, "font-family:Liberation Sans;", "font-family:Liberation Sans,Arial,Helvetica,sans-serif;")
+	end := strings.IndexByte(svg, '>')
+	head := strings.Join(strings.Fields(svg[:end]), " ")
+	return head + ` role="img" aria-label="` + escape(title) + `">` +
+		"\n<title>" + escape(title) + "</title>\n<desc>" + escape(desc) + "</desc>" + svg[end+1:]
+}
+
+func escape(s string) string {
+	var b strings.Builder
+	_ = xml.EscapeText(&b, []byte(s)) // a strings.Builder does not fail
+	return b.String()
+}
+
+func pixels(v, def float64) vg.Length {
+	if v == 0 {
+		v = def
+	}
+	return vg.Length(v) * vg.Inch / 96
+}
+
+// blend mixes a colour with white.
+func blend(c color.NRGBA, white float64) color.NRGBA {
+	mix := func(v uint8) uint8 { return uint8(math.Round(float64(v)*(1-white) + 255*white)) }
+	return color.NRGBA{mix(c.R), mix(c.G), mix(c.B), 255}
+}
+
+// finite reports whether a value can be drawn: differences of two such values are finite too.
+func finite(v float64) bool { return math.Abs(v) <= 1e300 }

@@ -1,0 +1,35 @@
+#!/usr/bin/env bash
+# Executes notebooks headless through the real kernel, on the best backend there is, and compares their numbers.
+#
+#   tools/notebooks.sh [argument of nbrun.py]... NOTEBOOK...
+#   tools/notebooks.sh --selftest      injects broken notebooks and sees them fail
+#
+# The executed copies are in .cache/notebooks. Needs bin/elastic.
+set -euo pipefail
+cd "$(dirname "$0")/.."
+tools/venv.sh
+tools/kernel.sh
+# Nothing of the user's own Jupyter takes part.
+export JUPYTER_DATA_DIR=$PWD/.cache/jupyter JUPYTER_CONFIG_DIR=$PWD/.cache/jupyter-config JUPYTER_PATH= IPYTHONDIR=$PWD/.cache/ipython
+export PATH=$PWD/.cache/bin:$PATH GOPROXY=off
+python=.cache/venv/bin/python
+
+if [[ ${1:-} == --selftest ]]; then
+	exec "$python" tools/nbrun_test.py
+fi
+if (($# == 0)); then
+	echo "notebooks: there are none" >&2
+	exit 1
+fi
+if [[ -z ${GOMLX_BACKEND:-} ]]; then
+	if GOMLX_BACKEND=$(bin/elastic backend path) && [[ -n $GOMLX_BACKEND ]]; then
+		export GOMLX_BACKEND
+	elif [[ -n ${REQUIRE_XLA:-} ]]; then
+		echo "notebooks: XLA is required here, but no plugin is installed" >&2
+		exit 1
+	else
+		export GOMLX_BACKEND=go
+	fi
+fi
+echo "notebooks: backend $GOMLX_BACKEND"
+"$python" tools/nbrun.py --out .cache/notebooks "$@"
