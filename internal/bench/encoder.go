@@ -118,4 +118,3 @@ func (r repeated) Batches(_, skip int) iter.Seq2[mltrain.Batch, error] {
 		}
 	}
 }
-

@@ -13,15 +13,15 @@ type result struct {
 	Shape    string `json:"shape"`
 	Donation string `json:"donation,omitempty"`
 
-	RSS    float64 `json:"rss_mb"`
-	First  float64 `json:"first_s"`          // first call, with graph building and compilation
-	Ready  float64 `json:"ready_s"`          // from the start of the process to the end of the first call
-	Median float64 `json:"median_s"`         //
-	Min    float64 `json:"min_s"`            //
-	P95    float64 `json:"p95_s,omitempty"`  //
-	CPU    float64 `json:"cpu_min_s"`        // all threads
-	N      int     `json:"n"`                // timed calls
-	Check  float64 `json:"check,omitempty"`  // Σ|logits|
+	RSS    float64   `json:"rss_mb"`
+	First  float64   `json:"first_s"`          // first call, with graph building and compilation
+	Ready  float64   `json:"ready_s"`          // from the start of the process to the end of the first call
+	Median float64   `json:"median_s"`         //
+	Min    float64   `json:"min_s"`            //
+	P95    float64   `json:"p95_s,omitempty"`  //
+	CPU    float64   `json:"cpu_min_s"`        // all threads
+	N      int       `json:"n"`                // timed calls
+	Check  float64   `json:"check,omitempty"`  // Σ|logits|
 	Losses []float64 `json:"losses,omitempty"` // first five
 
 	NER *nerResult `json:"ner,omitempty"`

@@ -27,8 +27,9 @@ type TrainConfig struct {
 	train.Config
 	// BatchSize is the number of sentences in a micro-batch; 0 means 16.
 	BatchSize int `json:"batch_size,omitempty"`
-	// Shapes is the number of lengths that batches are padded to, each one compilation; 0
-	// means 3. The lengths are chosen so that padding is least.
+	// Shapes is the number of shapes that batches have, each one compilation; 0 means 3.
+	// Sentences share rows of the tagger's MaxLength tokens, and the numbers of rows are
+	// chosen so that padding is least.
 	Shapes int `json:"shapes,omitempty"`
 }
 
@@ -68,9 +69,9 @@ func (t *Tagger) Train(ctx context.Context, sentences, dev []data.Sentence, conf
 	if err != nil {
 		return train.Result{}, err
 	}
-	dataset, err := batch.New("train", examples, batch.Config{
-		Size: config.BatchSize, MaxShapes: config.Shapes, MaxLength: t.config.MaxLength,
-		Shuffle: true, Seed: config.Seed, PadID: int32(t.Model.Config.PadID),
+	dataset, err := batch.Pack("train", examples, batch.PackConfig{
+		Size: config.BatchSize, Length: t.config.MaxLength, Epochs: max(config.Epochs, 1), MaxShapes: config.Shapes,
+		Seed: config.Seed, PadID: int32(t.Model.Config.PadID),
 	})
 	if err != nil {
 		return train.Result{}, err
@@ -186,12 +187,12 @@ func (t task) Store() *model.Store { return t.m.Store }
 func (t task) Variables() []elastic.Variable { return t.m.Config.Variables() }
 
 func (t task) Loss(w elastic.Weights, inputs, labels []*graph.Node, drop *dropout.Source) (sum, count *graph.Node) {
-	logits := t.m.Config.Logits(w, transformer.Inputs{IDs: inputs[0], Types: inputs[1], Mask: inputs[2]}, drop)
+	logits := t.m.Config.Logits(w, transformer.Inputs{IDs: inputs[0], Types: inputs[1], Documents: inputs[2], Positions: inputs[3]}, drop)
 	return loss.CrossEntropy(logits, labels[0])
 }
 
 // trainData gives a dataset's batches to the training loop.
-type trainData struct{ dataset *batch.Dataset }
+type trainData struct{ dataset *batch.Packed }
 
 func (d trainData) Steps() int { return d.dataset.Steps() }
 

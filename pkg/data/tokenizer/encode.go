@@ -156,12 +156,8 @@ func (t *Tokenizer) room(o Options, pair bool) (int, error) {
 
 // share divides the room between two texts that together exceed it, taking from the longer first.
 func share(a, b, room int) (na, nb int) {
-	short, long := min(a, b), max(a, b)
-	if short > room {
-		long = short
-	} else {
-		long = max(short, room-short)
-	}
+	short := min(a, b)
+	long := max(short, room-short)
 	if short+long > room {
 		short = room / 2
 		long = short + room%2

@@ -33,6 +33,29 @@ type Inputs struct {
 	IDs   *Node // token ids
 	Types *Node // token types; nil means all 0
 	Mask  *Node // 1 for a token, 0 for padding; nil means all 1
+
+	// Documents, in place of Mask, lets several texts share a row: tokens attend only to
+	// tokens with the same number, and 0 is padding. Positions, which go with it, count
+	// from 0 in each text.
+	Documents *Node
+	Positions *Node
+}
+
+// mask returns where attention is allowed, in a shape that broadcasts to
+// [batch, heads, queries, keys], or nil for everywhere.
+func (in Inputs) mask() *Node {
+	switch {
+	case in.Documents != nil:
+		length := in.Documents.Shape().Dimensions[1]
+		queries := InsertAxes(in.Documents, 1, -1) // [b, 1, q, 1]
+		keys := InsertAxes(in.Documents, 1, 1)     // [b, 1, 1, k]
+		dims := []int{in.Documents.Shape().Dimensions[0], 1, length, length}
+		queries, keys = BroadcastToDims(queries, dims...), BroadcastToDims(keys, dims...)
+		return LogicalAnd(Equal(queries, keys), NotEqual(keys, ZerosLike(keys)))
+	case in.Mask != nil:
+		return InsertAxes(NotEqual(in.Mask, ZerosLike(in.Mask)), 1, 1)
+	}
+	return nil
 }
 
 // Output is what an encoder computes.
@@ -49,11 +72,7 @@ type Output struct {
 // Encode computes the encoder. A nil drop source means evaluation.
 func (c Config) Encode(w elastic.Weights, in Inputs, drop *dropout.Source) Output {
 	x := c.embed(w.In("embeddings"), in, drop)
-	var mask *Node // [b, 1, 1, k]
-	if in.Mask != nil {
-		mask = NotEqual(in.Mask, ZerosLike(in.Mask))
-		mask = InsertAxes(mask, 1, 1)
-	}
+	mask := in.mask()
 	out := Output{States: []*Node{x}}
 	for i := range c.Layers {
 		layer := w.Layer(i)
@@ -85,11 +104,18 @@ func (c Config) embed(w elastic.Weights, in Inputs, drop *dropout.Source) *Node 
 	}
 	x := Gather(w.At("word"), InsertAxes(in.IDs, -1)) // [b, l, hidden]
 
-	if c.PositionsFromPad {
+	switch {
+	case in.Positions != nil:
+		positions := in.Positions
+		if c.PositionsFromPad {
+			positions = AddScalar(positions, int32(c.PadID+1))
+		}
+		x = Add(x, Gather(w.At("position"), InsertAxes(positions, -1)))
+	case c.PositionsFromPad:
 		real := ConvertDType(NotEqual(in.IDs, FillScalar(in.IDs.Graph(), in.IDs.Shape(), float64(c.PadID))), dtypes.Int32)
 		positions := AddScalar(Mul(CumSum(real, 1), real), int32(c.PadID))
 		x = Add(x, Gather(w.At("position"), InsertAxes(positions, -1)))
-	} else {
+	default:
 		x = Add(x, InsertAxes(Slice(w.At("position"), AxisRange(0, length)), 0))
 	}
 

@@ -65,6 +65,42 @@ func TestPaddingChangesNothing(t *testing.T) {
 	}
 }
 
+// TestPackingChangesNothing: texts that share a row give the logits that they give alone.
+func TestPackingChangesNothing(t *testing.T) {
+	for _, fromPad := range []bool{false, true} {
+		config := small()
+		config.PositionsFromPad = fromPad
+		m, err := transformer.New(config, 1)
+		if err != nil {
+			t.Fatal(err)
+		}
+		texts := [][]int32{{5, 9, 7}, {8, 6}, {9, 9, 4}}
+		out, err := model.CallOnce(gxtest.Backend(t), m.Store, func(scope *model.Scope, in []*graph.Node) *graph.Node {
+			return m.Config.Logits(elastic.WeightsOf(scope.Store(), in[0].Graph()), transformer.Inputs{IDs: in[0], Documents: in[1], Positions: in[2]}, nil)
+		}, [][]int32{{5, 9, 7, 8, 6, 0}, {9, 9, 4, 0, 0, 0}}, [][]int32{{1, 1, 1, 2, 2, 0}, {1, 1, 1, 0, 0, 0}}, [][]int32{{0, 1, 2, 0, 1, 0}, {0, 1, 2, 0, 0, 0}})
+		if err != nil {
+			t.Fatal(err)
+		}
+		packed := tensors.MustCopyFlatData[float32](out)
+		for i, at := range []int{0, 3, 6} {
+			mask := make([]int32, len(texts[i]))
+			for j := range mask {
+				mask[j] = 1
+			}
+			alone, err := logits(t, m, [][]int32{texts[i]}, [][]int32{mask})
+			if err != nil {
+				t.Fatal(err)
+			}
+			gxtest.Close(t, packed[at*3:at*3+len(alone)], alone, 1e-5)
+		}
+		for _, v := range packed {
+			if math.IsNaN(float64(v)) {
+				t.Fatal("padding gives NaN")
+			}
+		}
+	}
+}
+
 func TestPositionsMatter(t *testing.T) {
 	m, err := transformer.New(small(), 1)
 	if err != nil {
