@@ -11,6 +11,7 @@ import (
 	"github.com/gomlx/gomlx/core/graph"
 	"github.com/gomlx/gomlx/core/tensors"
 	"github.com/gomlx/gomlx/ml/model"
+	"github.com/janpfeifer/must"
 
 	"github.com/elastic-attention/workbench/internal/gxtest"
 	"github.com/elastic-attention/workbench/pkg/backend"
@@ -77,8 +78,8 @@ func TestLayerNorm(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	store.GetVariable("/scale").MustSetValue(tensors.FromValue([]float32{1, 2, 1, 1}))
-	store.GetVariable("/bias").MustSetValue(tensors.FromValue([]float32{0, 0, 5, 0}))
+	must.M(store.GetVariable("/scale").SetValue(tensors.FromValue([]float32{1, 2, 1, 1})))
+	must.M(store.GetVariable("/bias").SetValue(tensors.FromValue([]float32{0, 0, 5, 0})))
 	got, err := run(t, store, func(w elastic.Weights, x *graph.Node) *graph.Node { return elastic.LayerNorm(w, x, 1e-12) },
 		[][]float32{{1, 3, 5, 7}, {2, 2, 2, 2}})
 	if err != nil {
@@ -105,7 +106,7 @@ func Example() {
 	if err != nil {
 		panic(err)
 	}
-	store.GetVariable("/head/weights").MustSetValue(tensors.FromValue([][]float32{{1, 0}, {0, 2}}))
+	must.M(store.GetVariable("/head/weights").SetValue(tensors.FromValue([][]float32{{1, 0}, {0, 2}})))
 	engine, _, err := backend.Open(context.Background(), backend.Options{Config: backend.PureGo})
 	if err != nil {
 		panic(err)

@@ -129,7 +129,7 @@ func replay(t *testing.T, file *safetensors.File, run goldenRun) {
 
 	var names []string
 	want, gradients := map[string][]float64{}, map[string][]float64{}
-	var dims map[string][]int = map[string][]int{}
+	dims := map[string][]int{}
 	prefix := run.ID + "/p/"
 	for _, name := range file.Names() {
 		if len(name) > len(prefix) && name[:len(prefix)] == prefix {

@@ -17,6 +17,7 @@ import (
 	"github.com/gomlx/gomlx/core/tensors"
 	"github.com/gomlx/gomlx/ml/model"
 	mltrain "github.com/gomlx/gomlx/ml/train"
+	"github.com/janpfeifer/must"
 
 	"github.com/elastic-attention/workbench/internal/golden"
 	"github.com/elastic-attention/workbench/internal/gxtest"
@@ -73,7 +74,7 @@ func TestGoldenTrainingTrace(t *testing.T) {
 					head = append(head, row[i])
 				}
 			}
-			m.Store.GetVariable("/head/classifier/weights").MustSetValue(tensors.FromFlatDataAndDimensions(head, m.Config.Hidden, len(trace.Tags)))
+			must.M(m.Store.GetVariable("/head/classifier/weights").SetValue(tensors.FromFlatDataAndDimensions(head, m.Config.Hidden, len(trace.Tags))))
 
 			config := traceConfig(t, recipe.Optimizer, recipe.Schedule, len(trace.Batches))
 			config.ClipNorm = recipe.Clip

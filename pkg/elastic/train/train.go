@@ -108,7 +108,6 @@ type Trainer struct {
 
 	step, accumulate, apply *model.Exec
 	compiled                map[GraphId]bool
-	started                 bool
 }
 
 // New checks the config and creates the optimizer's slots, as zeros, in the task's

@@ -16,6 +16,7 @@ import (
 	"github.com/gomlx/gomlx/core/tensors"
 	"github.com/gomlx/gomlx/ml/model"
 	mltrain "github.com/gomlx/gomlx/ml/train"
+	"github.com/janpfeifer/must"
 
 	"github.com/elastic-attention/workbench/internal/gxtest"
 	"github.com/elastic-attention/workbench/pkg/elastic"
@@ -316,7 +317,7 @@ func load(t *testing.T, dir string) classifier {
 		if err := value.MutableBytes(func(data []byte) { copy(data, content) }); err != nil {
 			t.Fatal(err)
 		}
-		c.store.GetVariable(v.Path).MustSetValue(value)
+		must.M(c.store.GetVariable(v.Path).SetValue(value))
 	}
 	return c
 }
