@@ -25,6 +25,9 @@ and the notebook's metadata says what they must be, as [value, absolute toleranc
 A number that is missing, NaN, or further away than its tolerance fails the notebook.
 With -p the numbers belong to other parameters, so they are printed but not compared.
 
+With --write the outputs of a notebook that passed are written back into it, and its metadata's workbench.measured says
+how long that took, on which backend and on how many cores.
+
 Parameters: -p NAME=VALUE sets the environment variable NB_NAME, which the notebook's parameter cell reads.
 
 Output: one JSON line per notebook on stdout, remarks on stderr; the executed notebooks and what the kernel
@@ -182,6 +185,9 @@ def run(path, out, params, cell_timeout, write):
         line["ok"] = not errors
     nbformat.write(nb, out / path.name)
     if write and not errors:
+        house["measured"] = {"seconds": float(f"{seconds:.2g}"), "backend": os.environ.get("GOMLX_BACKEND", "").split(":")[0] or "the default backend",
+                             "cores": len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()}
+        nb.metadata["workbench"] = house
         nbformat.write(nb, path)
     print(json.dumps(line), flush=True)
     for e in errors:

@@ -29,13 +29,15 @@ func softmax(logits, mask *Node) *Node {
 	if mask == nil {
 		maximum := StopGradient(ReduceAndKeep(logits, ReduceMax, -1))
 		e := Exp(Sub(logits, maximum))
-		return Div(e, ReduceAndKeep(e, ReduceSum, -1))
+		return Mul(e, Reciprocal(ReduceAndKeep(e, ReduceSum, -1)))
 	}
 	// A finite floor, not −Inf: a row without any allowed key would give NaN gradients.
-	floor := FillScalar(logits.Graph(), logits.Shape(), -1e30)
-	masked := Where(mask, logits, floor)
-	maximum := StopGradient(ReduceAndKeep(masked, ReduceMax, -1))
-	e := Where(mask, Exp(Sub(masked, maximum)), ZerosLike(logits))
-	sum := ReduceAndKeep(e, ReduceSum, -1)
-	return Div(e, Where(Equal(sum, ZerosLike(sum)), OnesLike(sum), sum))
+	// Beside an allowed logit, exp takes it to exactly 0.
+	const floor = -1e30
+	masked := Where(mask, logits, FillScalar(logits.Graph(), logits.Shape(), floor))
+	maximum := StopGradient(ReduceAndKeep(masked, ReduceMax, -1)) // [..., 1]
+	e := Exp(Sub(masked, maximum))
+	scale := Reciprocal(ReduceAndKeep(e, ReduceSum, -1))
+	anything := GreaterThan(maximum, FillScalar(logits.Graph(), maximum.Shape(), floor))
+	return Mul(e, Where(anything, scale, ZerosLike(scale)))
 }

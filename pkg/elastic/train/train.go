@@ -203,20 +203,31 @@ func (t *Trainer) update(store *model.Store, scalars, count *Node, gradients []*
 	g := scalars.Graph()
 	factor := Reciprocal(MaxScalar(count, 1))
 	norm := Mul(optim.GlobalNorm(gradients), factor)
-	if t.config.ClipNorm > 0 {
-		factor = Mul(factor, optim.ClipFactor(norm, t.config.ClipNorm))
+	limit := t.config.ClipNorm
+	if limit == 0 {
+		// A factor of 1, but one that is known only when all gradients are: so no weight is
+		// updated before the backward pass has read it last, and XLA need not copy it.
+		limit = math.MaxFloat32
 	}
-	names := t.config.Optimizer.Slots()
+	factor = Mul(factor, optim.ClipFactor(norm, limit))
+	// XLA writes new values over old ones of the same shape in the order in which the
+	// graph reads variables and the store lists them. Reading the slots in any other
+	// order than that of moments makes it copy nearly all of them first.
+	moments := t.moments()
+	slots := make([]*Node, len(moments))
+	for i, slot := range moments {
+		slots[i] = store.GetVariable(slot.Path).NodeValue(g)
+	}
 	for i, v := range t.variables {
 		variable := store.GetVariable(v.Path)
-		slots := make([]*Node, len(names))
-		for j, name := range names {
-			slots[j] = store.GetVariable(slotPath(name, v.Path)).NodeValue(g)
+		var own []*Node
+		for j := i; j < len(slots); j += len(t.variables) {
+			own = append(own, slots[j])
 		}
-		value, slots := t.config.Optimizer.Update(variable.NodeValue(g), Mul(gradients[i], factor), slots, scalars, v.Decay)
+		value, own := t.config.Optimizer.Update(variable.NodeValue(g), Mul(gradients[i], factor), own, scalars, v.Decay)
 		variable.SetNodeValue(value)
-		for j, name := range names {
-			store.GetVariable(slotPath(name, v.Path)).SetNodeValue(slots[j])
+		for j, slot := range own {
+			store.GetVariable(moments[i+j*len(t.variables)].Path).SetNodeValue(slot)
 		}
 	}
 	return norm
