@@ -78,6 +78,7 @@ var trained = sync.OnceValues(func() (dir string, err error) {
 	if err != nil {
 		return "", err
 	}
+	trainedRoot = dir
 	tokenizer := filepath.Join(dir, "tokenizer")
 	if err := os.MkdirAll(tokenizer, 0o755); err != nil {
 		return "", err
@@ -104,10 +105,13 @@ var trained = sync.OnceValues(func() (dir string, err error) {
 	return model, tagger.Save(model)
 })
 
+// trainedRoot is the folder that trained has made, if it was called.
+var trainedRoot string
+
 func TestMain(m *testing.M) {
 	code := m.Run()
-	if dir, err := trained(); err == nil {
-		os.RemoveAll(filepath.Dir(dir))
+	if trainedRoot != "" {
+		os.RemoveAll(trainedRoot)
 	}
 	os.Exit(code)
 }
