@@ -1,6 +1,7 @@
 package cli
 
 import (
+	"encoding/json"
 	"errors"
 	"fmt"
 	"os"
@@ -10,6 +11,7 @@ import (
 	"time"
 
 	"github.com/elastic-attention/workbench/pkg/data/hub"
+	"github.com/elastic-attention/workbench/pkg/elastic/attention"
 	"github.com/elastic-attention/workbench/pkg/elastic/train"
 	"github.com/elastic-attention/workbench/pkg/ner"
 	"github.com/elastic-attention/workbench/pkg/ner/experiment"
@@ -38,6 +40,7 @@ type trainNERCmd struct {
 	Patience     int     `help:"Stop after so many epochs without a better F1 on dev." placeholder:"N"`
 	SaveEvery    int     `help:"Updates between checkpoints." placeholder:"N"`
 	MaxLength    int     `help:"Longest training example in tokens." placeholder:"N"`
+	Attention    string  `help:"Attention in place of the model's: a JSON spec, or a file that holds one." placeholder:"SPEC" predictor:"path"`
 	Seed         *uint64 `help:"Seed of data order, fresh weights and dropout." placeholder:"N"`
 
 	Folder string `name:"run" help:"Run folder. Default: runs/ner-PRESET-TIME." placeholder:"DIR" predictor:"path"`
@@ -53,6 +56,7 @@ func (trainNERCmd) Help() string {
   elastic train ner --train my.train --dev my.dev --test my.test --types all
   elastic train ner --model google-bert/bert-base-cased --lr 3e-5 --epochs 3
   elastic train ner --model scratch --data synthetic   no download at all
+  elastic train ner --attention '{"normalizer": "sparsemax", "scores": [{"kind": "temperature", "learned": true}]}'
   elastic train ner --resume                           after Ctrl-C, a crash or kill -9
 
 Without a network and without a mirror, a run with the preset's model and data falls back to a
@@ -110,10 +114,32 @@ func (c trainNERCmd) config() (experiment.Config, error) {
 	if c.Seed != nil {
 		config.Train.Seed = *c.Seed
 	}
+	if c.Attention != "" {
+		if config.Tagger.Attention, err = attentionSpec(c.Attention); err != nil {
+			return config, usageError{err}
+		}
+	}
 	if err := config.Validate(); err != nil {
 		return config, usageError{err}
 	}
 	return config, nil
+}
+
+// attentionSpec reads a spec from JSON or from a file that holds it.
+func attentionSpec(text string) (*attention.Spec, error) {
+	content, name := []byte(text), "--attention"
+	if !strings.HasPrefix(strings.TrimSpace(text), "{") {
+		name = text
+		var err error
+		if content, err = os.ReadFile(text); err != nil {
+			return nil, fmt.Errorf("--attention wants a JSON object or a file that holds one: %w", err)
+		}
+	}
+	var spec attention.Spec
+	if err := json.Unmarshal(content, &spec); err != nil {
+		return nil, fmt.Errorf("%s: %w", name, err)
+	}
+	return &spec, nil
 }
 
 // dir returns the run folder, for a run that is resumed the newest that fits.

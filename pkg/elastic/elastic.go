@@ -55,9 +55,10 @@ func (v Variable) Size() int {
 }
 
 // Init is an initial distribution: normal with mean 0 and standard deviation
-// Normal, or the constant Value when Normal is 0.
+// Normal; else the numbers Values, one an element, if there are any; else the constant Value.
 type Init struct {
 	Normal float64
+	Values []float64
 	Value  float64
 }
 
@@ -72,9 +73,13 @@ func (v Variable) Tensor(seed uint64) *tensors.Tensor {
 		for i := range data {
 			data[i] = float32(random.NormFloat64() * v.Init.Normal)
 		}
-	} else if v.Init.Value != 0 {
+	} else {
 		for i := range data {
-			data[i] = float32(v.Init.Value)
+			if v.Init.Values != nil {
+				data[i] = float32(v.Init.Values[i])
+			} else {
+				data[i] = float32(v.Init.Value)
+			}
 		}
 	}
 	return tensors.FromFlatDataAndDimensions(data, v.Shape...)

@@ -5,6 +5,17 @@ import (
 	"github.com/gomlx/gomlx/support/exceptions"
 )
 
+// AddIf adds nodes of which either may be nil, which counts as 0.
+func AddIf(x, y *Node) *Node {
+	switch {
+	case x == nil:
+		return y
+	case y == nil:
+		return x
+	}
+	return Add(x, y)
+}
+
 // Dense computes x·W + b over the last axis of x, with W [inputs, outputs] and b
 // [outputs] the variables "weights" and "bias" of w.
 func Dense(w Weights, x *Node) *Node {

@@ -22,6 +22,7 @@ import (
 	"github.com/elastic-attention/workbench/pkg/data/batch"
 	"github.com/elastic-attention/workbench/pkg/data/tokenizer"
 	"github.com/elastic-attention/workbench/pkg/elastic"
+	"github.com/elastic-attention/workbench/pkg/elastic/attention"
 	"github.com/elastic-attention/workbench/pkg/elastic/checkpoint"
 	"github.com/elastic-attention/workbench/pkg/elastic/pretrained"
 	"github.com/elastic-attention/workbench/pkg/elastic/transformer"
@@ -34,7 +35,7 @@ const TaggerFile = "tagger.json"
 // as they are there.
 var tokenizerFiles = []string{"tokenizer.json", "tokenizer_config.json", "special_tokens_map.json", "vocab.txt"}
 
-// Config says how a tagger cuts texts. Its zero value is the documented default.
+// Config says how a tagger cuts texts and attends to them. Its zero value is the documented default.
 type Config struct {
 	// MaxLength is the longest example of training in tokens, special ones included; 0
 	// means 128. Longer sentences are cut into overlapping windows.
@@ -48,6 +49,9 @@ type Config struct {
 	// BatchSize is the number of windows that are predicted at a time when there are
 	// several; 0 means 32. A single one is predicted alone, in a batch of one.
 	BatchSize int `json:"batch_size,omitempty"`
+	// Attention takes the place of a pretrained model's attention when a tagger is made of it;
+	// nil keeps that. Heads may be left 0. What a tagger has is Model.Config.Attention.
+	Attention *attention.Spec `json:"attention,omitempty"`
 }
 
 func (c Config) withDefaults() Config {
@@ -120,7 +124,7 @@ func NewTagger(backend compute.Backend, dir string, labels LabelSet, config Conf
 		return nil, err
 	}
 	head := &transformer.Head{Kind: transformer.Tokens, Labels: labels.Tags(), Dropout: rate}
-	m, _, err := pretrained.Load(dir, pretrained.Options{Head: head, Seed: seed})
+	m, _, err := pretrained.Load(dir, pretrained.Options{Head: head, Attention: config.Attention, Seed: seed})
 	if err != nil {
 		return nil, fmt.Errorf("loading pretrained model: %w", err)
 	}
@@ -133,6 +137,9 @@ func NewTaggerFromScratch(backend compute.Backend, dir string, encoder transform
 	tok, err := tokenizer.Load(dir)
 	if err != nil {
 		return nil, fmt.Errorf("loading tokenizer: %w", err)
+	}
+	if config.Attention != nil {
+		encoder.Attention = config.Attention.Over(encoder.Attention)
 	}
 	encoder.VocabSize, encoder.PadID = tok.VocabSize(), int(tok.PadID())
 	encoder.Head = transformer.Head{Kind: transformer.Tokens, Labels: labels.Tags(), Dropout: encoder.Dropout}

@@ -187,8 +187,12 @@ func (t task) Store() *model.Store { return t.m.Store }
 func (t task) Variables() []elastic.Variable { return t.m.Config.Variables() }
 
 func (t task) Loss(w elastic.Weights, inputs, labels []*graph.Node, drop *dropout.Source) (sum, count *graph.Node) {
-	logits := t.m.Config.Logits(w, transformer.Inputs{IDs: inputs[0], Types: inputs[1], Documents: inputs[2], Positions: inputs[3]}, drop)
-	return loss.CrossEntropy(logits, labels[0])
+	encoded := t.m.Config.Encode(w, transformer.Inputs{IDs: inputs[0], Types: inputs[1], Documents: inputs[2], Positions: inputs[3]}, drop)
+	sum, count = loss.CrossEntropy(t.m.Config.HeadLogits(w, encoded.Hidden, drop), labels[0])
+	if encoded.Penalty != nil { // the loop divides by the count
+		sum = graph.Add(sum, graph.Mul(encoded.Penalty, count))
+	}
+	return sum, count
 }
 
 // trainData gives a dataset's batches to the training loop.

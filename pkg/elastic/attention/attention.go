@@ -1,23 +1,36 @@
 // Package attention computes attention from a plain description of it.
 //
-// A [Spec] is data: it is part of a model's config, travels in its checkpoint and
-// can be compared. [Self] turns it into graph nodes by a fixed pipeline:
+// A [Spec] is data: it is part of a model's config, travels in its checkpoint, can be
+// validated, compared, hashed, and changed by name:
 //
-//	project to queries, keys, values     [batch, length, heads, width]
-//	logits  s = q·kᵀ · scale             [batch, heads, queries, keys]
-//	mask    true where attention is allowed
-//	weights a = normalise(s)             rows sum to 1, or are all zero
-//	dropout on the weights, while training
-//	y = Σ a·v, heads joined, projected   [batch, length, hidden]
+//	spec := attention.Spec{Heads: 8, Mask: attention.Causal{}, Normalizer: attention.Entmax{Alpha: 1.5}}
+//	plain, err := spec.Without("entmax")
 //
-// The normaliser is named by kind and looked up in one registry (normalizer.go).
+// [Self] and [Cross] turn it into graph nodes by a fixed pipeline:
+//
+//	project   queries, keys, values        [batch, length, heads, width]
+//	QK-norm   of queries and keys
+//	rotary    turn them by their positions
+//	scale     s = q·kᵀ · scale             [batch, heads, queries, keys]
+//	scores    modifiers of s, in the order of the spec
+//	positions biases added to s
+//	mask      true where attention is allowed
+//	normalise weights a; a row without any allowed key is all zero
+//	span      weights beyond a head's span fade, the rest is renormalised
+//	dropout   on the weights, while training
+//	values    y = Σ a·v                    [batch, queries, heads, value width]
+//	gates     on y, in the order of the spec
+//	output    heads joined and projected   [batch, queries, hidden]
+//
+// Each step but the projections is a [Part]: a value with a kind, one file each. Specs in
+// JSON name parts by kind; [Register] makes a caller's own known.
 package attention
 
 import (
-	"errors"
-	"fmt"
-	"math"
+	"slices"
 
+	"github.com/gomlx/compute/dtypes"
+	"github.com/gomlx/compute/shapes"
 	. "github.com/gomlx/gomlx/core/graph"
 	"github.com/gomlx/gomlx/support/exceptions"
 
@@ -25,77 +38,233 @@ import (
 	"github.com/elastic-attention/workbench/pkg/elastic/dropout"
 )
 
-// Spec describes the attention of a layer.
-type Spec struct {
-	// Heads is the number of attention heads; it divides the hidden size.
-	Heads int `json:"heads"`
-	// Normalizer turns logits into weights: a kind that [Normalizers] lists. Empty means "softmax".
-	Normalizer string `json:"normalizer,omitempty"`
-	// Dropout is the probability that a weight is dropped while training.
-	Dropout float64 `json:"dropout,omitempty"`
+// Inputs is what an attention layer reads beside its vectors. The zero value is one text
+// a row, without padding, while evaluating.
+type Inputs struct {
+	// Mask is true where attention is allowed, and broadcasts to [batch, heads, queries,
+	// keys]: padding, for instance. It is joined with the spec's own mask. Nil allows all.
+	Mask *Node
+	// QueryPositions and KeyPositions are int32 [batch or 1, length]. Nil numbers the keys
+	// from 0, and the queries so that the last query has the position of the last key.
+	QueryPositions, KeyPositions *Node
+	// QueryDocuments and KeyDocuments are int32 [batch, length]: which of several texts in a
+	// row a token belongs to. Only parts that ask for them need them; see [Document].
+	QueryDocuments, KeyDocuments *Node
+	// Tasks is int32 [batch]: the task of each row, for parts that are conditioned on it.
+	Tasks *Node
+	// X is what the queries were projected from, [batch, queries, hidden]. [Self] and [Cross]
+	// set it; in [Attend] only parts that read it need it.
+	X *Node
+	// Drop is the source of randomness while training; nil while evaluating.
+	Drop *dropout.Source
 }
 
-// Validate reports all that is wrong with s in a model of the given hidden size.
-func (s Spec) Validate(hidden int) error {
-	var problems []error
-	if s.Heads <= 0 {
-		problems = append(problems, fmt.Errorf("attention.heads is %d, want at least 1", s.Heads))
-	} else if hidden%s.Heads != 0 {
-		problems = append(problems, fmt.Errorf("attention.heads is %d, which does not divide the hidden size %d", s.Heads, hidden))
-	}
-	if _, ok := normalizers[s.normalizer()]; !ok {
-		problems = append(problems, fmt.Errorf("attention.normalizer %q is unknown; known: %v", s.Normalizer, Normalizers()))
-	}
-	if !(s.Dropout >= 0 && s.Dropout < 1) {
-		problems = append(problems, fmt.Errorf("attention.dropout is %g, want 0 ≤ p < 1", s.Dropout))
-	}
-	return errors.Join(problems...)
+// Result is what a layer computes.
+type Result struct {
+	// Output is [batch, queries, hidden]; of [Attend], [batch, queries, heads, value width].
+	Output *Node
+	// Weights are [batch, heads, queries, keys], from before dropout.
+	Weights *Node
+	// Losses are scalars that parts report, by kind: the mean span of [Span], the expected
+	// number of open gates of [HardConcrete], the imbalance of [MixtureOfHeads].
+	Losses map[string]*Node
+	// Penalty is the sum of the losses, each times the Penalty of its part, to be added to
+	// the training loss; nil if no part has one.
+	Penalty *Node
 }
 
-func (s Spec) normalizer() string {
-	if s.Normalizer == "" {
-		return "softmax"
-	}
-	return s.Normalizer
+// Tile is what parts see: the attention matrix, or the block of it that is being
+// computed, by the vectors and positions of its queries and keys.
+type Tile struct {
+	Sizes
+	// Q and K are [batch, queries, heads, head width] and [batch, keys, key heads, head
+	// width], after QK-norm and rotary, before scaling.
+	Q, K *Node
+	// Scale is what products of queries and keys are multiplied by.
+	Scale float64
+	// Inputs has positions filled in.
+	Inputs
+	// Allowed is the mask of spec and input joined, boolean [batch, heads, queries, keys];
+	// nil allows all. Masks themselves do not see it.
+	Allowed *Node
+
+	losses  map[string]*Node
+	penalty *Node
 }
 
-// Variables lists the weights of one attention layer, with paths relative to it.
-// std is the standard deviation of the initial matrices.
-func (s Spec) Variables(hidden int, std float64) []elastic.Variable {
-	var list []elastic.Variable
-	for _, name := range []string{"query", "key", "value", "output"} {
-		list = append(list, elastic.Under(name, elastic.DenseVariables(hidden, hidden, std))...)
+// Report notes a scalar under a part's kind, and what a unit of it costs; see Result.
+func (t *Tile) Report(kind string, loss *Node, penalty float64) {
+	t.losses[kind] = loss
+	if penalty != 0 {
+		t.penalty = elastic.AddIf(t.penalty, MulScalar(loss, penalty))
 	}
-	return list
 }
 
-// Self computes self-attention over x [batch, length, hidden]. The mask is boolean,
-// true where a query may attend to a key, and of a shape that broadcasts to
-// [batch, heads, queries, keys]; nil allows everything. A query that may attend to
-// nothing gets zeros. It returns the output [batch, length, hidden] and the weights
-// [batch, heads, queries, keys] from before dropout.
+// Distance returns position of query − position of key, int32 [batch or 1, 1, queries, keys].
+func (t *Tile) Distance() *Node {
+	return Sub(t.QueryPosition(), t.KeyPosition())
+}
+
+// QueryPosition returns the positions of queries, int32 [batch or 1, 1, queries, 1].
+func (t *Tile) QueryPosition() *Node { return InsertAxes(t.QueryPositions, 1, -1) }
+
+// KeyPosition returns the positions of keys, int32 [batch or 1, 1, 1, keys].
+func (t *Tile) KeyPosition() *Node { return InsertAxes(t.KeyPositions, 1, 1) }
+
+// shape returns [batch, heads, queries, keys].
+func (t *Tile) shape() []int {
+	return []int{t.Q.Shape().Dimensions[0], t.Heads, t.Q.Shape().Dimensions[1], t.K.Shape().Dimensions[1]}
+}
+
+// Self computes self-attention over x [batch, length, hidden].
 //
 // Source: Vaswani et al. 2017, "Attention is all you need", equation 1 and section
 // 3.2.2; with biases, as in BERT.
-func Self(s Spec, w elastic.Weights, x, mask *Node, drop *dropout.Source) (y, weights *Node) {
-	if x.Rank() != 3 {
-		exceptions.Panicf("attention input must be [batch, length, hidden], got %s", x.Shape())
-	}
-	batch, length, hidden := x.Shape().Dimensions[0], x.Shape().Dimensions[1], x.Shape().Dimensions[2]
-	width := hidden / s.Heads
+func Self(s Spec, w elastic.Weights, x *Node, in Inputs) Result { return Cross(s, w, x, x, in) }
 
-	project := func(name string) *Node {
-		return Reshape(elastic.Dense(w.In(name), x), batch, length, s.Heads, width)
+// Cross computes attention of x [batch, queries, hidden] to memory [batch, keys, hidden].
+func Cross(s Spec, w elastic.Weights, x, memory *Node, in Inputs) Result {
+	for _, n := range []*Node{x, memory} {
+		if n.Rank() != 3 {
+			exceptions.Panicf("attention input must be [batch, length, hidden], got %s", n.Shape())
+		}
 	}
-	q, k, v := project("query"), project("key"), project("value") // [b, l, h, d]
-
-	q = MulScalar(q, 1/math.Sqrt(float64(width)))
-	logits := Einsum("bqhd,bkhd->bhqk", q, k) // [b, h, q, k]
-	if mask != nil {
-		mask = BroadcastToDims(mask, logits.Shape().Dimensions...)
+	sizes := s.Sizes(x.Shape().Dimensions[2])
+	project := func(name string, from *Node, heads, width int) *Node {
+		dims := from.Shape().Dimensions
+		return Reshape(elastic.Dense(w.In(name), from), dims[0], dims[1], heads, width) // [b, l, h, d]
 	}
-	weights = normalizers[s.normalizer()](logits, mask)
+	width := sizes.HeadDim
+	if s.Differential != nil {
+		width *= 2
+	}
+	q := project("query", x, sizes.Heads, width)
+	k := project("key", memory, sizes.KVHeads, width)
+	v := project("value", memory, sizes.KVHeads, sizes.ValueDim)
+	in.X = x
+	out := attend(s, sizes, w, q, k, v, in)
+	dims := out.Output.Shape().Dimensions
+	out.Output = elastic.Dense(w.In("output"), Reshape(out.Output, dims[0], dims[1], dims[2]*dims[3]))
+	return out
+}
 
-	y = Einsum("bhqk,bkhd->bqhd", drop.Apply(weights, s.Dropout), v)
-	return elastic.Dense(w.In("output"), Reshape(y, batch, length, hidden)), weights
+// Attend computes the pipeline between the projections: q is [batch, queries, heads,
+// width], k [batch, keys, key heads, width], v [batch, keys, key heads, value width]; width
+// is HeadDim, or twice that with Differential. Its output is [batch, queries, heads, value
+// width].
+func Attend(s Spec, w elastic.Weights, q, k, v *Node, in Inputs) Result {
+	return attend(s, sizesOf(s, q, k, v), w, q, k, v, in)
+}
+
+func sizesOf(s Spec, q, k, v *Node) Sizes {
+	for _, n := range []*Node{q, k, v} {
+		if n.Rank() != 4 {
+			exceptions.Panicf("queries, keys and values must be [batch, length, heads, width], got %s, %s, %s", q.Shape(), k.Shape(), v.Shape())
+		}
+	}
+	sizes := Sizes{Heads: q.Shape().Dimensions[2], KVHeads: k.Shape().Dimensions[2], HeadDim: q.Shape().Dimensions[3], ValueDim: v.Shape().Dimensions[3]}
+	if s.Differential != nil {
+		sizes.HeadDim /= 2
+	}
+	if sizes.Heads != s.Heads || sizes.Heads%sizes.KVHeads != 0 || v.Shape().Dimensions[2] != sizes.KVHeads {
+		exceptions.Panicf("queries %s, keys %s and values %s do not fit a spec of %d heads", q.Shape(), k.Shape(), v.Shape(), s.Heads)
+	}
+	return sizes
+}
+
+func attend(s Spec, sizes Sizes, w elastic.Weights, q, k, v *Node, in Inputs) Result {
+	g := q.Graph()
+	dims := []int{q.Shape().Dimensions[0], sizes.Heads, q.Shape().Dimensions[1], k.Shape().Dimensions[1]}
+	if in.KeyPositions == nil {
+		in.KeyPositions = Iota(g, shapes.Make(dtypes.Int32, 1, dims[3]), 1)
+		if in.QueryPositions == nil {
+			in.QueryPositions = AddScalar(Iota(g, shapes.Make(dtypes.Int32, 1, dims[2]), 1), float64(dims[3]-dims[2]))
+		}
+	} else if in.QueryPositions == nil {
+		exceptions.Panicf("attention input has positions of keys and none of queries")
+	}
+	t := &Tile{Sizes: sizes, Scale: s.scale(sizes), Inputs: in, losses: map[string]*Node{}}
+
+	if s.QKNorm != nil {
+		q, k = s.QKNorm.apply(w.In(s.QKNorm.Kind()), q, k)
+	}
+	if s.Rotary != nil {
+		q, k = s.Rotary.Apply(q, in.QueryPositions), s.Rotary.Apply(k, in.KeyPositions)
+	}
+	t.Q, t.K = q, k
+	t.Allowed = allowed(s, t)
+
+	var weights *Node
+	if s.Differential == nil {
+		weights = weigh(s, t, w)
+	} else {
+		weights = s.Differential.weigh(s, t, w, q, k)
+	}
+	y := heads(t.Inputs.Drop.Apply(weights, s.Dropout), v) // [b, q, h, d]
+	if s.Differential != nil {
+		y = s.Differential.norm(w.In(s.Differential.Kind()), y)
+	}
+	for _, gate := range s.Gates {
+		y = gate.Gate(t, w.In(gate.Kind()), y)
+	}
+	return Result{Output: y, Weights: weights, Losses: t.losses, Penalty: t.penalty}
+}
+
+// allowed joins the masks of spec and input, [b, h, q, k]; nil allows all.
+func allowed(s Spec, t *Tile) *Node {
+	var mask *Node
+	if s.Mask != nil {
+		mask = BroadcastToDims(s.Mask.Allowed(t), t.shape()...)
+	}
+	if t.Inputs.Mask != nil {
+		given := BroadcastToDims(t.Inputs.Mask, t.shape()...)
+		if mask == nil {
+			return given
+		}
+		mask = LogicalAnd(mask, given)
+	}
+	return mask
+}
+
+// weigh computes the weights of one attention map, [b, h, q, k].
+func weigh(s Spec, t *Tile, w elastic.Weights) *Node {
+	logits := products(MulScalar(t.Q, t.Scale), t.K) // [b, h, q, k]
+	modifiers := slices.Concat(s.Scores, s.Positions)
+	for _, score := range modifiers {
+		logits = score.Score(t, w.In(score.Kind()), logits)
+	}
+	normalizer := s.normalizer()
+	weights := normalizer.Normalize(t, w.In(normalizer.Kind()), logits, t.Allowed)
+	if s.Span != nil {
+		weights = s.Span.Reweigh(t, w.In(s.Span.Kind()), weights)
+	}
+	for _, score := range modifiers {
+		if r, ok := score.(Reweigher); ok {
+			weights = r.Reweigh(t, w.In(score.Kind()), weights)
+		}
+	}
+	return weights
+}
+
+// products computes q·k of all queries [b, q, h, d] and keys [b, k, kv, d], as [b, h, q, k].
+// Query head h meets key head h / (heads/kv).
+func products(q, k *Node) *Node {
+	h, kv := q.Shape().Dimensions[2], k.Shape().Dimensions[2]
+	if h == kv {
+		return Einsum("bqhd,bkhd->bhqk", q, k)
+	}
+	d := q.Shape().Dimensions
+	logits := Einsum("bqngd,bknd->bngqk", Reshape(q, d[0], d[1], kv, h/kv, d[3]), k)
+	return Reshape(logits, d[0], h, d[1], k.Shape().Dimensions[1])
+}
+
+// heads computes Σ a·v of weights [b, h, q, k] and values [b, k, kv, d], as [b, q, h, d].
+func heads(weights, v *Node) *Node {
+	h, kv := weights.Shape().Dimensions[1], v.Shape().Dimensions[2]
+	if h == kv {
+		return Einsum("bhqk,bkhd->bqhd", weights, v)
+	}
+	d := weights.Shape().Dimensions
+	y := Einsum("bngqk,bknd->bqngd", Reshape(weights, d[0], kv, h/kv, d[2], d[3]), v)
+	return Reshape(y, d[0], d[2], h, v.Shape().Dimensions[3])
 }

@@ -10,6 +10,7 @@ import (
 	"math"
 
 	"github.com/gomlx/compute/dtypes"
+	"github.com/gomlx/compute/shapes"
 	. "github.com/gomlx/gomlx/core/graph"
 	"github.com/gomlx/gomlx/support/exceptions"
 )
@@ -60,7 +61,23 @@ func (s *Source) Apply(x *Node, rate float64) *Node {
 	if !(rate > 0 && rate < 1) {
 		exceptions.Panicf("dropout rate %g is outside [0, 1)", rate)
 	}
-	g := x.Graph()
+	threshold := uint32(math.Round(rate * (1 << 32)))
+	keep := GreaterOrEqual(s.bits(x.Shape()), Scalar(x.Graph(), dtypes.Uint32, threshold))
+	return Where(keep, MulScalar(x, 1/(1-rate)), ZerosLike(x))
+}
+
+// Uniform returns random numbers of a shape, strictly between 0 and 1, for parts of a model
+// that need noise while training. It returns nil when the source is nil.
+func (s *Source) Uniform(shape shapes.Shape) *Node {
+	if s == nil {
+		return nil
+	}
+	high := BitwiseShiftRightLogicalScalar(s.bits(shape), uint32(9)) // 23 bits, which float32 holds exactly
+	return MulScalar(AddScalar(ConvertDType(high, shape.DType), 0.5), 1.0/(1<<23))
+}
+
+// bits returns 32 random bits for each element of a shape, for one more place in the model.
+func (s *Source) bits(shape shapes.Shape) *Node {
 	s.sites++
 	// Two words of key per site: with one only, the masks of two sites would be the
 	// same sequence shifted.
@@ -69,18 +86,14 @@ func (s *Source) Apply(x *Node, rate float64) *Node {
 	low = mix32(AddScalar(low, s.sites*0x9e3779b1))
 	high = mix32(AddScalar(high, s.sites*0x85ebca77))
 
-	shape := x.Shape().Clone()
+	shape = shape.Clone()
 	shape.DType = dtypes.Uint32
-	bits := IotaFull(g, shape)
+	bits := IotaFull(s.key.Graph(), shape)
 	bits = BitwiseXor(MulScalar(bits, uint32(0x9e3779b1)), low)
 	bits = MulScalar(xorShift(bits, 16), uint32(0x85ebca6b))
 	bits = Add(bits, high)
 	bits = MulScalar(xorShift(bits, 15), uint32(0xc2b2ae35))
-	bits = xorShift(bits, 16)
-
-	threshold := uint32(math.Round(rate * (1 << 32)))
-	keep := GreaterOrEqual(bits, Scalar(g, dtypes.Uint32, threshold))
-	return Where(keep, MulScalar(x, 1/(1-rate)), ZerosLike(x))
+	return xorShift(bits, 16)
 }
 
 // mix32 is the finaliser of MurmurHash3 (Appleby, public domain).

@@ -139,6 +139,21 @@ func bertNames(transform, norm, bias string) map[string]string {
 type place struct {
 	name       string // the tensor's name, with the family's prefix
 	transposed bool   // stored [outputs, inputs], as torch's Linear does
+	elastic    bool   // of a part of our attention, which the family does not have
+}
+
+// The marks of a model whose attention no published family has.
+const (
+	elasticPrefix  = "elastic." // of the names of its parts' tensors
+	elasticType    = "elastic-" // before the family's model_type
+	elasticField   = "elastic_attention"
+	elasticVersion = 1
+)
+
+// elasticAttention is the field of config.json that holds the attention of such a model.
+type elasticAttention struct {
+	Version int            `json:"version"`
+	Spec    attention.Spec `json:"spec"`
 }
 
 // place returns where the variable with a path stands. The prefix is cut from names
@@ -154,6 +169,9 @@ func (f family) place(path string, bare bool) (place, error) {
 	if name == "" {
 		at := strings.LastIndexByte(key, '/')
 		name, whole = f.names[key[:max(at, 0)]], false
+		if rest, ok := strings.CutPrefix(key, "layer_#/attention/"); ok && name == "" {
+			return place{name: elasticPrefix + "layer." + layer + ".attention." + strings.ReplaceAll(rest, "/", "."), elastic: true}, nil
+		}
 		if name == "" {
 			return place{}, fmt.Errorf("%s has no name for %s", f.class, path)
 		}
@@ -271,7 +289,7 @@ func readConfig(data []byte) (transformer.Config, family, error) {
 	if err := json.Unmarshal(data, &f.raw); err != nil {
 		return transformer.Config{}, family{}, err
 	}
-	modelType := f.text("model_type")
+	modelType, isElastic := strings.CutPrefix(f.text("model_type"), elasticType)
 	fam, ok := families[modelType]
 	if !ok {
 		return transformer.Config{}, family{}, fmt.Errorf("model_type %q is not supported; supported: %v", modelType, Families())
@@ -302,12 +320,35 @@ func readConfig(data []byte) (transformer.Config, family, error) {
 		c.Head.Labels = f.labels()
 	}
 	fam.read(f, &c)
+	f.attention(&c, isElastic)
 	if len(f.problems) == 0 {
 		if err := c.Validate(); err != nil {
 			f.problems = append(f.problems, err)
 		}
 	}
 	return c, fam, errors.Join(f.problems...)
+}
+
+// attention reads the spec of a model whose attention is not the family's own.
+func (f *fields) attention(c *transformer.Config, isElastic bool) {
+	_, has := f.raw[elasticField]
+	if has != isElastic {
+		f.problems = append(f.problems, fmt.Errorf("model_type and %s do not fit: a model with one begins with %q", elasticField, elasticType))
+		return
+	}
+	if !has {
+		return
+	}
+	var version struct {
+		Version int `json:"version"`
+	}
+	if f.get(elasticField, &version); version.Version != elasticVersion {
+		f.problems = append(f.problems, fmt.Errorf("%s has version %d, this program reads version %d", elasticField, version.Version, elasticVersion))
+		return
+	}
+	var read elasticAttention
+	f.get(elasticField, &read)
+	c.Attention = read.Spec
 }
 
 // labels reads id2label, whose keys are the ids 0, 1, … in any order. Without it there are num_labels
@@ -368,6 +409,10 @@ func writeConfig(c transformer.Config) ([]byte, error) {
 		out["id2label"], out["label2id"] = id2label, label2id
 	}
 	fam.write(c, out)
+	if !c.Attention.Plain() {
+		out["model_type"] = elasticType + modelType
+		out[elasticField] = elasticAttention{elasticVersion, c.Attention}
+	}
 	data, err := json.MarshalIndent(out, "", "  ")
 	return append(data, '\n'), err
 }

@@ -8,6 +8,10 @@
 // caller asked for anew, a tensor that the model does not know is an error, and every
 // shape is compared before anything is copied. So no weight is ever random by
 // accident. What [Files] writes, transformers loads, with the same logits.
+//
+// A model whose attention is not BERT's is written with a model_type that begins with
+// "elastic-", so that no other program takes it for what it is not; its config.json holds
+// the attention spec, and the variables of its parts are tensors named "elastic.…".
 package pretrained
 
 import (
@@ -24,6 +28,7 @@ import (
 	"github.com/gomlx/compute/dtypes/float16"
 	"github.com/gomlx/gomlx/core/tensors"
 
+	"github.com/elastic-attention/workbench/pkg/elastic/attention"
 	"github.com/elastic-attention/workbench/pkg/elastic/checkpoint"
 	"github.com/elastic-attention/workbench/pkg/elastic/checkpoint/safetensors"
 	"github.com/elastic-attention/workbench/pkg/elastic/transformer"
@@ -40,7 +45,11 @@ type Options struct {
 	// Head replaces the checkpoint's head; nil keeps it. The new head's variables begin
 	// fresh, except a pooler's, which is read if the checkpoint has it.
 	Head *transformer.Head
-	// Seed of the fresh variables of a new head.
+	// Attention takes the place of the checkpoint's attention; nil keeps it. Its Heads and
+	// Dropout, if 0, are the checkpoint's. Variables of parts that the checkpoint does not have
+	// begin fresh; projections must have the checkpoint's shapes.
+	Attention *attention.Spec
+	// Seed of the fresh variables of a new head or attention.
 	Seed uint64
 }
 
@@ -48,7 +57,7 @@ type Options struct {
 type Report struct {
 	Family string   // model_type
 	Loaded int      // variables read from the checkpoint
-	Fresh  []string // paths of the new head's variables
+	Fresh  []string // paths of the variables of a new head and of new parts of attention
 	Unused []string // names of tensors of the checkpoint that the model does not use
 }
 
@@ -69,13 +78,19 @@ func Load(dir string, options Options) (*transformer.Model, Report, error) {
 	if options.Head != nil {
 		config.Head = *options.Head
 	}
+	if options.Attention != nil {
+		config.Attention = options.Attention.Over(original.Attention)
+		if err := config.Validate(); err != nil {
+			return nil, Report{}, fmt.Errorf("new attention for %s: %w", configPath, err)
+		}
+	}
 
 	source, err := safetensors.OpenSharded(dir)
 	if err != nil {
 		return nil, Report{}, fmt.Errorf("opening weights: %w", err)
 	}
 	defer source.Close()
-	places, err := account(source, fam, original, config, options.Head != nil, &report)
+	places, err := account(source, fam, original, config, options, &report)
 	if err != nil {
 		return nil, Report{}, fmt.Errorf("weights in %s do not fit %s: %w", dir, ConfigFile, err)
 	}
@@ -129,7 +144,8 @@ func oldName(source safetensors.Source, name string) string {
 
 // account holds the checkpoint against the model, both ways, and fills the report. It
 // reads no data. It returns the place of each variable.
-func account(source safetensors.Source, fam family, original, config transformer.Config, newHead bool, report *Report) ([]place, error) {
+func account(source safetensors.Source, fam family, original, config transformer.Config, options Options, report *Report) ([]place, error) {
+	newHead := options.Head != nil
 	places, bare, err := resolve(source, fam, config)
 	if err != nil {
 		return nil, err
@@ -141,6 +157,10 @@ func account(source safetensors.Source, fam family, original, config transformer
 		info, err := source.Info(at.name)
 		inHead := strings.HasPrefix(v.Path, "/head/")
 		if newHead && inHead && (err != nil || !strings.HasPrefix(v.Path, "/head/pooler/")) {
+			report.Fresh = append(report.Fresh, v.Path)
+			continue
+		}
+		if err != nil && at.elastic && options.Attention != nil {
 			report.Fresh = append(report.Fresh, v.Path)
 			continue
 		}
@@ -184,7 +204,7 @@ func account(source safetensors.Source, fam family, original, config transformer
 		ignored := slices.ContainsFunc(fam.ignored, func(prefix string) bool { return strings.HasPrefix(short, prefix) })
 		headOnly := strings.Contains(name, "pooler.") || !strings.HasPrefix(name, fam.prefix) && !bare
 		switch {
-		case ignored, known[name] && (newHead || headOnly):
+		case ignored, known[name] && (newHead || headOnly), options.Attention != nil && strings.HasPrefix(name, elasticPrefix):
 			report.Unused = append(report.Unused, name)
 		default:
 			problems = append(problems, fmt.Errorf("tensor %s is not part of the model that the config describes", name))

@@ -58,6 +58,18 @@ func (in Inputs) mask() *Node {
 	return nil
 }
 
+// documents returns which text of its row each token belongs to, [batch, length]; a row
+// that is one text has 1 for tokens and 0 for padding, as its mask.
+func (in Inputs) documents() *Node {
+	switch {
+	case in.Documents != nil:
+		return in.Documents
+	case in.Mask != nil:
+		return in.Mask
+	}
+	return OnesLike(in.IDs)
+}
+
 // Output is what an encoder computes.
 type Output struct {
 	// Hidden is the last layer's output [batch, length, hidden].
@@ -67,28 +79,36 @@ type Output struct {
 	States []*Node
 	// Attentions holds each block's attention weights [batch, heads, queries, keys].
 	Attentions []*Node
+	// Losses holds what the parts of each block's attention report; see attention.Result.
+	Losses []map[string]*Node
+	// Penalty is what those cost, to be added to the training loss; nil if they cost nothing.
+	Penalty *Node
 }
 
 // Encode computes the encoder. A nil drop source means evaluation.
 func (c Config) Encode(w elastic.Weights, in Inputs, drop *dropout.Source) Output {
 	x := c.embed(w.In("embeddings"), in, drop)
-	mask := in.mask()
+	mask, documents := in.mask(), in.documents()
 	out := Output{States: []*Node{x}}
 	for i := range c.Layers {
 		layer := w.Layer(i)
 
-		y, weights := attention.Self(c.Attention, layer.In("attention"), x, mask, drop)
-		x = Add(x, drop.Apply(y, c.Dropout))
+		attended := attention.Self(c.Attention, layer.In("attention"), x, attention.Inputs{
+			Mask: mask, Drop: drop, QueryPositions: in.Positions, KeyPositions: in.Positions, QueryDocuments: documents, KeyDocuments: documents,
+		})
+		x = Add(x, drop.Apply(attended.Output, c.Dropout))
 		x = elastic.LayerNorm(layer.In("attention").In("norm"), x, c.NormEpsilon)
 
 		ff := layer.In("feed_forward")
-		y = activations[c.Activation](elastic.Dense(ff.In("inner"), x)) // [b, l, feed_forward]
-		y = elastic.Dense(ff.In("outer"), y)                            // [b, l, hidden]
+		y := activations[c.Activation](elastic.Dense(ff.In("inner"), x)) // [b, l, feed_forward]
+		y = elastic.Dense(ff.In("outer"), y)                             // [b, l, hidden]
 		x = Add(x, drop.Apply(y, c.Dropout))
 		x = elastic.LayerNorm(ff.In("norm"), x, c.NormEpsilon)
 
 		out.States = append(out.States, x)
-		out.Attentions = append(out.Attentions, weights)
+		out.Attentions = append(out.Attentions, attended.Weights)
+		out.Losses = append(out.Losses, attended.Losses)
+		out.Penalty = elastic.AddIf(out.Penalty, attended.Penalty)
 	}
 	out.Hidden = x
 	return out

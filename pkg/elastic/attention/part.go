@@ -1,0 +1,200 @@
+package attention
+
+import (
+	"bytes"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"maps"
+	"slices"
+	"strings"
+	"sync"
+
+	. "github.com/gomlx/gomlx/core/graph"
+
+	"github.com/elastic-attention/workbench/pkg/elastic"
+)
+
+// Part is one named piece of a [Spec]: a mask, a score modifier, a normaliser, a gate.
+// It is plain data; its exported fields with their JSON tags are what a spec stores.
+// What it does in the pipeline is said by the further interface that it has: [Mask],
+// [Score], [Normalizer], [Reweigher] or [Gate].
+type Part interface {
+	// Kind is the name by which specs in JSON, [Spec.Without] and reports call the part.
+	Kind() string
+	// Validate reports all that is wrong with the part in a layer of these sizes, each
+	// problem beginning with the name of its field.
+	Validate(s Sizes) error
+	// Variables lists the part's own weights, with paths relative to the part.
+	Variables(s Sizes) []elastic.Variable
+}
+
+// Mask says which keys a query may attend to.
+type Mask interface {
+	Part
+	// Allowed returns a boolean node that broadcasts to [batch, heads, queries, keys].
+	Allowed(t *Tile) *Node
+}
+
+// Score changes logits before they are normalised.
+type Score interface {
+	Part
+	// Score returns new logits of the shape of logits, [batch, heads, queries, keys].
+	Score(t *Tile, w elastic.Weights, logits *Node) *Node
+}
+
+// Normalizer turns logits into weights.
+type Normalizer interface {
+	Part
+	// Normalize returns weights of the shape of logits, [batch, heads, queries, keys]: zero
+	// where mask, boolean and of the same shape or nil, is false.
+	Normalize(t *Tile, w elastic.Weights, logits, mask *Node) *Node
+}
+
+// Reweigher is a [Score] or [Gate] that also changes weights after they were normalised.
+type Reweigher interface {
+	Reweigh(t *Tile, w elastic.Weights, weights *Node) *Node
+}
+
+// Gate changes the attended values of each head.
+type Gate interface {
+	Part
+	// Gate returns new values of the shape of y, [batch, queries, heads, value width].
+	Gate(t *Tile, w elastic.Weights, y *Node) *Node
+}
+
+// Sizes are the dimensions of an attention layer, with all defaults filled in.
+type Sizes struct {
+	Hidden   int // width of the layer's input and output
+	Heads    int // query heads
+	KVHeads  int // key and value heads; Heads is a multiple of it
+	HeadDim  int // width of a query or key of one head
+	ValueDim int // width of a value of one head
+}
+
+// reserved are names that a layer's variables have beside those of its parts.
+var reserved = []string{"query", "key", "value", "output", "norm", "qk_norm", "rotary", "differential", "span"}
+
+// registry maps kinds to functions that read a part of that kind from JSON.
+var registry = struct {
+	sync.RWMutex
+	read map[string]func(json.RawMessage) (Part, error)
+}{read: builtin()}
+
+// Register makes a part of a caller's own known, so that specs in JSON can name it. It
+// fails if the kind is empty or taken. A checkpoint whose spec names the kind can be
+// loaded only by programs that register it.
+func Register[P Part]() error {
+	var zero P
+	kind := zero.Kind()
+	registry.Lock()
+	defer registry.Unlock()
+	if _, taken := registry.read[kind]; taken || kind == "" || slices.Contains(reserved, kind) {
+		return fmt.Errorf("attention part kind %q is empty or taken", kind)
+	}
+	registry.read[kind] = read[P]
+	return nil
+}
+
+// Kinds lists the known kinds of parts, sorted.
+func Kinds() []string {
+	registry.RLock()
+	defer registry.RUnlock()
+	return slices.Sorted(maps.Keys(registry.read))
+}
+
+// read decodes a part's fields; unknown ones are errors.
+func read[P Part](fields json.RawMessage) (Part, error) {
+	var part P
+	decoder := json.NewDecoder(bytes.NewReader(fields))
+	decoder.DisallowUnknownFields()
+	if err := decoder.Decode(&part); err != nil {
+		return nil, errors.New(strings.TrimPrefix(err.Error(), "json: "))
+	}
+	return part, nil
+}
+
+// readPart decodes a part from the name of its kind or from an object with a field
+// "kind", and checks that it has the role R. Path names it in errors.
+func readPart[R Part](raw json.RawMessage, path string) (R, error) {
+	var none R
+	var kind string
+	fields := json.RawMessage("{}")
+	if err := json.Unmarshal(raw, &kind); err != nil {
+		var object map[string]json.RawMessage
+		if err := json.Unmarshal(raw, &object); err != nil {
+			return none, fmt.Errorf("%s: want the name of a kind or an object with a field \"kind\", got %s", path, raw)
+		}
+		if err := json.Unmarshal(object["kind"], &kind); err != nil {
+			return none, fmt.Errorf("%s: want a field \"kind\" with a name, got %s", path, raw)
+		}
+		delete(object, "kind")
+		if fields, err = json.Marshal(object); err != nil {
+			return none, fmt.Errorf("%s: %w", path, err)
+		}
+	}
+	registry.RLock()
+	decode, ok := registry.read[kind]
+	registry.RUnlock()
+	if !ok {
+		return none, fmt.Errorf("%s: kind %q is unknown; known: %s", path, kind, strings.Join(Kinds(), ", "))
+	}
+	part, err := decode(fields)
+	if err != nil {
+		return none, fmt.Errorf("%s (%s): %w", path, kind, err)
+	}
+	role, ok := part.(R)
+	if !ok {
+		return none, fmt.Errorf("%s: %q is no part for this place", path, kind)
+	}
+	return role, nil
+}
+
+func readParts[R Part](list []json.RawMessage, path string) ([]R, error) {
+	var parts []R
+	var problems []error
+	for i, raw := range list {
+		part, err := readPart[R](raw, fmt.Sprintf("%s[%d]", path, i))
+		if err != nil {
+			problems = append(problems, err)
+			continue
+		}
+		parts = append(parts, part)
+	}
+	return parts, errors.Join(problems...)
+}
+
+// writePart encodes a part: the name of its kind if it has no fields set, else an
+// object whose first field is "kind".
+func writePart(p Part) (json.RawMessage, error) {
+	kind, err := json.Marshal(p.Kind())
+	if err != nil {
+		return nil, err
+	}
+	fields, err := json.Marshal(p)
+	if err != nil {
+		return nil, fmt.Errorf("%s: %w", p.Kind(), err)
+	}
+	if bytes.Equal(fields, []byte("{}")) {
+		return kind, nil
+	}
+	return slices.Concat([]byte(`{"kind":`), kind, []byte(","), fields[1:]), nil
+}
+
+func writeParts[R Part](parts []R) ([]json.RawMessage, error) {
+	var list []json.RawMessage
+	for _, part := range parts {
+		raw, err := writePart(part)
+		if err != nil {
+			return nil, err
+		}
+		list = append(list, raw)
+	}
+	return list, nil
+}
+
+// plain is embedded by parts that have no weights and nothing to check.
+type plain struct{}
+
+func (plain) Validate(Sizes) error               { return nil }
+func (plain) Variables(Sizes) []elastic.Variable { return nil }
