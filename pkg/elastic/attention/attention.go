@@ -130,22 +130,29 @@ func Cross(s Spec, w elastic.Weights, x, memory *Node, in Inputs) Result {
 		}
 	}
 	sizes := s.Sizes(x.Shape().Dimensions[2])
-	project := func(name string, from *Node, heads, width int) *Node {
+	q, k, v := project(s, sizes, w, x, memory)
+	in.X = x
+	return output(w, attend(s, sizes, w, q, k, v, in))
+}
+
+// project computes queries of x, keys and values of memory, each [b, l, heads, width].
+func project(s Spec, sizes Sizes, w elastic.Weights, x, memory *Node) (q, k, v *Node) {
+	of := func(name string, from *Node, heads, width int) *Node {
 		dims := from.Shape().Dimensions
-		return Reshape(elastic.Dense(w.In(name), from), dims[0], dims[1], heads, width) // [b, l, h, d]
+		return Reshape(elastic.Dense(w.In(name), from), dims[0], dims[1], heads, width)
 	}
 	width := sizes.HeadDim
 	if s.Differential != nil {
 		width *= 2
 	}
-	q := project("query", x, sizes.Heads, width)
-	k := project("key", memory, sizes.KVHeads, width)
-	v := project("value", memory, sizes.KVHeads, sizes.ValueDim)
-	in.X = x
-	out := attend(s, sizes, w, q, k, v, in)
-	dims := out.Output.Shape().Dimensions
-	out.Output = elastic.Dense(w.In("output"), Reshape(out.Output, dims[0], dims[1], dims[2]*dims[3]))
-	return out
+	return of("query", x, sizes.Heads, width), of("key", memory, sizes.KVHeads, width), of("value", memory, sizes.KVHeads, sizes.ValueDim)
+}
+
+// output joins the heads of a result and projects them.
+func output(w elastic.Weights, r Result) Result {
+	dims := r.Output.Shape().Dimensions
+	r.Output = elastic.Dense(w.In("output"), Reshape(r.Output, dims[0], dims[1], dims[2]*dims[3]))
+	return r
 }
 
 // Attend computes the pipeline between the projections: q is [batch, queries, heads,
@@ -183,15 +190,24 @@ func attend(s Spec, sizes Sizes, w elastic.Weights, q, k, v *Node, in Inputs) Re
 	} else if in.QueryPositions == nil {
 		exceptions.Panicf("attention input has positions of keys and none of queries")
 	}
-	t := &Tile{Sizes: sizes, Scale: s.scale(sizes), Inputs: in, losses: map[string]*Node{}}
+	q, k = prepare(s, w, q, k, in.QueryPositions, in.KeyPositions)
+	return compute(s, sizes, w, q, k, v, in)
+}
 
+// prepare normalises queries and keys and turns them by their positions.
+func prepare(s Spec, w elastic.Weights, q, k, queryPositions, keyPositions *Node) (*Node, *Node) {
 	if s.QKNorm != nil {
 		q, k = s.QKNorm.apply(w.In(s.QKNorm.Kind()), q, k)
 	}
 	if s.Rotary != nil {
-		q, k = s.Rotary.Apply(q, in.QueryPositions), s.Rotary.Apply(k, in.KeyPositions)
+		q, k = s.Rotary.Apply(q, queryPositions), s.Rotary.Apply(k, keyPositions)
 	}
-	t.Q, t.K = q, k
+	return q, k
+}
+
+// compute is the pipeline from prepared queries and keys, with positions in the input.
+func compute(s Spec, sizes Sizes, w elastic.Weights, q, k, v *Node, in Inputs) Result {
+	t := &Tile{Sizes: sizes, Scale: s.scale(sizes), Inputs: in, Q: q, K: k, losses: map[string]*Node{}}
 	t.Allowed = allowed(s, t)
 
 	var weights *Node

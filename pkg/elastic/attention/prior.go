@@ -82,6 +82,9 @@ func (p Inhibition) Validate(Sizes) error { return finite("init", p.Init) }
 // Needs checks that later keys are masked.
 func (Inhibition) Needs(s Spec) error { return needsCausal(s) }
 
+// NeedsAllRows implements [AllRows].
+func (Inhibition) NeedsAllRows() {}
+
 // Variables implements [Part]: "strength" [heads].
 func (p Inhibition) Variables(s Sizes) []elastic.Variable { return onePerHead("strength", s, p.Init) }
 

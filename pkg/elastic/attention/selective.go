@@ -2,6 +2,7 @@ package attention
 
 import (
 	"errors"
+	"slices"
 
 	"github.com/gomlx/compute/dtypes"
 	"github.com/gomlx/compute/shapes"
@@ -26,6 +27,9 @@ func (Selective) Kind() string { return "selective" }
 
 // Needs checks that later keys are masked.
 func (Selective) Needs(s Spec) error { return needsCausal(s) }
+
+// NeedsAllRows implements [AllRows].
+func (Selective) NeedsAllRows() {}
 
 // Score implements [Score].
 func (p Selective) Score(t *Tile, _ elastic.Weights, logits *Node) *Node {
@@ -60,18 +64,9 @@ func hidesLater(m Mask) bool {
 	case Causal, Window, SinkWindow, Dilated:
 		return true
 	case All:
-		for _, part := range m {
-			if hidesLater(part) {
-				return true
-			}
-		}
+		return slices.ContainsFunc(m, hidesLater)
 	case Any:
-		for _, part := range m {
-			if !hidesLater(part) {
-				return false
-			}
-		}
-		return len(m) > 0
+		return !slices.ContainsFunc(m, func(part Mask) bool { return !hidesLater(part) })
 	}
 	return false
 }
