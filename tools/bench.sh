@@ -3,8 +3,4 @@
 set -euo pipefail
 cd "$(dirname "$0")/.."
 "${GO:-go}" test -run '^$' -bench "${BENCH:-.}" -timeout 60m ./...
-if [[ ! -x tools/bench/run.sh ]]; then
-	echo "bench: tools/bench/run.sh, the comparison with torch and JAX, is not there" >&2
-	exit 1
-fi
 tools/bench/run.sh

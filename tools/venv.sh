@@ -1,9 +1,11 @@
 #!/usr/bin/env bash
-# Makes the virtual environment .cache/venv from tools/requirements.txt; does nothing if it is up to date.
+# Makes a virtual environment below .cache; does nothing if it is up to date.
+#
+#   tools/venv.sh [NAME [REQUIREMENTS]]      default: venv tools/requirements.txt
 set -euo pipefail
 root=$(cd "$(dirname "$0")/.." && pwd)
-venv=$root/.cache/venv
-want=$root/tools/requirements.txt
+venv=$root/.cache/${1:-venv}
+want=$root/${2:-tools/requirements.txt}
 if cmp -s "$want" "$venv/requirements.installed" && [[ -x $venv/bin/python ]]; then exit 0; fi
 mkdir -p "$root/.cache"
 if ! python3 -c 'import sys; sys.exit(sys.version_info < (3, 10))'; then

@@ -23,6 +23,7 @@ import (
 	"fmt"
 	"iter"
 	"math"
+	"runtime/debug"
 	"time"
 
 	"github.com/gomlx/compute"
@@ -326,6 +327,9 @@ func (t *Trainer) Run(ctx context.Context, data Data, hooks Hooks) (Result, erro
 		return result(false), fmt.Errorf("%w after update %d of %d: %w", ErrInterrupted, t.state.Update, total, context.Cause(ctx))
 	}
 
+	if err := t.toDevice(); err != nil {
+		return result(false), err
+	}
 	for !t.state.Finished {
 		if !t.state.Trained {
 			if err := t.epoch(ctx, data, hooks, total, save); err != nil {
@@ -359,6 +363,26 @@ func (t *Trainer) Run(ctx context.Context, data Data, hooks Hooks) (Result, erro
 		}
 	}
 	return result(false), nil
+}
+
+// toDevice moves all variables into the backend's memory. Their copies in Go's memory are
+// given back to the system at once: they would stay resident through the first updates,
+// when memory is needed most.
+func (t *Trainer) toDevice() error {
+	for _, list := range [][]elastic.Variable{t.variables, t.moments(), t.sums()} {
+		for _, v := range list {
+			value, err := t.task.Store().GetVariable(v.Path).Value()
+			if err == nil {
+				err = value.MaterializeOnDevice(t.backend, false, 0)
+			}
+			if err != nil {
+				return fmt.Errorf("moving %s to the backend: %w", v.Path, err)
+			}
+			value.FinalizeLocal()
+		}
+	}
+	debug.FreeOSMemory()
+	return nil
 }
 
 // epoch trains on the rest of the current epoch.
