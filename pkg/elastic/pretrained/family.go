@@ -37,11 +37,12 @@ var families = map[string]family{
 		prefix: "bert.", class: "Bert",
 		read:  func(f *fields, c *transformer.Config) { readBERT(f, c) },
 		write: func(c transformer.Config, out map[string]any) { writeBERT(c, out) },
-		names: bertNames("cls.predictions.transform.dense", "cls.predictions.transform.LayerNorm", "cls.predictions.bias"),
+		names: bertNames("cls.predictions.transform.dense", "cls.predictions.transform.LayerNorm", "cls.predictions.bias", "cls.predictions.decoder"),
 		ignored: []string{
 			"embeddings.position_ids",      // the numbers 0, 1, 2, …
 			"cls.seq_relationship.",        // next-sentence head of pretraining
-			"cls.predictions.decoder.",     // tied to the word embeddings and cls.predictions.bias
+			"cls.predictions.decoder.",     // where it is tied to the word embeddings and cls.predictions.bias
+			"cls.predictions.bias",         // where it is not, and the decoder has a bias of its own
 			"embeddings.token_type_ids",    // zeros
 			"cls.predictions.decoder_bias", // older name of the same
 		},
@@ -51,10 +52,11 @@ var families = map[string]family{
 		read: func(f *fields, c *transformer.Config) {
 			readBERT(f, c)
 			c.PositionsFromPad = true
+			c.PadID = int(f.number("pad_token_id", 1))
 		},
 		write:   func(c transformer.Config, out map[string]any) { writeBERT(c, out) },
-		names:   bertNames("lm_head.dense", "lm_head.layer_norm", "lm_head.bias"),
-		ignored: []string{"embeddings.position_ids", "lm_head.decoder."},
+		names:   bertNames("lm_head.dense", "lm_head.layer_norm", "lm_head.bias", "lm_head.decoder"),
+		ignored: []string{"embeddings.position_ids", "lm_head.decoder.", "lm_head.bias"},
 	},
 	"distilbert": {
 		prefix: "distilbert.", class: "DistilBert",
@@ -93,6 +95,7 @@ var families = map[string]family{
 			"head/transform":             "vocab_transform",
 			"head/norm":                  "vocab_layer_norm",
 			"head/bias":                  "vocab_projector.bias",
+			"head/decoder":               "vocab_projector",
 		},
 		ignored: []string{"embeddings.position_ids", "vocab_projector.weight"},
 	},
@@ -113,7 +116,7 @@ func familyOf(c transformer.Config) string {
 	}
 }
 
-func bertNames(transform, norm, bias string) map[string]string {
+func bertNames(transform, norm, bias, decoder string) map[string]string {
 	return map[string]string{
 		"embeddings/word":            "embeddings.word_embeddings.weight",
 		"embeddings/position":        "embeddings.position_embeddings.weight",
@@ -132,6 +135,7 @@ func bertNames(transform, norm, bias string) map[string]string {
 		"head/transform":             transform,
 		"head/norm":                  norm,
 		"head/bias":                  bias,
+		"head/decoder":               decoder,
 	}
 }
 
@@ -310,6 +314,11 @@ func readConfig(data []byte) (transformer.Config, family, error) {
 		}
 		c.Head.Kind = kind
 	}
+	if c.Head.Kind == transformer.MaskedLM {
+		tied := true
+		f.get("tie_word_embeddings", &tied)
+		c.Head.Untied = !tied
+	}
 	if modelType == "distilbert" && c.Head.Kind == transformer.Pooled {
 		c.Head.Kind = transformer.NoHead // DistilBertModel has no pooler
 	}
@@ -399,7 +408,7 @@ func writeConfig(c transformer.Config) ([]byte, error) {
 		"pad_token_id":            c.PadID,
 		"initializer_range":       c.InitStd,
 		"dtype":                   "float32",
-		"tie_word_embeddings":     true,
+		"tie_word_embeddings":     !c.Head.Untied,
 	}
 	if len(c.Head.Labels) > 0 {
 		id2label, label2id := map[string]string{}, map[string]int{}

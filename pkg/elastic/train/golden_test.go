@@ -133,6 +133,13 @@ func traceConfig(t *testing.T, optimizer, rates string, batches int) train.Confi
 	}
 	const float = `([0-9.]+(?:e-?[0-9]+)?)`
 	config := train.Config{Optimizer: optim.AdamW{WeightDecay: number(optimizer, `weight decay `+float)}}
+	if strings.Contains(optimizer, "betas") { // else torch's defaults, which are ours
+		config.Optimizer.Beta1 = number(optimizer, `betas `+float)
+		config.Optimizer.Beta2 = number(optimizer, `betas \S+ `+float)
+	}
+	if strings.Contains(optimizer, "eps") {
+		config.Optimizer.Epsilon = number(optimizer, `eps `+float)
+	}
 	if rates == "" {
 		if !strings.Contains(optimizer, "constant") {
 			t.Fatalf("recipe %q has no schedule and is not constant", optimizer)
@@ -152,7 +159,10 @@ type traceBatch struct {
 	Labels [][]int32 `json:"labels"`
 }
 
-// traceData pads each batch to one of two lengths, so that there are few compilations.
+// maxPositions is the longest row that MiniLM has positions for.
+const maxPositions = 512
+
+// traceData pads each batch to a multiple of 48 tokens, so that there are few compilations.
 type traceData []traceBatch
 
 func (d traceData) Steps() int { return len(d) }
@@ -162,7 +172,7 @@ func (d traceData) Batches(_, skip int) iter.Seq2[mltrain.Batch, error] {
 		for _, b := range d[skip:] {
 			length := 0
 			for _, ids := range b.IDs {
-				length = max(length, (len(ids)+47)/48*48)
+				length = max(length, min((len(ids)+47)/48*48, maxPositions))
 			}
 			rows := len(b.IDs)
 			ids, mask, labels := make([]int32, rows*length), make([]int32, rows*length), make([]int32, rows*length)

@@ -29,7 +29,7 @@ type Config struct {
 	// PadID has position PadID+1+i, and pads have position PadID. So the longest input is
 	// MaxPositions−PadID−1 tokens. False numbers them 0, 1, 2, … as BERT does.
 	PositionsFromPad bool `json:"positions_from_pad,omitempty"`
-	// PadID is the id of the padding token.
+	// PadID is the id of the padding token. Where it stands, its embedding gets no gradient.
 	PadID int `json:"pad_id"`
 	// TypeVocab is the number of token types (segments); 0 means that the model has none.
 	TypeVocab int `json:"type_vocab"`
@@ -52,6 +52,9 @@ type Head struct {
 	Kind string `json:"kind,omitempty"`
 	// Labels names the outputs in the order of their ids; masked language models have none.
 	Labels []string `json:"labels,omitempty"`
+	// Untied gives a masked language model an output matrix and bias of its own. False means
+	// that its output matrix is the word embedding, as in BERT.
+	Untied bool `json:"untied,omitempty"`
 	// Dropout is the probability that an element of the head's input is dropped while training.
 	Dropout float64 `json:"dropout,omitempty"`
 }
@@ -109,6 +112,9 @@ func (c Config) Validate() error {
 		problems = append(problems, fmt.Errorf("head.kind %q is unknown; known: %q", c.Head.Kind, Heads()))
 	} else if kind.labelled != (len(c.Head.Labels) > 0) {
 		problems = append(problems, fmt.Errorf("head.labels has %d names, which does not fit head.kind %q", len(c.Head.Labels), c.Head.Kind))
+	}
+	if c.Head.Untied && c.Head.Kind != MaskedLM {
+		problems = append(problems, fmt.Errorf("head.untied is for head.kind %q only, not %q", MaskedLM, c.Head.Kind))
 	}
 	for i, label := range c.Head.Labels {
 		if j := slices.Index(c.Head.Labels, label); j != i {

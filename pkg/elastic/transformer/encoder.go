@@ -122,7 +122,8 @@ func (c Config) embed(w elastic.Weights, in Inputs, drop *dropout.Source) *Node 
 	if length > c.MaxLength() {
 		exceptions.Panicf("input has %d tokens, the model has positions for %d", length, c.MaxLength())
 	}
-	x := Gather(w.At("word"), InsertAxes(in.IDs, -1)) // [b, l, hidden]
+	pad := Equal(in.IDs, FillScalar(in.IDs.Graph(), in.IDs.Shape(), float64(c.PadID)))
+	x := withoutGradient(Gather(w.At("word"), InsertAxes(in.IDs, -1)), pad) // [b, l, hidden]
 
 	switch {
 	case in.Positions != nil:
@@ -132,9 +133,9 @@ func (c Config) embed(w elastic.Weights, in Inputs, drop *dropout.Source) *Node 
 		}
 		x = Add(x, Gather(w.At("position"), InsertAxes(positions, -1)))
 	case c.PositionsFromPad:
-		real := ConvertDType(NotEqual(in.IDs, FillScalar(in.IDs.Graph(), in.IDs.Shape(), float64(c.PadID))), dtypes.Int32)
+		real := ConvertDType(LogicalNot(pad), dtypes.Int32)
 		positions := AddScalar(Mul(CumSum(real, 1), real), int32(c.PadID))
-		x = Add(x, Gather(w.At("position"), InsertAxes(positions, -1)))
+		x = Add(x, withoutGradient(Gather(w.At("position"), InsertAxes(positions, -1)), pad))
 	default:
 		x = Add(x, InsertAxes(Slice(w.At("position"), AxisRange(0, length)), 0))
 	}
@@ -148,6 +149,14 @@ func (c Config) embed(w elastic.Weights, in Inputs, drop *dropout.Source) *Node 
 	}
 	x = elastic.LayerNorm(w.In("norm"), x, c.NormEpsilon)
 	return drop.Apply(x, c.Dropout)
+}
+
+// withoutGradient returns x [b, l, hidden], through which no gradient passes where stop
+// [b, l] is true: the embeddings of padding are not trained, as with PyTorch's padding_idx.
+func withoutGradient(x, stop *Node) *Node {
+	return IdentityWithCustomGradient(x, func(_, gradient *Node) *Node {
+		return Where(stop, ZerosLike(gradient), gradient)
+	})
 }
 
 // activations maps the kinds that Config.Activation may name to their functions.

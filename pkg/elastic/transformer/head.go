@@ -18,7 +18,7 @@ const (
 	// Sequence gives a logit for each label, from the pooled first token [batch, labels].
 	Sequence = "sequence"
 	// MaskedLM gives a logit for each token and vocabulary entry [batch, length, vocabulary];
-	// its output matrix is the word embedding.
+	// its output matrix is the word embedding unless Head.Untied.
 	MaskedLM = "masked_lm"
 )
 
@@ -60,12 +60,18 @@ var heads = map[string]head{
 		variables: func(c Config) []elastic.Variable {
 			list := elastic.Under("transform", elastic.DenseVariables(c.Hidden, c.Hidden, c.InitStd))
 			list = append(list, elastic.Under("norm", elastic.NormVariables(c.Hidden))...)
+			if c.Head.Untied {
+				return append(list, elastic.Under("decoder", elastic.DenseVariables(c.Hidden, c.VocabSize, c.InitStd))...)
+			}
 			return append(list, elastic.Variable{Path: "bias", Shape: []int{c.VocabSize}})
 		},
 		logits: func(c Config, w elastic.Weights, hidden *Node, _ *dropout.Source) *Node {
 			h := w.In("head")
 			x := activations[c.Activation](elastic.Dense(h.In("transform"), hidden))
 			x = elastic.LayerNorm(h.In("norm"), x, c.NormEpsilon)
+			if c.Head.Untied {
+				return elastic.Dense(h.In("decoder"), x)
+			}
 			x = DotGeneral(x, []int{2}, nil, w.In("embeddings").At("word"), []int{1}, nil) // [b, l, vocabulary]
 			return Add(x, ExpandLeftToRank(h.At("bias"), 3))
 		},

@@ -187,6 +187,10 @@ func TestConfigReportsAllProblems(t *testing.T) {
 	if err := config.Validate(); err == nil || !strings.Contains(err.Error(), "head.labels has 1 names") {
 		t.Errorf("labels without use: %v", err)
 	}
+	config.Head = transformer.Head{Kind: transformer.Pooled, Untied: true}
+	if err := config.Validate(); err == nil || !strings.Contains(err.Error(), `head.untied is for head.kind "masked_lm" only, not "pooled"`) {
+		t.Errorf("untied without a vocabulary: %v", err)
+	}
 }
 
 func ExampleNew() {
