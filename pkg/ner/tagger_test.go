@@ -328,6 +328,40 @@ func TestInterruptedTrainingEndsWithTheSameWeights(t *testing.T) {
 	}
 }
 
+// TestKilledBeforeTheBestWasMarked is for a process that died between saving the
+// checkpoint of the best epoch and marking it as the best.
+func TestKilledBeforeTheBestWasMarked(t *testing.T) {
+	sentences, dev := synth.Entities(1, 160), synth.Entities(2, 40)
+	config := recipe(4)
+	config.SaveEvery = 1
+	run := checkpoint.Run{Dir: t.TempDir(), Keep: -1}
+	whole := newTagger(t, 9)
+	result, err := whole.Train(t.Context(), sentences, dev, config, ner.TrainOptions{Run: run})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if best := result.State.Best; best.Update != result.State.Update || best.Metric == 0 {
+		t.Fatalf("the last epoch is not the best, so this test tests nothing: %+v", best)
+	}
+	if err := run.MarkBest(2); err != nil {
+		t.Fatal(err)
+	}
+	folder, err := run.Latest()
+	if err != nil {
+		t.Fatal(err)
+	}
+	tagger, err := ner.Load(gxtest.Backend(t), folder.Dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := tagger.Train(t.Context(), sentences, dev, config, ner.TrainOptions{Run: run, Resume: folder.Dir}); err != nil {
+		t.Fatal(err)
+	}
+	if !slices.Equal(weights(t, tagger), weights(t, whole)) {
+		t.Error("the final weights are not those of the best epoch")
+	}
+}
+
 func TestBadDataIsExplained(t *testing.T) {
 	tagger := newTagger(t, 1)
 	foreign := []data.Sentence{{Words: []string{"x"}, Tags: []string{"B-MISC"}, File: "a.iob2", Line: 7}}

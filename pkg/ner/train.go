@@ -87,6 +87,9 @@ func (t *Tagger) Train(ctx context.Context, sentences, dev []data.Sentence, conf
 		if err := trainer.Restore(options.Resume); err != nil {
 			return train.Result{}, err
 		}
+		if err := markAgain(options, trainer.State()); err != nil {
+			return train.Result{}, err
+		}
 	}
 	hooks := train.Hooks{Step: options.Step}
 	if len(dev) > 0 {
@@ -119,6 +122,16 @@ func (t *Tagger) Train(ctx context.Context, sentences, dev []data.Sentence, conf
 		return result, t.loadBest(options.Run)
 	}
 	return result, nil
+}
+
+// markAgain marks the checkpoint that a run continues from as the best, if it is that: a
+// process that was killed after it had saved the checkpoint may not have come to it.
+func markAgain(options TrainOptions, state train.State) error {
+	best := state.Best
+	if options.Run.Dir == "" || best.Epoch < 0 || best.Update != state.Update || options.Resume != options.Run.Path(best.Update) {
+		return nil
+	}
+	return options.Run.MarkBest(best.Update)
 }
 
 // loadBest takes the weights of a run's best checkpoint.
