@@ -408,9 +408,9 @@ func TestSaveErrorEndsTheRun(t *testing.T) {
 
 func TestConfigReportsAllProblems(t *testing.T) {
 	_, err := train.New(gxtest.Backend(t), newClassifier(t), train.Config{
-		Epochs: -1, ClipNorm: -1, Optimizer: optim.AdamW{Beta1: 2}, Schedule: schedule.Config{Kind: "cosine"},
+		Epochs: -1, ClipNorm: math.Inf(1), Optimizer: optim.AdamW{Beta1: 2}, Schedule: schedule.Config{Kind: "cosine"},
 	})
-	for _, want := range []string{"epochs is -1", "clip_norm is -1", "optimizer.beta1 is 2", `schedule.kind "cosine"`, "schedule.peak is 0"} {
+	for _, want := range []string{"epochs is -1", "clip_norm is +Inf", "optimizer.beta1 is 2", `schedule.kind "cosine"`, "schedule.peak is 0"} {
 		if err == nil || !strings.Contains(err.Error(), want) {
 			t.Errorf("error does not say %q: %v", want, err)
 		}
