@@ -11,6 +11,7 @@ import (
 	"path/filepath"
 	"slices"
 	"sync"
+	"unicode/utf8"
 
 	"github.com/gomlx/compute"
 	"github.com/gomlx/gomlx/core/graph"
@@ -291,10 +292,14 @@ type Document struct {
 	Entities []Entity `json:"entities"`
 }
 
-// Predict finds the entities of running texts of any length.
+// Predict finds the entities of running texts (UTF-8) of any length. A text without
+// words, as an empty one, has none.
 func (t *Tagger) Predict(ctx context.Context, texts ...string) ([]Document, error) {
 	sentences, places := make([][]string, len(texts)), make([][][2]int, len(texts))
 	for i, text := range texts {
+		if !utf8.ValidString(text) {
+			return nil, fmt.Errorf("text %d is not UTF-8: convert it first", i+1)
+		}
 		sentences[i], places[i] = Words(text)
 	}
 	tagged, err := t.Tag(ctx, sentences, nil)
@@ -316,11 +321,7 @@ func (t *Tagger) Predict(ctx context.Context, texts ...string) ([]Document, erro
 // the tokenizer drops (predicted O). Progress, if not nil, is told how many batches of
 // how many are done.
 func (t *Tagger) Evaluate(ctx context.Context, sentences []data.Sentence, options Options, progress func(done, total int)) (Report, error) {
-	ofData, err := LabelsOf(sentences)
-	if err != nil {
-		return Report{}, err
-	}
-	if err := t.labels.Cover(ofData); err != nil {
+	if err := t.labels.coverAll(sentences); err != nil {
 		return Report{}, err
 	}
 	words, gold := make([][]string, len(sentences)), make([][]string, len(sentences))
@@ -496,13 +497,14 @@ type TokenLogits struct {
 	Logits [][]float32 `json:"logits"` // [tokens, labels]
 }
 
-// Logits computes the logits of all tokens of a sentence, window by window.
+// Logits computes the logits of all tokens of a sentence, window by window. A sentence
+// without words has no window.
 func (t *Tagger) Logits(ctx context.Context, words []string) ([]TokenLogits, error) {
 	_, parts, err := t.cut(words, t.config.Lengths[len(t.config.Lengths)-1])
 	if err != nil {
 		return nil, err
 	}
-	var list []TokenLogits
+	list := make([]TokenLogits, 0, len(parts)) // not nil: in JSON it is a list
 	for _, p := range parts {
 		if ctx.Err() != nil {
 			return nil, context.Cause(ctx)

@@ -374,7 +374,7 @@ func TestBadDataIsExplained(t *testing.T) {
 	} {
 		err := run()
 		var labels *ner.LabelsError
-		if !errors.As(err, &labels) || !strings.Contains(err.Error(), "B-MISC") {
+		if !errors.As(err, &labels) || !strings.Contains(err.Error(), "B-MISC") || !strings.Contains(err.Error(), "a.iob2:7") || !strings.Contains(err.Error(), "map it to O") {
 			t.Errorf("%s: error is %v", name, err)
 		}
 	}
@@ -385,6 +385,25 @@ func TestBadDataIsExplained(t *testing.T) {
 	bad.Schedule.Peak = -1
 	if _, err := tagger.Train(t.Context(), synth.Entities(1, 8), nil, bad, ner.TrainOptions{}); err == nil || !strings.Contains(err.Error(), "schedule.peak") {
 		t.Errorf("bad recipe: %v", err)
+	}
+}
+
+func TestOddTexts(t *testing.T) {
+	tagger := newTagger(t, 1)
+	documents, err := tagger.Predict(t.Context(), "", " \t\n\u00a0", "\x00", "a\x00b 😀 c")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, d := range documents[:2] {
+		if d.Entities == nil || len(d.Entities) > 0 {
+			t.Errorf("%q: entities %#v, want an empty list", d.Text, d.Entities)
+		}
+	}
+	if _, err := tagger.Predict(t.Context(), "good", "Andr\xe9"); err == nil || !strings.Contains(err.Error(), "text 2 is not UTF-8") {
+		t.Errorf("text that is not UTF-8: %v", err)
+	}
+	if logits, err := tagger.Logits(t.Context(), nil); err != nil || logits == nil || len(logits) > 0 {
+		t.Errorf("logits of no word are %#v (%v), want an empty list", logits, err)
 	}
 }
 

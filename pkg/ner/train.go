@@ -57,11 +57,7 @@ type TrainOptions struct {
 // returns an error that wraps [train.ErrInterrupted].
 func (t *Tagger) Train(ctx context.Context, sentences, dev []data.Sentence, config TrainConfig, options TrainOptions) (train.Result, error) {
 	for _, part := range [][]data.Sentence{sentences, dev} {
-		ofData, err := LabelsOf(part)
-		if err != nil {
-			return train.Result{}, err
-		}
-		if err := t.labels.Cover(ofData); err != nil {
+		if err := t.labels.coverAll(part); err != nil {
 			return train.Result{}, err
 		}
 	}
