@@ -1,6 +1,7 @@
 package ner
 
 import (
+	"bytes"
 	"context"
 	"encoding/json"
 	"errors"
@@ -38,7 +39,7 @@ var tokenizerFiles = []string{"tokenizer.json", "tokenizer_config.json", "specia
 // Config says how a tagger cuts texts. Its zero value is the documented default.
 type Config struct {
 	// MaxLength is the longest example of training in tokens, special ones included; 0
-	// means 128. Longer sentences are cut into overlapping windows.
+	// means 128, or what the model has positions for if that is less. Longer sentences are cut into overlapping windows.
 	MaxLength int `json:"max_length,omitempty"`
 	// Lengths are the lengths in tokens, ascending, that texts are padded to for
 	// prediction and evaluation; texts longer than the last are cut into overlapping
@@ -51,9 +52,10 @@ type Config struct {
 	BatchSize int `json:"batch_size,omitempty"`
 }
 
-func (c Config) withDefaults() Config {
+// withDefaults fills in the defaults for a model that has positions for limit tokens.
+func (c Config) withDefaults(limit int) Config {
 	if c.MaxLength == 0 {
-		c.MaxLength = 128
+		c.MaxLength = min(128, limit)
 	}
 	if c.Lengths == nil {
 		c.Lengths = []int{32, 64}
@@ -69,7 +71,7 @@ func (c Config) withDefaults() Config {
 
 // Validate reports all that is wrong with c for a model that has positions for limit tokens.
 func (c Config) Validate(limit int) error {
-	c = c.withDefaults()
+	c = c.withDefaults(limit)
 	var problems []error
 	longest := func(name string, length int) {
 		if length < 8 || length > limit {
@@ -161,7 +163,12 @@ func Load(backend compute.Backend, dir string) (*Tagger, error) {
 	case err != nil:
 		return nil, fmt.Errorf("reading tagger config: %w", err)
 	default:
-		if err := json.Unmarshal(content, &config); err != nil {
+		decoder := json.NewDecoder(bytes.NewReader(content))
+		decoder.DisallowUnknownFields()
+		if err := decoder.Decode(&config); err != nil {
+			return nil, fmt.Errorf("%s: %w", path, err)
+		}
+		if err := config.withDefaults(m.Config.MaxLength()).Validate(m.Config.MaxLength()); err != nil {
 			return nil, fmt.Errorf("%s: %w", path, err)
 		}
 	}
@@ -170,8 +177,7 @@ func Load(backend compute.Backend, dir string) (*Tagger, error) {
 
 func newTagger(backend compute.Backend, m *transformer.Model, dir string, config Config) (*Tagger, error) {
 	limit := m.Config.MaxLength()
-	config = config.withDefaults()
-	config.MaxLength = min(config.MaxLength, limit)
+	config = config.withDefaults(limit)
 	if err := config.Validate(limit); err != nil {
 		return nil, fmt.Errorf("tagger config: %w", err)
 	}
@@ -471,6 +477,11 @@ func (t *Tagger) run(b batch.Batch) ([]float32, error) {
 	})
 	if err := errors.Join(err, failure); err != nil {
 		return nil, fmt.Errorf("predicting a batch of %d×%d tokens: %w", b.Size, b.Length, err)
+	}
+	for _, v := range logits {
+		if math.IsNaN(float64(v)) || math.IsInf(float64(v), 0) {
+			return nil, fmt.Errorf("predicting a batch of %d×%d tokens: the model computes %g: its weights are damaged, or its training diverged", b.Size, b.Length, v)
+		}
 	}
 	return logits, nil
 }

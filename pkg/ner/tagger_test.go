@@ -4,12 +4,15 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"math"
 	"os"
 	"path/filepath"
 	"slices"
 	"strings"
 	"sync"
 	"testing"
+
+	"github.com/gomlx/gomlx/core/tensors"
 
 	"github.com/elastic-attention/workbench/internal/gxtest"
 	"github.com/elastic-attention/workbench/pkg/backend"
@@ -424,12 +427,46 @@ func TestLoadExplainsWhatIsMissing(t *testing.T) {
 			t.Errorf("without %s: error is %v", name, err)
 		}
 	}
+	for content, want := range map[string]string{
+		"{":                     "unexpected EOF",
+		`{"lenghts":[32]}`:      `unknown field "lenghts"`,
+		`{"lengths":[100000]}`:  "lengths is 100000",
+		`{"max_length":100000}`: "max_length is 100000",
+	} {
+		dir := filepath.Join(t.TempDir(), "model")
+		if err := os.CopyFS(dir, os.DirFS(good)); err != nil {
+			t.Fatal(err)
+		}
+		path := filepath.Join(dir, ner.TaggerFile)
+		if err := os.WriteFile(path, []byte(content), 0o644); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := ner.Load(gxtest.Backend(t), dir); err == nil || !strings.Contains(err.Error(), want) || !strings.Contains(err.Error(), path) {
+			t.Errorf("tagger.json %s: error is %v, want %q and the path", content, err, want)
+		}
+	}
 	labels, err := ner.LabelsOfTypes("X")
 	if err != nil {
 		t.Fatal(err)
 	}
 	if _, err := ner.NewTaggerFromScratch(gxtest.Backend(t), tokenizerDir(t), encoder(), labels, ner.Config{MaxLength: 5, Lengths: []int{64, 32}}, 1); err == nil || !strings.Contains(err.Error(), "ascending") || !strings.Contains(err.Error(), "max_length is 5") {
 		t.Errorf("bad config: %v", err)
+	}
+}
+
+// TestDivergedModelIsAnError predicts with weights that are not numbers.
+func TestDivergedModelIsAnError(t *testing.T) {
+	tagger := newTagger(t, 1)
+	for _, v := range tagger.Model.Config.Variables() {
+		if len(v.Shape) == 1 {
+			value := tensors.FromFlatDataAndDimensions(slices.Repeat([]float32{float32(math.NaN())}, v.Shape[0]), v.Shape...)
+			if err := tagger.Model.Store.GetVariable(v.Path).SetValue(value); err != nil {
+				t.Fatal(err)
+			}
+		}
+	}
+	if _, err := tagger.Predict(t.Context(), "Ann lives here."); err == nil || !strings.Contains(err.Error(), "computes NaN") {
+		t.Errorf("error is %v", err)
 	}
 }
 
