@@ -5,6 +5,7 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
+	"fmt"
 	"io"
 	"math/rand/v2"
 	"os"
@@ -129,6 +130,20 @@ func TestTrainEvalPredict(t *testing.T) {
 		t.Errorf("resuming with another rate: code %d, %s", other.code, other.stderr)
 	}
 
+	moved := filepath.Join(t.TempDir(), "moved")
+	if err := os.CopyFS(moved, os.DirFS(dir)); err != nil {
+		t.Fatal(err)
+	}
+	name := fmt.Appendf(nil, `"name": %q`, record.Backend["name"])
+	if !bytes.Contains(content, name) {
+		t.Fatalf("run.json does not name the backend: %s", content)
+	}
+	if err := os.WriteFile(filepath.Join(moved, "run.json"), bytes.Replace(content, name, []byte(`"name": "other"`), 1), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	if again := run(t, "", quickly(moved, "--resume", "--json")...); again.code != 0 || !json.Valid([]byte(again.stdout)) || !strings.Contains(again.stderr, "was on backend other and continues on") {
+		t.Errorf("resuming on another backend: code %d, %.300s\n%s", again.code, again.stdout, again.stderr)
+	}
 	misc := filepath.Join(t.TempDir(), "misc.conll")
 	if err := os.WriteFile(misc, []byte("Ann B-PER\n\nFord B-MISC\n"), 0o644); err != nil {
 		t.Fatal(err)

@@ -153,13 +153,18 @@ func (c trainNERCmd) Run(a *app) error {
 	if err != nil {
 		return err
 	}
-	if record, err := readRecord(dir); c.Resume && c.preset() && err == nil && record.Config.Model == experiment.Scratch {
+	record, recordErr := readRecord(dir) // an error is experiment.Run's to explain
+	resumes := c.Resume && recordErr == nil
+	if resumes && c.preset() && record.Config.Model == experiment.Scratch {
 		config = config.Offline() // the run fell back to it when it began
 	}
 	begin := time.Now()
 	engine, choice, err := a.open()
 	if err != nil {
 		return err
+	}
+	if before, ok := record.Backend.(map[string]any); resumes && ok && before["name"] != choice.Name {
+		fmt.Fprintf(a.stderr, "the run was on backend %v and continues on %s: its weights will not be, bit by bit, those of a run that stayed on one\n", before["name"], choice.Name)
 	}
 	progress := &trainProgress{w: a.stderr}
 	client := &hub.Client{Progress: fetching(a.stderr)}
