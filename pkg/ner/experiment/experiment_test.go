@@ -7,6 +7,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"runtime"
 	"slices"
 	"strings"
 	"testing"
@@ -213,6 +214,28 @@ func TestNothingToLearn(t *testing.T) {
 	if _, err := os.Stat(dir); !errors.Is(err, fs.ErrNotExist) {
 		t.Error("a run folder was left")
 	}
+}
+
+// TestModelThatCannotBeLoaded leaves no folder behind, and begins in one that was there.
+func TestModelThatCannotBeLoaded(t *testing.T) {
+	config := tiny(t)
+	config.Model = t.TempDir()
+	dir := filepath.Join(t.TempDir(), "run")
+	wants(t, "empty model folder", run(t, config, experiment.Options{Dir: dir}), "config.json")
+	if _, err := os.Stat(dir); !errors.Is(err, fs.ErrNotExist) {
+		t.Error("a run folder was left")
+	}
+}
+
+// TestDataThatIsNoFile refuses what could be read only once, or not at all.
+func TestDataThatIsNoFile(t *testing.T) {
+	_, err := experiment.Data{TrainFile: t.TempDir()}.Load(t.Context(), &hub.Client{})
+	wants(t, "a folder", err, "reading train data", "is no file")
+	if runtime.GOOS == "windows" {
+		return
+	}
+	_, err = experiment.Data{TrainFile: os.DevNull}.Load(t.Context(), &hub.Client{})
+	wants(t, "a device", err, os.DevNull+" is no file")
 }
 
 func TestUnknownNames(t *testing.T) {

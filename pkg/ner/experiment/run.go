@@ -307,7 +307,8 @@ func checkFresh(dir string, resume bool) error {
 // process ends, in whatever way.
 const lockFile = ".lock"
 
-// lock makes the run folder and keeps other processes from it until unlock is called.
+// lock makes the run folder and keeps other processes from it until unlock is called,
+// which removes a folder in which no run has begun.
 func lock(dir string) (unlock func(), err error) {
 	if err := os.MkdirAll(dir, 0o755); err != nil {
 		return nil, fmt.Errorf("making the run folder: %w", atomicfile.Explain(err, dir))
@@ -320,7 +321,13 @@ func lock(dir string) (unlock func(), err error) {
 	if !ours {
 		return nil, fmt.Errorf("another process is working on %s: wait for it or name another folder", dir)
 	}
-	return func() { _ = held.Close() }, nil
+	return func() {
+		if _, err := os.Stat(filepath.Join(dir, RecordFile)); errors.Is(err, fs.ErrNotExist) {
+			_ = os.Remove(held.Path())
+			_ = os.Remove(dir) // stays if it has anything else
+		}
+		_ = held.Close()
+	}, nil
 }
 
 // sameData refuses data that has changed since the run began.

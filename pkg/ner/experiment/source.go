@@ -108,6 +108,9 @@ func (d Data) Load(ctx context.Context, client *hub.Client) (Corpus, error) {
 		if path == "" {
 			continue
 		}
+		if info, err := os.Stat(path); err == nil && !info.Mode().IsRegular() {
+			return Corpus{}, fmt.Errorf("reading %s data: %s is no file (%s); write it to one, since it is read more than once", part.split, path, info.Mode().Type())
+		}
 		missing := slices.Clone(d.Types)
 		for sentence, err := range format.CoNLLFile(path, format.CoNLLOptions{Types: d.Types}) {
 			if err == nil {
