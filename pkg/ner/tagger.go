@@ -154,7 +154,7 @@ func Load(backend compute.Backend, dir string) (*Tagger, error) {
 		return nil, fmt.Errorf("loading tagger: %w", err)
 	}
 	if m.Config.Head.Kind != transformer.Tokens {
-		return nil, fmt.Errorf("%s: model has head %q, want %q: train it first", filepath.Join(dir, pretrained.ConfigFile), m.Config.Head.Kind, transformer.Tokens)
+		return nil, fmt.Errorf("%s: the model is no tagger (it has head %q, want %q): train it first", filepath.Join(dir, pretrained.ConfigFile), m.Config.Head.Kind, transformer.Tokens)
 	}
 	var config Config
 	path := filepath.Join(dir, TaggerFile)

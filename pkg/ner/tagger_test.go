@@ -22,6 +22,7 @@ import (
 	"github.com/elastic-attention/workbench/pkg/elastic/attention"
 	"github.com/elastic-attention/workbench/pkg/elastic/checkpoint"
 	"github.com/elastic-attention/workbench/pkg/elastic/optim/schedule"
+	"github.com/elastic-attention/workbench/pkg/elastic/pretrained"
 	"github.com/elastic-attention/workbench/pkg/elastic/train"
 	"github.com/elastic-attention/workbench/pkg/elastic/transformer"
 	"github.com/elastic-attention/workbench/pkg/ner"
@@ -426,6 +427,19 @@ func TestLoadExplainsWhatIsMissing(t *testing.T) {
 		if _, err := ner.Load(gxtest.Backend(t), dir); err == nil || !strings.Contains(err.Error(), want) {
 			t.Errorf("without %s: error is %v", name, err)
 		}
+	}
+	bare := encoder()
+	bare.VocabSize = 30
+	headless, err := transformer.New(bare, 1)
+	if err != nil {
+		t.Fatal(err)
+	}
+	dir := filepath.Join(t.TempDir(), "headless")
+	if err := checkpoint.Save(dir, checkpoint.Checkpoint{Files: pretrained.Files(headless)}); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := ner.Load(gxtest.Backend(t), dir); err == nil || !strings.Contains(err.Error(), `want "tokens"): train it first`) {
+		t.Errorf("model that is no tagger: %v", err)
 	}
 	for content, want := range map[string]string{
 		"{":                     "unexpected EOF",
