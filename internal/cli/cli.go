@@ -10,6 +10,7 @@ import (
 	"io"
 	"path/filepath"
 	"strings"
+	"unicode/utf8"
 
 	"github.com/alecthomas/kong"
 	"github.com/gomlx/compute"
@@ -55,17 +56,19 @@ type app struct {
 func Run(ctx context.Context, args []string, stdin io.Reader, stdout, stderr io.Writer) int {
 	var grammar commands
 	code := -1
+	out := &output{Writer: stdout}
 	parser, err := kong.New(&grammar,
 		kong.Name("elastic"),
 		kong.Description("Train, evaluate and run models with elastic attention.\n\nStart with \"elastic train ner\": it fetches a model and data, fine-tunes, and prints a report. Every command has --help with examples."),
-		kong.Writers(stdout, stderr),
+		kong.Writers(out, stderr),
 		kong.Exit(func(c int) { code = c }),
 		kong.UsageOnError(),
 		kong.ConfigureHelp(kong.HelpOptions{Compact: true, WrapUpperBound: 100}),
 		kong.Vars{
 			"presets":       strings.Join(experiment.Presets(), ","),
 			"defaultPreset": experiment.DefaultPreset,
-			"catalogue":     strings.Join(hub.Names(), ", "),
+			"models":        strings.Join(hub.Models(), ", "),
+			"corpora":       strings.Join(hub.Corpora(), ", "),
 		},
 	)
 	if err != nil {
@@ -77,6 +80,12 @@ func Run(ctx context.Context, args []string, stdin io.Reader, stdout, stderr io.
 		args = []string{"--help"}
 	} else if args[0] == "help" {
 		args = append(args[1:], "--help")
+	}
+	for i, arg := range args {
+		if !utf8.ValidString(arg) { // the parser would put replacement characters in its place
+			fmt.Fprintf(stderr, "elastic: argument %d (%q) is not UTF-8\n", i+1, arg)
+			return exitUsage
+		}
 	}
 	parsed, err := parser.Parse(args)
 	if code >= 0 { // --help
@@ -94,15 +103,19 @@ func Run(ctx context.Context, args []string, stdin io.Reader, stdout, stderr io.
 		}
 		return exitUsage
 	}
-	err = parsed.Run(&app{ctx: ctx, stdin: stdin, stdout: stdout, stderr: stderr})
+	err = parsed.Run(&app{ctx: ctx, stdin: stdin, stdout: out, stderr: stderr})
 	if code >= 0 {
 		return code
 	}
+	if err == nil && out.err != nil {
+		err = fmt.Errorf("writing the output: %w", out.err)
+	}
 	var usage usageError
+	var unknown *experiment.NameError
 	switch {
 	case err == nil:
 		return exitOK
-	case errors.As(err, &usage):
+	case errors.As(err, &usage), errors.As(err, &unknown):
 		fmt.Fprintf(stderr, "elastic: %v\n", err)
 		return exitUsage
 	case errors.Is(err, errSilent):
@@ -115,6 +128,21 @@ func Run(ctx context.Context, args []string, stdin io.Reader, stdout, stderr io.
 	return exitFailed
 }
 
+// output is standard output. It keeps its first error, so that commands need not look
+// at each of their lines: a full disk must not look like success.
+type output struct {
+	io.Writer
+	err error
+}
+
+func (o *output) Write(p []byte) (int, error) {
+	n, err := o.Writer.Write(p)
+	if o.err == nil {
+		o.err = err
+	}
+	return n, err
+}
+
 // usageError is about arguments that parse but make no sense.
 type usageError struct{ error }
 
@@ -125,7 +153,7 @@ var errSilent = errors.New("failed")
 func (a *app) open() (compute.Backend, backend.Choice, error) {
 	engine, choice, err := backend.Open(a.ctx, backend.Options{})
 	if err != nil {
-		return nil, choice, fmt.Errorf("opening a backend: %w", err)
+		return nil, choice, err
 	}
 	fmt.Fprintln(a.stderr, choice)
 	return engine, choice, nil

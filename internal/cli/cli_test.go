@@ -5,6 +5,7 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
+	"fmt"
 	"io"
 	"math/rand/v2"
 	"os"
@@ -70,6 +71,13 @@ func TestHelpAndUsage(t *testing.T) {
 		{[]string{"train", "ner", "--dev", "x"}, "--dev and --test need --train"},
 		{[]string{"train", "ner", "--data", "synthetic", "--train", "x"}, "exclude each other"},
 		{[]string{"train", "ner", "--lr=-1"}, "schedule.peak is -1"},
+		{[]string{"train", "ner", "--lr=inf"}, "schedule.peak is +Inf"},
+		{[]string{"train", "ner", "--types", "PER,"}, "data.types"},
+		{[]string{"train", "ner", "--data", "uner"}, "uner-en-ewt"},
+		{[]string{"train", "ner", "--data", "minilm-l6"}, "uner-en-ewt"},
+		{[]string{"train", "ner", "--model", "minilm-l7"}, "minilm-l6"},
+		{[]string{"eval", t.TempDir(), "--data", "uner"}, "uner-en-ewt"},
+		{[]string{"eval", t.TempDir(), "--digits=-1"}, "0 to 10"},
 		{[]string{"train", "ner", "--resume", "--preset", "seed"}, "no run"},
 		{[]string{"eval", t.TempDir()}, "--data or --file"},
 		{[]string{"fetch", "minilm-l7"}, "minilm-l6"},
@@ -122,6 +130,24 @@ func TestTrainEvalPredict(t *testing.T) {
 		t.Errorf("resuming with another rate: code %d, %s", other.code, other.stderr)
 	}
 
+	moved := filepath.Join(t.TempDir(), "moved")
+	if err := os.CopyFS(moved, os.DirFS(dir)); err != nil {
+		t.Fatal(err)
+	}
+	name := fmt.Appendf(nil, `"name": %q`, record.Backend["name"])
+	if !bytes.Contains(content, name) {
+		t.Fatalf("run.json does not name the backend: %s", content)
+	}
+	if err := os.WriteFile(filepath.Join(moved, "run.json"), bytes.Replace(content, name, []byte(`"name": "other"`), 1), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	if again := run(t, "", quickly(moved, "--resume", "--json")...); again.code != 0 || !json.Valid([]byte(again.stdout)) || !strings.Contains(again.stderr, "was on backend other and continues on") {
+		t.Errorf("resuming on another backend: code %d, %.300s\n%s", again.code, again.stdout, again.stderr)
+	}
+	misc := filepath.Join(t.TempDir(), "misc.conll")
+	if err := os.WriteFile(misc, []byte("Ann B-PER\n\nFord B-MISC\n"), 0o644); err != nil {
+		t.Fatal(err)
+	}
 	scored := run(t, "", "eval", dir, "--json")
 	var report struct {
 		Micro     struct{ F1 float64 }
@@ -129,6 +155,23 @@ func TestTrainEvalPredict(t *testing.T) {
 	}
 	if err := json.Unmarshal([]byte(scored.stdout), &report); scored.code != 0 || err != nil || report.Sentences != 96 {
 		t.Errorf("eval: code %d, %v\n%s%s", scored.code, err, scored.stdout, scored.stderr)
+	}
+	for _, test := range []struct {
+		args []string
+		code int
+		want string
+	}{
+		{[]string{"--types", "all"}, 0, ""},
+		{[]string{"--types", "PER, LOC"}, 0, ""},
+		{[]string{"--types", "FOO"}, 1, "LOC, ORG, PER"},
+		{[]string{"--types", "FOO", "--file", misc}, 2, "LOC, ORG, PER"},
+		{[]string{"--types", "all", "--file", misc}, 1, misc + ":3"},
+		{[]string{"--types", "PER", "--file", misc}, 0, ""},
+	} {
+		out := run(t, "", append([]string{"eval", dir}, test.args...)...)
+		if out.code != test.code || !strings.Contains(out.stderr, test.want) || test.code != 0 && out.stdout != "" {
+			t.Errorf("eval %v: code %d\n%s%s; want %d and %q", test.args, out.code, out.stdout, out.stderr, test.code, test.want)
+		}
 	}
 	if text := run(t, "", "eval", dir, "--split", "dev", "--strict", "--digits", "2"); text.code != 0 || !strings.Contains(text.stdout, "micro avg") {
 		t.Errorf("eval dev: code %d\n%s%s", text.code, text.stdout, text.stderr)
@@ -141,8 +184,62 @@ func TestTrainEvalPredict(t *testing.T) {
 	if one := run(t, "", "predict", dir, "Ann lives here."); one.code != 0 || !strings.Contains(one.stdout, "lives") {
 		t.Errorf("predict one: code %d\n%s%s", one.code, one.stdout, one.stderr)
 	}
+	testPredictInput(t, dir)
+	testFullDisk(t, dir)
 	if logits := run(t, "Ann lives\n", "predict", dir, "--logits"); logits.code != 0 || !strings.Contains(logits.stdout, `"input_ids":[`) {
 		t.Errorf("predict --logits: code %d\n%s", logits.code, logits.stdout)
+	}
+}
+
+// testPredictInput predicts odd inputs with the model of a run.
+func testPredictInput(t *testing.T, dir string) {
+	t.Helper()
+	document := func(text string) string { return `{"text":"` + text + `","entities":[` }
+	for _, test := range []struct {
+		name, stdin    string
+		args           []string
+		code           int
+		stdout, stderr string
+	}{
+		{"nothing", "", []string{"--json"}, 0, "", ""},
+		{"empty lines, CRLF, no line end", "\r\n \t\nAnn", []string{"--json"}, 0, document(`Ann`), ""},
+		{"byte-order mark", "\ufeffAnn lives\n", []string{"--json"}, 0, document(`Ann lives`), ""},
+		{"NUL", "A\x00b\n", []string{"--json"}, 0, document(`A\u0000b`), ""},
+		{"not UTF-8", "Ann lives\nAndr\xe9\nBob\n", []string{"--json"}, 1, document(`Ann lives`), "line 2: not UTF-8"},
+		{"not UTF-8 as an argument", "", []string{"Andr\xe9"}, 2, "", "is not UTF-8"},
+		{"a long line", "Ann lives\n" + strings.Repeat("x", 17<<20), []string{"--json"}, 1, document(`Ann lives`), "line 2: longer than 16 MiB"},
+		{"a long word", strings.Repeat("x", 1<<16), nil, 0, "xxx", ""},
+		{"a file as text", "", []string{filepath.Join(dir, "run.json")}, 0, "run.json", "is taken as a text"},
+		{"no logits", "\n", []string{"--logits"}, 0, "[]", ""},
+	} {
+		out := run(t, test.stdin, append([]string{"predict", dir}, test.args...)...)
+		if out.code != test.code || !strings.Contains(out.stdout, test.stdout) || !strings.Contains(out.stderr, test.stderr) {
+			t.Errorf("predict, %s: code %d\n%.300s\n%s; want %d, %q and %q", test.name, out.code, out.stdout, out.stderr, test.code, test.stdout, test.stderr)
+		}
+		for line := range strings.Lines(out.stdout) {
+			if len(test.args) == 1 && test.args[0] == "--json" && !json.Valid([]byte(line)) {
+				t.Errorf("predict, %s: not JSON: %.200s", test.name, line)
+			}
+		}
+	}
+	if out := run(t, "", "predict", filepath.Join(dir, "run.json"), "x"); out.code != 1 || !strings.Contains(out.stderr, "is no folder") {
+		t.Errorf("predict with a file as model: code %d, %s", out.code, out.stderr)
+	}
+}
+
+// fullDisk is an output that takes nothing.
+type fullDisk struct{}
+
+func (fullDisk) Write([]byte) (int, error) { return 0, errors.New("no space left on device") }
+
+// testFullDisk wants each command to notice that its output is lost.
+func testFullDisk(t *testing.T, dir string) {
+	t.Helper()
+	for _, args := range [][]string{{"version"}, {"version", "--json"}, {"backend", "show"}, {"fetch"}, {"predict", dir, "Ann"}, {"eval", dir}} {
+		var stderr bytes.Buffer
+		if code := cli.Run(t.Context(), args, strings.NewReader(""), fullDisk{}, &stderr); code != 1 || !strings.Contains(stderr.String(), "no space left") {
+			t.Errorf("%v with a full disk: code %d, %s", args, code, stderr.String())
+		}
 	}
 }
 
@@ -175,10 +272,10 @@ func TestBadFilesAreExplained(t *testing.T) {
 		}
 	}
 	out := run(t, "", "train", "ner", "--model", filepath.Join(dir, "no-model"), "--train", good, "--run", filepath.Join(dir, "r"))
-	if out.code != 1 || !strings.Contains(out.stderr, "no-model") {
+	if out.code != 2 || !strings.Contains(out.stderr, "no-model") {
 		t.Errorf("missing model: code %d, %s", out.code, out.stderr)
 	}
-	if out := run(t, "", "predict", filepath.Join(dir, "no-model"), "x"); out.code != 1 || !strings.Contains(out.stderr, "config.json") {
+	if out := run(t, "", "predict", filepath.Join(dir, "no-model"), "x"); out.code != 1 || !strings.Contains(out.stderr, "no-model is no folder") {
 		t.Errorf("predict without a model: code %d, %s", out.code, out.stderr)
 	}
 }
@@ -193,6 +290,9 @@ func TestOfflineFallsBackToSynthetic(t *testing.T) {
 	out := run(t, "", "train", "ner", "--limit", "32", "--max-updates", "3", "--run", dir)
 	if out.code != 0 || !strings.Contains(out.stderr, "FALLING BACK") || !strings.Contains(out.stdout, "a synthetic corpus") {
 		t.Fatalf("code %d\n%s\n%s", out.code, out.stderr, out.stdout)
+	}
+	if again := run(t, "", "train", "ner", "--limit", "32", "--max-updates", "3", "--run", dir, "--resume"); again.code != 0 || !strings.Contains(again.stderr, "continuing after update 3") {
+		t.Errorf("the same command with --resume: code %d, %s", again.code, again.stderr)
 	}
 	if named := run(t, "", "train", "ner", "--model", "minilm-l6", "--run", dir+"2"); named.code != 1 || !strings.Contains(named.stderr, "offline") {
 		t.Errorf("a model asked for by name must not be replaced: code %d, %s", named.code, named.stderr)

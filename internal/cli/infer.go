@@ -5,9 +5,12 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io/fs"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
+	"unicode/utf8"
 
 	"github.com/elastic-attention/workbench/pkg/data/hub"
 	"github.com/elastic-attention/workbench/pkg/ner"
@@ -32,10 +35,10 @@ func (a *app) loadTagger(path string) (*ner.Tagger, error) {
 type evalCmd struct {
 	Model string `arg:"" help:"Run folder, or model folder in Hugging Face layout." predictor:"path"`
 
-	Data   string `help:"Corpus: ${catalogue}, or synthetic. Default: the run's own." placeholder:"NAME" predictor:"resource"`
+	Data   string `help:"Corpus: ${corpora}, or synthetic. Default: the run's own." placeholder:"NAME" predictor:"resource"`
 	File   string `help:"Labelled file (CoNLL or UNER .iob2, plain or gzip), in place of --data." placeholder:"FILE" predictor:"path"`
 	Split  string `help:"Part of the corpus: train, dev or test." enum:"train,dev,test" default:"test"`
-	Types  string `help:"Entity types to keep, by comma; others become O. Default: the run's own." placeholder:"A,B"`
+	Types  string `help:"Entity types to keep, by comma; others become O. \"all\" keeps every type. Default: the run's own." placeholder:"A,B"`
 	Strict bool   `help:"Count only entities that are well-formed IOB2."`
 	Digits int    `help:"Decimals of the report." default:"4"`
 	JSON   bool   `help:"Print the report as JSON."`
@@ -51,9 +54,15 @@ func (evalCmd) Help() string {
 
 // Run scores.
 func (c evalCmd) Run(a *app) error {
+	if c.Digits < 0 || c.Digits > 10 {
+		return usageError{fmt.Errorf("--digits is %d, want 0 to 10", c.Digits)}
+	}
 	var corpus experiment.Data
-	if record, err := readRecord(c.Model); err == nil {
+	record, err := readRecord(c.Model)
+	if err == nil {
 		corpus = record.Config.Data
+	} else if !errors.Is(err, fs.ErrNotExist) {
+		return err
 	} else if c.Data == "" && c.File == "" {
 		return usageError{fmt.Errorf("%s is no run folder, so say what to score on: --data or --file", c.Model)}
 	}
@@ -66,7 +75,7 @@ func (c evalCmd) Run(a *app) error {
 		corpus = experiment.Data{Name: c.Data, Types: corpus.Types}
 	}
 	if c.Types != "" {
-		corpus.Types = strings.Split(c.Types, ",")
+		corpus.Types = typeList(c.Types)
 	}
 	loaded, err := corpus.Load(a.ctx, &hub.Client{Progress: fetching(a.stderr)})
 	if err != nil {
@@ -88,6 +97,11 @@ func (c evalCmd) Run(a *app) error {
 	if err != nil {
 		return err
 	}
+	for _, typ := range corpus.Types {
+		if known := tagger.Labels().Types(); c.Types != "" && !slices.Contains(known, typ) {
+			return usageError{fmt.Errorf("--types: the model has no type %q, only %s", typ, strings.Join(known, ", "))}
+		}
+	}
 	report, err := tagger.Evaluate(a.ctx, sentences, ner.Options{Strict: c.Strict}, evaluation(a.stderr))
 	if err != nil {
 		return err
@@ -101,11 +115,15 @@ func (c evalCmd) Run(a *app) error {
 
 func readRecord(dir string) (experiment.Record, error) {
 	var record experiment.Record
-	content, err := os.ReadFile(filepath.Join(dir, experiment.RecordFile))
+	path := filepath.Join(dir, experiment.RecordFile)
+	content, err := os.ReadFile(path)
 	if err != nil {
 		return record, err
 	}
-	return record, json.Unmarshal(content, &record)
+	if err := json.Unmarshal(content, &record); err != nil {
+		return record, fmt.Errorf("%s is not the record of a run: %w", path, err)
+	}
+	return record, nil
 }
 
 type predictCmd struct {
@@ -119,11 +137,18 @@ type predictCmd struct {
 func (predictCmd) Help() string {
 	return `Examples:
   elastic predict runs/first "Angela Merkel met Tim Cook of Apple in Berlin."
-  elastic predict runs/first --json < articles.txt > entities.jsonl`
+  elastic predict runs/first --json < articles.txt > entities.jsonl
+
+Texts are UTF-8; a byte-order mark before the first is dropped. Each line gives one result, also
+an empty one.`
 }
 
-// predictBatch is how many lines of standard input are predicted at a time.
-const predictBatch = 256
+const (
+	// predictBatch is how many lines of standard input are predicted at a time.
+	predictBatch = 256
+	// maxLine is the longest line of standard input.
+	maxLine = 16 << 20
+)
 
 // Run predicts.
 func (c predictCmd) Run(a *app) error {
@@ -161,16 +186,31 @@ func (c predictCmd) Run(a *app) error {
 		return nil
 	}
 	if len(c.Text) > 0 {
+		for _, text := range c.Text {
+			if info, err := os.Stat(text); err == nil && info.Mode().IsRegular() {
+				fmt.Fprintf(a.stderr, "%[1]s is taken as a text; for what the file says: elastic predict %[2]s < %[1]s\n", text, c.Model)
+			}
+		}
 		return emit(c.Text)
 	}
 	if isTerminalInput(a.stdin) {
 		fmt.Fprintln(a.stderr, "Type a text and Enter; Ctrl-D ends.")
 	}
 	scanner := bufio.NewScanner(a.stdin)
-	scanner.Buffer(nil, 16<<20)
+	scanner.Buffer(nil, maxLine)
 	var lines []string
-	for scanner.Scan() {
-		lines = append(lines, scanner.Text())
+	number := 0
+	var bad error // comes after the results of the lines before it
+	for bad == nil && scanner.Scan() {
+		line := scanner.Text()
+		if number++; number == 1 {
+			line = strings.TrimPrefix(line, "\ufeff")
+		}
+		if !utf8.ValidString(line) {
+			bad = fmt.Errorf("standard input, line %d: not UTF-8: convert the text first", number)
+			break
+		}
+		lines = append(lines, line)
 		if len(lines) == predictBatch || isTerminalInput(a.stdin) {
 			if err := emit(lines); err != nil {
 				return err
@@ -178,11 +218,16 @@ func (c predictCmd) Run(a *app) error {
 			lines = lines[:0]
 		}
 	}
-	if err := scanner.Err(); err != nil {
-		return fmt.Errorf("reading standard input: %w", err)
+	switch err := scanner.Err(); {
+	case errors.Is(err, bufio.ErrTooLong):
+		bad = fmt.Errorf("standard input, line %d: longer than %d MiB: break it into lines", number+1, maxLine>>20)
+	case err != nil:
+		bad = fmt.Errorf("reading standard input: %w", err)
 	}
-	if len(lines) == 0 {
-		return nil
+	if len(lines) > 0 {
+		if err := emit(lines); err != nil {
+			return err
+		}
 	}
-	return emit(lines)
+	return bad
 }

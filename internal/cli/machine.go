@@ -15,6 +15,7 @@ import (
 
 	"github.com/elastic-attention/workbench/pkg/backend"
 	"github.com/elastic-attention/workbench/pkg/data/hub"
+	"github.com/elastic-attention/workbench/pkg/ner/experiment"
 )
 
 func isTerminalInput(r io.Reader) bool {
@@ -97,10 +98,12 @@ func (c backendInstallCmd) Run(a *app) error {
 	return nil
 }
 
-type backendPathCmd struct{}
+type backendPathCmd struct {
+	JSON bool `help:"Print as JSON, with version and reason."`
+}
 
 // Run prints the plugin's path.
-func (backendPathCmd) Run(a *app) error {
+func (c backendPathCmd) Run(a *app) error {
 	if os.Getenv(backend.ConfigEnv) != "" { // the question is what is installed, not what is asked for
 		if err := os.Unsetenv(backend.ConfigEnv); err != nil {
 			return err
@@ -114,6 +117,9 @@ func (backendPathCmd) Run(a *app) error {
 	if choice.Plugin == "" {
 		fmt.Fprintln(a.stderr, "no XLA plugin is installed: elastic backend install")
 		return errSilent
+	}
+	if c.JSON {
+		return a.printJSON(choice)
 	}
 	fmt.Fprintln(a.stdout, choice.Config)
 	return nil
@@ -171,7 +177,7 @@ func (c fetchCmd) Run(a *app) error {
 		resource, err := hub.Lookup(name)
 		if err != nil {
 			if !strings.Contains(name, "/") {
-				return usageError{err}
+				return &experiment.NameError{What: "resource", Name: name, Known: append(hub.Names(), "owner/name of a model of the Hugging Face hub")}
 			}
 			resource = hub.HuggingFace(name, "")
 		}

@@ -24,8 +24,8 @@ type trainCmd struct {
 type trainNERCmd struct {
 	Preset string `help:"Recipe: quick (1 epoch), full (5 epochs at 1e-4) or seed (5 epochs at 2e-5, the article's)." enum:"${presets}" default:"${defaultPreset}"`
 
-	Model string `help:"Pretrained model: ${catalogue}, owner/name on the Hugging Face hub, a folder, or scratch." placeholder:"NAME" predictor:"resource"`
-	Data  string `help:"Corpus: ${catalogue}, or synthetic." placeholder:"NAME" predictor:"resource"`
+	Model string `help:"Pretrained model: ${models}, owner/name on the Hugging Face hub, a folder, or scratch." placeholder:"NAME" predictor:"resource"`
+	Data  string `help:"Corpus: ${corpora}, or synthetic." placeholder:"NAME" predictor:"resource"`
 	Train string `help:"Training file (CoNLL or UNER .iob2, plain or gzip), in place of --data." placeholder:"FILE" predictor:"path"`
 	Dev   string `help:"Development file; the best epoch on it is kept." placeholder:"FILE" predictor:"path"`
 	Test  string `help:"Test file." placeholder:"FILE" predictor:"path"`
@@ -88,12 +88,8 @@ func (c trainNERCmd) config() (experiment.Config, error) {
 	case c.Data != "":
 		config.Data.Name = c.Data
 	}
-	switch c.Types {
-	case "":
-	case "all":
-		config.Data.Types = nil
-	default:
-		config.Data.Types = strings.Split(c.Types, ",")
+	if c.Types != "" {
+		config.Data.Types = typeList(c.Types)
 	}
 	set := func(into *int, value int) {
 		if value != 0 {
@@ -142,6 +138,21 @@ func attentionSpec(text string) (*attention.Spec, error) {
 	return &spec, nil
 }
 
+// typeList reads a list of entity types; nil stands for all.
+func typeList(list string) []string {
+	if list == "all" {
+		return nil
+	}
+	types := strings.Split(list, ",")
+	for i, typ := range types {
+		types[i] = strings.TrimSpace(typ)
+	}
+	return types
+}
+
+// preset reports whether model and data are left to the preset.
+func (c trainNERCmd) preset() bool { return c.Model == "" && c.Data == "" && c.Train == "" }
+
 // dir returns the run folder, for a run that is resumed the newest that fits.
 func (c trainNERCmd) dir() (string, error) {
 	if c.Folder != "" {
@@ -168,10 +179,18 @@ func (c trainNERCmd) Run(a *app) error {
 	if err != nil {
 		return err
 	}
+	record, recordErr := readRecord(dir) // an error is experiment.Run's to explain
+	resumes := c.Resume && recordErr == nil
+	if resumes && c.preset() && record.Config.Model == experiment.Scratch {
+		config = config.Offline() // the run fell back to it when it began
+	}
 	begin := time.Now()
 	engine, choice, err := a.open()
 	if err != nil {
 		return err
+	}
+	if before, ok := record.Backend.(map[string]any); resumes && ok && before["name"] != choice.Name {
+		fmt.Fprintf(a.stderr, "the run was on backend %v and continues on %s: its weights will not be, bit by bit, those of a run that stayed on one\n", before["name"], choice.Name)
 	}
 	progress := &trainProgress{w: a.stderr}
 	client := &hub.Client{Progress: fetching(a.stderr)}
@@ -181,8 +200,14 @@ func (c trainNERCmd) Run(a *app) error {
 			fmt.Fprintf(a.stderr, "model %s: %.1f M parameters; data %s: %d sentences to train on, %d dev, %d test; labels %s\n",
 				config.Model, float64(l.Parameters)/1e6, dataName(config.Data), l.Train, l.Dev, l.Test, strings.Join(l.Labels, " "))
 			fmt.Fprintf(a.stderr, "%d batches an epoch in %d shapes, %.0f %% padding; run folder %s\n", l.Batches.Batches, l.Batches.Shapes, 100*l.Batches.Padding, dir)
-			if l.ResumedAt > 0 {
+			for _, err := range l.Skipped {
+				fmt.Fprintf(a.stderr, "PASSED OVER: %v\n", err)
+			}
+			switch {
+			case l.ResumedAt > 0:
 				fmt.Fprintf(a.stderr, "continuing after update %d\n", l.ResumedAt)
+			case c.Resume:
+				fmt.Fprintf(a.stderr, "%s has no checkpoint to continue from; beginning\n", dir)
 			}
 		},
 		Step: func(s train.Step) {
@@ -198,7 +223,7 @@ func (c trainNERCmd) Run(a *app) error {
 		Progress: evaluation(a.stderr),
 	}
 	result, err := experiment.Run(a.ctx, engine, config, options)
-	if errors.Is(err, hub.ErrUnavailable) && c.Model == "" && c.Data == "" && c.Train == "" {
+	if errors.Is(err, hub.ErrUnavailable) && c.preset() {
 		fmt.Fprintf(a.stderr, "\n%v\n\nFALLING BACK: neither network nor mirror has what the preset needs. Training a small transformer\nfrom scratch on a synthetic corpus instead; its scores say nothing about real text.\n\n", err)
 		config = config.Offline()
 		result, err = experiment.Run(a.ctx, engine, config, options)
@@ -247,8 +272,11 @@ func dataName(d experiment.Data) string {
 	return filepath.Base(d.TrainFile)
 }
 
-// noSuchRun explains a folder that holds no model.
+// noSuchRun explains a path that leads to no model.
 func noSuchRun(path string) error {
+	if info, err := os.Stat(path); err != nil || !info.IsDir() {
+		return fmt.Errorf("%s is no folder: want that of a run, or of a model with config.json, model.safetensors and tokenizer.json", path)
+	}
 	if _, err := os.Stat(filepath.Join(path, experiment.RecordFile)); err == nil {
 		return fmt.Errorf("%s holds a run that is not finished: continue it with elastic train ner --resume --run %s", path, path)
 	}

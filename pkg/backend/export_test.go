@@ -8,6 +8,9 @@ func CheckPlugin(ctx context.Context, path string) error {
 	return err
 }
 
+// Wheels returns the pinned plugins that Install falls back to.
+func Wheels() []Wheel { return wheels }
+
 // SetGoMLXServer makes the installation ask another server whether GoMLX's installer can work.
 func SetGoMLXServer(address string) (restore func()) {
 	old := gomlxServer

@@ -49,9 +49,6 @@ var wheels = []Wheel{
 	},
 }
 
-// Wheels returns the pinned plugins that [Install] falls back to.
-func Wheels() []Wheel { return slices.Clone(wheels) }
-
 // Fetcher brings a wheel into the folder dir and returns its path.
 type Fetcher func(ctx context.Context, wheel Wheel, dir string, progress func(done, total int64)) (string, error)
 

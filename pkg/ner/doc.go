@@ -6,7 +6,7 @@
 // An entity is a [Span] of words with a type. A model labels one token at a
 // time, so spans are written as one tag a word: B-PER for the first word of a
 // person, I-PER for its further ones, O for a word outside. [ToTags] and
-// [FromTags] convert; [Scheme] names the variants of that notation. [Labels]
+// [FromTags] convert; [Scheme] names the variants of that notation. [LabelSet]
 // numbers the tags.
 //
 // The model's tokens are pieces of words. [Align] gives the label of a word to

@@ -181,6 +181,23 @@ func (l LabelSet) Cover(ofData LabelSet) error {
 	return err
 }
 
+// coverAll is Cover for sentences; the error names the first place that is not covered.
+func (l LabelSet) coverAll(sentences []data.Sentence) error {
+	ofData, err := LabelsOf(sentences)
+	if err != nil {
+		return err
+	}
+	if err = l.Cover(ofData); err == nil {
+		return nil
+	}
+	for _, s := range sentences {
+		if _, place := l.Encode(s); place != nil {
+			return fmt.Errorf("%w; first at %w", err, place)
+		}
+	}
+	return err
+}
+
 // list writes tags as "O, B-LOC, I-LOC".
 func list(tags []string) string {
 	if len(tags) == 0 {

@@ -75,37 +75,6 @@ func codePoints(text string) []int {
 	return append(at, len(text))
 }
 
-// WordOffsets returns where each of count words lies in the text, from the word
-// and the offsets of each token: from the start of its first piece to the end of
-// its last one. Words without pieces lie, empty, behind the word before them.
-func WordOffsets(words []int32, offsets [][2]int, count int) ([][2]int, error) {
-	if len(words) != len(offsets) {
-		return nil, fmt.Errorf("%d offsets for %d tokens", len(offsets), len(words))
-	}
-	a, err := Align(words, count)
-	if err != nil {
-		return nil, err
-	}
-	out := make([][2]int, count)
-	for token, w := range words {
-		if w < 0 {
-			continue
-		}
-		if a.First[w] == token {
-			out[w] = offsets[token]
-		}
-		out[w][1] = max(out[w][1], offsets[token][1])
-	}
-	end := 0
-	for w := range out {
-		if a.First[w] < 0 {
-			out[w] = [2]int{end, end}
-		}
-		end = out[w][1]
-	}
-	return out, nil
-}
-
 // Join writes words with a space between them and tells where each lies, in code points.
 func Join(words []string) (text string, offsets [][2]int) {
 	var b strings.Builder

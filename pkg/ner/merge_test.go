@@ -63,24 +63,6 @@ func TestEntitiesErrors(t *testing.T) {
 	}
 }
 
-func TestWordOffsets(t *testing.T) {
-	words := []int32{-1, 0, 0, 2, -1}
-	offsets := [][2]int{{0, 0}, {0, 3}, {3, 5}, {6, 9}, {0, 0}}
-	got, err := ner.WordOffsets(words, offsets, 4)
-	if err != nil {
-		t.Fatal(err)
-	}
-	if diff := cmp.Diff([][2]int{{0, 5}, {5, 5}, {6, 9}, {9, 9}}, got); diff != "" {
-		t.Errorf("offsets (-want +got):\n%s", diff)
-	}
-	if _, err := ner.WordOffsets(words, offsets[1:], 4); err == nil {
-		t.Error("fewer offsets than tokens are accepted")
-	}
-	if _, err := ner.WordOffsets(words, offsets, 2); err == nil {
-		t.Error("a word out of range is accepted")
-	}
-}
-
 func TestJoinAndLocate(t *testing.T) {
 	words := []string{"Zoë", "isn't", "in", "北京", "."}
 	text, offsets := ner.Join(words)

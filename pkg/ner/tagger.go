@@ -1,6 +1,7 @@
 package ner
 
 import (
+	"bytes"
 	"context"
 	"encoding/json"
 	"errors"
@@ -11,6 +12,7 @@ import (
 	"path/filepath"
 	"slices"
 	"sync"
+	"unicode/utf8"
 
 	"github.com/gomlx/compute"
 	"github.com/gomlx/gomlx/core/graph"
@@ -38,7 +40,7 @@ var tokenizerFiles = []string{"tokenizer.json", "tokenizer_config.json", "specia
 // Config says how a tagger cuts texts and attends to them. Its zero value is the documented default.
 type Config struct {
 	// MaxLength is the longest example of training in tokens, special ones included; 0
-	// means 128. Longer sentences are cut into overlapping windows.
+	// means 128, or what the model has positions for if that is less. Longer sentences are cut into overlapping windows.
 	MaxLength int `json:"max_length,omitempty"`
 	// Lengths are the lengths in tokens, ascending, that texts are padded to for
 	// prediction and evaluation; texts longer than the last are cut into overlapping
@@ -54,9 +56,10 @@ type Config struct {
 	Attention *attention.Spec `json:"attention,omitempty"`
 }
 
-func (c Config) withDefaults() Config {
+// withDefaults fills in the defaults for a model that has positions for limit tokens.
+func (c Config) withDefaults(limit int) Config {
 	if c.MaxLength == 0 {
-		c.MaxLength = 128
+		c.MaxLength = min(128, limit)
 	}
 	if c.Lengths == nil {
 		c.Lengths = []int{32, 64}
@@ -72,7 +75,7 @@ func (c Config) withDefaults() Config {
 
 // Validate reports all that is wrong with c for a model that has positions for limit tokens.
 func (c Config) Validate(limit int) error {
-	c = c.withDefaults()
+	c = c.withDefaults(limit)
 	var problems []error
 	longest := func(name string, length int) {
 		if length < 8 || length > limit {
@@ -158,7 +161,7 @@ func Load(backend compute.Backend, dir string) (*Tagger, error) {
 		return nil, fmt.Errorf("loading tagger: %w", err)
 	}
 	if m.Config.Head.Kind != transformer.Tokens {
-		return nil, fmt.Errorf("%s: model has head %q, want %q: train it first", filepath.Join(dir, pretrained.ConfigFile), m.Config.Head.Kind, transformer.Tokens)
+		return nil, fmt.Errorf("%s: the model is no tagger (it has head %q, want %q): train it first", filepath.Join(dir, pretrained.ConfigFile), m.Config.Head.Kind, transformer.Tokens)
 	}
 	var config Config
 	path := filepath.Join(dir, TaggerFile)
@@ -167,7 +170,12 @@ func Load(backend compute.Backend, dir string) (*Tagger, error) {
 	case err != nil:
 		return nil, fmt.Errorf("reading tagger config: %w", err)
 	default:
-		if err := json.Unmarshal(content, &config); err != nil {
+		decoder := json.NewDecoder(bytes.NewReader(content))
+		decoder.DisallowUnknownFields()
+		if err := decoder.Decode(&config); err != nil {
+			return nil, fmt.Errorf("%s: %w", path, err)
+		}
+		if err := config.withDefaults(m.Config.MaxLength()).Validate(m.Config.MaxLength()); err != nil {
 			return nil, fmt.Errorf("%s: %w", path, err)
 		}
 	}
@@ -176,8 +184,7 @@ func Load(backend compute.Backend, dir string) (*Tagger, error) {
 
 func newTagger(backend compute.Backend, m *transformer.Model, dir string, config Config) (*Tagger, error) {
 	limit := m.Config.MaxLength()
-	config = config.withDefaults()
-	config.MaxLength = min(config.MaxLength, limit)
+	config = config.withDefaults(limit)
 	if err := config.Validate(limit); err != nil {
 		return nil, fmt.Errorf("tagger config: %w", err)
 	}
@@ -298,10 +305,14 @@ type Document struct {
 	Entities []Entity `json:"entities"`
 }
 
-// Predict finds the entities of running texts of any length.
+// Predict finds the entities of running texts (UTF-8) of any length. A text without
+// words, as an empty one, has none.
 func (t *Tagger) Predict(ctx context.Context, texts ...string) ([]Document, error) {
 	sentences, places := make([][]string, len(texts)), make([][][2]int, len(texts))
 	for i, text := range texts {
+		if !utf8.ValidString(text) {
+			return nil, fmt.Errorf("text %d is not UTF-8: convert it first", i+1)
+		}
 		sentences[i], places[i] = Words(text)
 	}
 	tagged, err := t.Tag(ctx, sentences, nil)
@@ -323,11 +334,7 @@ func (t *Tagger) Predict(ctx context.Context, texts ...string) ([]Document, erro
 // the tokenizer drops (predicted O). Progress, if not nil, is told how many batches of
 // how many are done.
 func (t *Tagger) Evaluate(ctx context.Context, sentences []data.Sentence, options Options, progress func(done, total int)) (Report, error) {
-	ofData, err := LabelsOf(sentences)
-	if err != nil {
-		return Report{}, err
-	}
-	if err := t.labels.Cover(ofData); err != nil {
+	if err := t.labels.coverAll(sentences); err != nil {
 		return Report{}, err
 	}
 	words, gold := make([][]string, len(sentences)), make([][]string, len(sentences))
@@ -478,6 +485,11 @@ func (t *Tagger) run(b batch.Batch) ([]float32, error) {
 	if err := errors.Join(err, failure); err != nil {
 		return nil, fmt.Errorf("predicting a batch of %d×%d tokens: %w", b.Size, b.Length, err)
 	}
+	for _, v := range logits {
+		if math.IsNaN(float64(v)) || math.IsInf(float64(v), 0) {
+			return nil, fmt.Errorf("predicting a batch of %d×%d tokens: the model computes %g: its weights are damaged, or its training diverged", b.Size, b.Length, v)
+		}
+	}
 	return logits, nil
 }
 
@@ -503,13 +515,14 @@ type TokenLogits struct {
 	Logits [][]float32 `json:"logits"` // [tokens, labels]
 }
 
-// Logits computes the logits of all tokens of a sentence, window by window.
+// Logits computes the logits of all tokens of a sentence, window by window. A sentence
+// without words has no window.
 func (t *Tagger) Logits(ctx context.Context, words []string) ([]TokenLogits, error) {
 	_, parts, err := t.cut(words, t.config.Lengths[len(t.config.Lengths)-1])
 	if err != nil {
 		return nil, err
 	}
-	var list []TokenLogits
+	list := make([]TokenLogits, 0, len(parts)) // not nil: in JSON it is a list
 	for _, p := range parts {
 		if ctx.Err() != nil {
 			return nil, context.Cause(ctx)

@@ -4,12 +4,15 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"math"
 	"os"
 	"path/filepath"
 	"slices"
 	"strings"
 	"sync"
 	"testing"
+
+	"github.com/gomlx/gomlx/core/tensors"
 
 	"github.com/elastic-attention/workbench/internal/gxtest"
 	"github.com/elastic-attention/workbench/pkg/backend"
@@ -19,6 +22,7 @@ import (
 	"github.com/elastic-attention/workbench/pkg/elastic/attention"
 	"github.com/elastic-attention/workbench/pkg/elastic/checkpoint"
 	"github.com/elastic-attention/workbench/pkg/elastic/optim/schedule"
+	"github.com/elastic-attention/workbench/pkg/elastic/pretrained"
 	"github.com/elastic-attention/workbench/pkg/elastic/train"
 	"github.com/elastic-attention/workbench/pkg/elastic/transformer"
 	"github.com/elastic-attention/workbench/pkg/ner"
@@ -328,6 +332,40 @@ func TestInterruptedTrainingEndsWithTheSameWeights(t *testing.T) {
 	}
 }
 
+// TestKilledBeforeTheBestWasMarked is for a process that died between saving the
+// checkpoint of the best epoch and marking it as the best.
+func TestKilledBeforeTheBestWasMarked(t *testing.T) {
+	sentences, dev := synth.Entities(1, 160), synth.Entities(2, 40)
+	config := recipe(4)
+	config.SaveEvery = 1
+	run := checkpoint.Run{Dir: t.TempDir(), Keep: -1}
+	whole := newTagger(t, 9)
+	result, err := whole.Train(t.Context(), sentences, dev, config, ner.TrainOptions{Run: run})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if best := result.State.Best; best.Update != result.State.Update || best.Metric == 0 {
+		t.Fatalf("the last epoch is not the best, so this test tests nothing: %+v", best)
+	}
+	if err := run.MarkBest(2); err != nil {
+		t.Fatal(err)
+	}
+	folder, err := run.Latest()
+	if err != nil {
+		t.Fatal(err)
+	}
+	tagger, err := ner.Load(gxtest.Backend(t), folder.Dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := tagger.Train(t.Context(), sentences, dev, config, ner.TrainOptions{Run: run, Resume: folder.Dir}); err != nil {
+		t.Fatal(err)
+	}
+	if !slices.Equal(weights(t, tagger), weights(t, whole)) {
+		t.Error("the final weights are not those of the best epoch")
+	}
+}
+
 func TestBadDataIsExplained(t *testing.T) {
 	tagger := newTagger(t, 1)
 	foreign := []data.Sentence{{Words: []string{"x"}, Tags: []string{"B-MISC"}, File: "a.iob2", Line: 7}}
@@ -340,7 +378,7 @@ func TestBadDataIsExplained(t *testing.T) {
 	} {
 		err := run()
 		var labels *ner.LabelsError
-		if !errors.As(err, &labels) || !strings.Contains(err.Error(), "B-MISC") {
+		if !errors.As(err, &labels) || !strings.Contains(err.Error(), "B-MISC") || !strings.Contains(err.Error(), "a.iob2:7") || !strings.Contains(err.Error(), "map it to O") {
 			t.Errorf("%s: error is %v", name, err)
 		}
 	}
@@ -351,6 +389,25 @@ func TestBadDataIsExplained(t *testing.T) {
 	bad.Schedule.Peak = -1
 	if _, err := tagger.Train(t.Context(), synth.Entities(1, 8), nil, bad, ner.TrainOptions{}); err == nil || !strings.Contains(err.Error(), "schedule.peak") {
 		t.Errorf("bad recipe: %v", err)
+	}
+}
+
+func TestOddTexts(t *testing.T) {
+	tagger := newTagger(t, 1)
+	documents, err := tagger.Predict(t.Context(), "", " \t\n\u00a0", "\x00", "a\x00b 😀 c")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, d := range documents[:2] {
+		if d.Entities == nil || len(d.Entities) > 0 {
+			t.Errorf("%q: entities %#v, want an empty list", d.Text, d.Entities)
+		}
+	}
+	if _, err := tagger.Predict(t.Context(), "good", "Andr\xe9"); err == nil || !strings.Contains(err.Error(), "text 2 is not UTF-8") {
+		t.Errorf("text that is not UTF-8: %v", err)
+	}
+	if logits, err := tagger.Logits(t.Context(), nil); err != nil || logits == nil || len(logits) > 0 {
+		t.Errorf("logits of no word are %#v (%v), want an empty list", logits, err)
 	}
 }
 
@@ -371,12 +428,59 @@ func TestLoadExplainsWhatIsMissing(t *testing.T) {
 			t.Errorf("without %s: error is %v", name, err)
 		}
 	}
+	bare := encoder()
+	bare.VocabSize = 30
+	headless, err := transformer.New(bare, 1)
+	if err != nil {
+		t.Fatal(err)
+	}
+	dir := filepath.Join(t.TempDir(), "headless")
+	if err := checkpoint.Save(dir, checkpoint.Checkpoint{Files: pretrained.Files(headless)}); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := ner.Load(gxtest.Backend(t), dir); err == nil || !strings.Contains(err.Error(), `want "tokens"): train it first`) {
+		t.Errorf("model that is no tagger: %v", err)
+	}
+	for content, want := range map[string]string{
+		"{":                     "unexpected EOF",
+		`{"lenghts":[32]}`:      `unknown field "lenghts"`,
+		`{"lengths":[100000]}`:  "lengths is 100000",
+		`{"max_length":100000}`: "max_length is 100000",
+	} {
+		dir := filepath.Join(t.TempDir(), "model")
+		if err := os.CopyFS(dir, os.DirFS(good)); err != nil {
+			t.Fatal(err)
+		}
+		path := filepath.Join(dir, ner.TaggerFile)
+		if err := os.WriteFile(path, []byte(content), 0o644); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := ner.Load(gxtest.Backend(t), dir); err == nil || !strings.Contains(err.Error(), want) || !strings.Contains(err.Error(), path) {
+			t.Errorf("tagger.json %s: error is %v, want %q and the path", content, err, want)
+		}
+	}
 	labels, err := ner.LabelsOfTypes("X")
 	if err != nil {
 		t.Fatal(err)
 	}
 	if _, err := ner.NewTaggerFromScratch(gxtest.Backend(t), tokenizerDir(t), encoder(), labels, ner.Config{MaxLength: 5, Lengths: []int{64, 32}}, 1); err == nil || !strings.Contains(err.Error(), "ascending") || !strings.Contains(err.Error(), "max_length is 5") {
 		t.Errorf("bad config: %v", err)
+	}
+}
+
+// TestDivergedModelIsAnError predicts with weights that are not numbers.
+func TestDivergedModelIsAnError(t *testing.T) {
+	tagger := newTagger(t, 1)
+	for _, v := range tagger.Model.Config.Variables() {
+		if len(v.Shape) == 1 {
+			value := tensors.FromFlatDataAndDimensions(slices.Repeat([]float32{float32(math.NaN())}, v.Shape[0]), v.Shape...)
+			if err := tagger.Model.Store.GetVariable(v.Path).SetValue(value); err != nil {
+				t.Fatal(err)
+			}
+		}
+	}
+	if _, err := tagger.Predict(t.Context(), "Ann lives here."); err == nil || !strings.Contains(err.Error(), "computes NaN") {
+		t.Errorf("error is %v", err)
 	}
 }
 

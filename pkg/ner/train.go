@@ -57,11 +57,7 @@ type TrainOptions struct {
 // returns an error that wraps [train.ErrInterrupted].
 func (t *Tagger) Train(ctx context.Context, sentences, dev []data.Sentence, config TrainConfig, options TrainOptions) (train.Result, error) {
 	for _, part := range [][]data.Sentence{sentences, dev} {
-		ofData, err := LabelsOf(part)
-		if err != nil {
-			return train.Result{}, err
-		}
-		if err := t.labels.Cover(ofData); err != nil {
+		if err := t.labels.coverAll(part); err != nil {
 			return train.Result{}, err
 		}
 	}
@@ -85,6 +81,9 @@ func (t *Tagger) Train(ctx context.Context, sentences, dev []data.Sentence, conf
 	}
 	if options.Resume != "" {
 		if err := trainer.Restore(options.Resume); err != nil {
+			return train.Result{}, err
+		}
+		if err := markAgain(options, trainer.State()); err != nil {
 			return train.Result{}, err
 		}
 	}
@@ -119,6 +118,16 @@ func (t *Tagger) Train(ctx context.Context, sentences, dev []data.Sentence, conf
 		return result, t.loadBest(options.Run)
 	}
 	return result, nil
+}
+
+// markAgain marks the checkpoint that a run continues from as the best, if it is that: a
+// process that was killed after it had saved the checkpoint may not have come to it.
+func markAgain(options TrainOptions, state train.State) error {
+	best := state.Best
+	if options.Run.Dir == "" || best.Epoch < 0 || best.Update != state.Update || options.Resume != options.Run.Path(best.Update) {
+		return nil
+	}
+	return options.Run.MarkBest(best.Update)
 }
 
 // loadBest takes the weights of a run's best checkpoint.

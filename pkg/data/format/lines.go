@@ -41,6 +41,13 @@ func newLines(r io.Reader, max int) (*lines, error) {
 	return &lines{scanner: scanner, max: max}, nil
 }
 
+func readError(err error) error {
+	if errors.Is(err, io.ErrUnexpectedEOF) {
+		return fmt.Errorf("reading: the gzip file is cut off, get it again: %w", err)
+	}
+	return fmt.Errorf("reading: %w", err)
+}
+
 // next returns a line without its end; the bytes are valid until the next call.
 // At the end of the text the error is io.EOF. The column of an error is 0 or that of the byte.
 func (l *lines) next() (line []byte, column int, err error) {
@@ -52,7 +59,7 @@ func (l *lines) next() (line []byte, column int, err error) {
 		case errors.Is(err, bufio.ErrTooLong):
 			return nil, 0, fmt.Errorf("the line is longer than %d bytes (is it a text with line ends? MaxLine raises the limit)", l.max)
 		default:
-			return nil, 0, fmt.Errorf("reading: %w", err)
+			return nil, 0, readError(err)
 		}
 	}
 	l.number++
@@ -62,7 +69,7 @@ func (l *lines) next() (line []byte, column int, err error) {
 	}
 	if !utf8.Valid(line) {
 		if err := l.scanner.Err(); err != nil { // the line is cut off by that error
-			return nil, 0, fmt.Errorf("reading: %w", err)
+			return nil, 0, readError(err)
 		}
 		for i := 0; i < len(line); {
 			r, size := utf8.DecodeRune(line[i:])

@@ -29,8 +29,22 @@ func Lookup(name string) (Resource, error) {
 	return make(), nil
 }
 
-// Names lists the catalogue in alphabetical order.
+// Names lists the catalogue in alphabetical order, Models and Corpora those of one kind.
 func Names() []string { return slices.Sorted(maps.Keys(catalogue())) }
+
+// Models lists the models of the catalogue.
+func Models() []string { return namesOf(false) }
+
+// Corpora lists the data sets of the catalogue: those that have a training part.
+func Corpora() []string { return namesOf(true) }
+
+func namesOf(corpora bool) []string {
+	all := catalogue()
+	return slices.DeleteFunc(Names(), func(name string) bool {
+		_, corpus := all[name]().SplitFile(data.Train)
+		return corpus != corpora
+	})
+}
 
 func catalogue() map[string]func() Resource {
 	return map[string]func() Resource{MiniLML6: miniLM, UNEREnglishEWT: unerEWT}

@@ -3,6 +3,7 @@ package hub_test
 import (
 	"fmt"
 	"path/filepath"
+	"slices"
 	"testing"
 
 	"github.com/elastic-attention/workbench/internal/golden"
@@ -38,6 +39,16 @@ func TestCatalogue(t *testing.T) {
 }
 
 // TestUNER fetches the real corpus from a folder of data sets, and reads it.
+func TestKinds(t *testing.T) {
+	models, corpora := hub.Models(), hub.Corpora()
+	if !slices.Contains(models, hub.MiniLML6) || !slices.Contains(corpora, hub.UNEREnglishEWT) {
+		t.Errorf("models %v, corpora %v", models, corpora)
+	}
+	if all := slices.Sorted(slices.Values(slices.Concat(models, corpora))); !slices.Equal(all, hub.Names()) {
+		t.Errorf("both are %v, want %v, each once", all, hub.Names())
+	}
+}
+
 func TestUNER(t *testing.T) {
 	t.Setenv(hub.DataDirEnv, filepath.Dir(golden.Shared(t, "data/ner_uner_en_ewt")))
 	r, err := hub.Lookup(hub.UNEREnglishEWT)

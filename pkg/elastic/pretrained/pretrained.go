@@ -61,7 +61,8 @@ type Report struct {
 	Unused []string // names of tensors of the checkpoint that the model does not use
 }
 
-// Load reads a model from a folder. Errors name the file, and the tensors and
+// Load reads a model from a folder. A bare encoder (BertModel) that was saved without its
+// pooler has no head. Errors name the file, and the tensors and
 // shapes that disagree.
 func Load(dir string, options Options) (*transformer.Model, Report, error) {
 	configPath := filepath.Join(dir, ConfigFile)
@@ -90,6 +91,11 @@ func Load(dir string, options Options) (*transformer.Model, Report, error) {
 		return nil, Report{}, fmt.Errorf("opening weights: %w", err)
 	}
 	defer source.Close()
+	if isPooler := func(name string) bool { return strings.Contains(name, "pooler.") }; options.Head == nil &&
+		config.Head.Kind == transformer.Pooled && !slices.ContainsFunc(source.Names(), isPooler) {
+		config.Head = transformer.Head{} // the same class, saved without its pooler
+		original = config
+	}
 	places, err := account(source, fam, original, config, options, &report)
 	if err != nil {
 		return nil, Report{}, fmt.Errorf("weights in %s do not fit %s: %w", dir, ConfigFile, err)

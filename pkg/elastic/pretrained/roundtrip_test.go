@@ -91,6 +91,26 @@ func sameTensors(t *testing.T, gotPath, wantPath string, without []string) {
 	}
 }
 
+// TestEncoderWithoutPooler writes a model that has no head, which transformers calls the
+// same as one with a pooler, and reads it.
+func TestEncoderWithoutPooler(t *testing.T) {
+	m, _, err := pretrained.Load("testdata/golden/checkpoints/bert-tokcls", pretrained.Options{Head: &transformer.Head{}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	dir := filepath.Join(t.TempDir(), "bare")
+	if err := checkpoint.Save(dir, checkpoint.Checkpoint{Files: pretrained.Files(m)}); err != nil {
+		t.Fatal(err)
+	}
+	again, report, err := pretrained.Load(dir, pretrained.Options{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if again.Config.Head.Kind != transformer.NoHead || len(report.Fresh)+len(report.Unused) > 0 || report.Loaded != len(m.Config.Variables()) {
+		t.Errorf("head %q, %+v; want none, and all variables loaded", again.Config.Head.Kind, report)
+	}
+}
+
 func TestNewHeadIsFreshAndNothingElse(t *testing.T) {
 	head := &transformer.Head{Kind: transformer.Tokens, Labels: []string{"O", "B-X", "I-X"}}
 	for _, name := range []string{"bert", "bert-mlm", "bert-seqcls", "bert-tokcls", "distilbert-tokcls", "roberta-mlm", "bert-mlm-untied", "distilbert-mlm-untied", "roberta-mlm-untied"} {

@@ -3,6 +3,7 @@ package train
 import (
 	"errors"
 	"fmt"
+	"math"
 
 	"github.com/elastic-attention/workbench/pkg/elastic/optim"
 	"github.com/elastic-attention/workbench/pkg/elastic/optim/schedule"
@@ -63,8 +64,8 @@ func (c Config) Validate() error {
 			problems = append(problems, fmt.Errorf("%s is %d, want 0 or more", field.name, field.value))
 		}
 	}
-	if !(c.ClipNorm >= 0) {
-		problems = append(problems, fmt.Errorf("clip_norm is %g, want 0 or more", c.ClipNorm))
+	if !(c.ClipNorm >= 0) || math.IsInf(c.ClipNorm, 0) { // JSON has no infinity
+		problems = append(problems, fmt.Errorf("clip_norm is %g, want 0 or more, and finite", c.ClipNorm))
 	}
 	return errors.Join(append(problems, c.Optimizer.Validate(), c.Schedule.Validate())...)
 }

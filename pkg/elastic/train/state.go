@@ -45,13 +45,16 @@ type State struct {
 	History []Point `json:"history,omitempty"`
 }
 
-// Best is the best evaluation of a run; its Epoch is -1 before the first.
+// Best is the best evaluation of a run; its Epoch is -1 before the first. Update is
+// that of the checkpoint that was saved with it.
 type Best struct {
 	Epoch  int     `json:"epoch"`
+	Update int     `json:"update,omitempty"`
 	Metric float64 `json:"metric"`
 }
 
-// Metric is the outcome of one evaluation, after an epoch (counted from 1).
+// Metric is the outcome of one evaluation, after an epoch (counted from 1) or after the
+// part of it that MaxUpdates left.
 type Metric struct {
 	Epoch  int     `json:"epoch"`
 	Update int     `json:"update"`
@@ -72,14 +75,23 @@ func (s *State) record(every int, point Point) {
 	}
 }
 
+// begun counts the epochs that training has begun: more than Epoch when the last update
+// of the run was in the middle of one.
+func (s *State) begun() int {
+	if s.Batch > 0 {
+		return s.Epoch + 1
+	}
+	return s.Epoch
+}
+
 // judge notes a metric and reports whether it is the best so far. A metric that is
 // not a number never is.
 func (s *State) judge(metric float64) bool {
 	if !math.IsNaN(metric) { // JSON has no NaN
-		s.Metrics = append(s.Metrics, Metric{Epoch: s.Epoch, Update: s.Update, Value: metric})
+		s.Metrics = append(s.Metrics, Metric{Epoch: s.begun(), Update: s.Update, Value: metric})
 	}
 	if !math.IsNaN(metric) && (s.Best.Epoch < 0 || metric > s.Best.Metric) {
-		s.Best = Best{Epoch: s.Epoch, Metric: metric}
+		s.Best = Best{Epoch: s.begun(), Update: s.Update, Metric: metric}
 		s.Stale = 0
 		return true
 	}

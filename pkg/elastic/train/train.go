@@ -342,12 +342,12 @@ func (t *Trainer) Run(ctx context.Context, data Data, hooks Hooks) (Result, erro
 		}
 		best := false
 		if hooks.Evaluate != nil {
-			metric, err := hooks.Evaluate(ctx, t.state.Epoch)
+			metric, err := hooks.Evaluate(ctx, t.state.begun())
 			if ctx.Err() != nil { // evaluated again after resuming
 				return interrupted()
 			}
 			if err != nil {
-				return result(false), fmt.Errorf("evaluating after epoch %d: %w", t.state.Epoch, err)
+				return result(false), fmt.Errorf("evaluating after epoch %d: %w", t.state.begun(), err)
 			}
 			best = t.state.judge(metric)
 		}

@@ -358,11 +358,31 @@ func TestEarlyStop(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if !result.Stopped || result.State.Epoch != 4 || result.State.Best != (train.Best{Epoch: 2, Metric: 0.6}) {
+	if !result.Stopped || result.State.Epoch != 4 || result.State.Best != (train.Best{Epoch: 2, Update: 4, Metric: 0.6}) {
 		t.Errorf("stopped %v after epoch %d, best %+v; want true, 4, epoch 2", result.Stopped, result.State.Epoch, result.State.Best)
 	}
 	if !slices.Equal(saved, []bool{true, true, false, false}) {
 		t.Errorf("best epochs were %v", saved)
+	}
+}
+
+// TestPartOfAnEpochHasItsOwnNumber ends a run in the middle of its second epoch: what is
+// measured there is not the first epoch's.
+func TestPartOfAnEpochHasItsOwnNumber(t *testing.T) {
+	cfg := config()
+	cfg.MaxUpdates = 3
+	var epochs []int
+	result, err := newTrainer(t, newClassifier(t), cfg).Run(t.Context(), rows{batches: 2, size: 8}, train.Hooks{
+		Evaluate: func(_ context.Context, epoch int) (float64, error) {
+			epochs = append(epochs, epoch)
+			return float64(epoch), nil
+		},
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if !slices.Equal(epochs, []int{1, 2}) || result.State.Best != (train.Best{Epoch: 2, Update: 3, Metric: 2}) {
+		t.Errorf("evaluated after epochs %v, best %+v; want 1 and 2, and the second", epochs, result.State.Best)
 	}
 }
 
@@ -388,9 +408,9 @@ func TestSaveErrorEndsTheRun(t *testing.T) {
 
 func TestConfigReportsAllProblems(t *testing.T) {
 	_, err := train.New(gxtest.Backend(t), newClassifier(t), train.Config{
-		Epochs: -1, ClipNorm: -1, Optimizer: optim.AdamW{Beta1: 2}, Schedule: schedule.Config{Kind: "cosine"},
+		Epochs: -1, ClipNorm: math.Inf(1), Optimizer: optim.AdamW{Beta1: 2}, Schedule: schedule.Config{Kind: "cosine"},
 	})
-	for _, want := range []string{"epochs is -1", "clip_norm is -1", "optimizer.beta1 is 2", `schedule.kind "cosine"`, "schedule.peak is 0"} {
+	for _, want := range []string{"epochs is -1", "clip_norm is +Inf", "optimizer.beta1 is 2", `schedule.kind "cosine"`, "schedule.peak is 0"} {
 		if err == nil || !strings.Contains(err.Error(), want) {
 			t.Errorf("error does not say %q: %v", want, err)
 		}

@@ -68,13 +68,19 @@ type Data struct {
 func (c Config) Validate() error {
 	var problems []error
 	if c.Model == "" {
-		problems = append(problems, fmt.Errorf("model is empty, want a catalogue name (%v), a folder, owner/name, or %q", hub.Names(), Scratch))
+		problems = append(problems, fmt.Errorf("model is empty, want a catalogue name (%v), a folder, owner/name, or %q", hub.Models(), Scratch))
 	}
 	if (c.Data.Name == "") == (c.Data.TrainFile == "") {
 		problems = append(problems, errors.New("data needs either a name or a train_file"))
 	}
 	if c.Data.Name != "" && (c.Data.DevFile != "" || c.Data.TestFile != "") {
 		problems = append(problems, fmt.Errorf("data has the name %q and files as well", c.Data.Name))
+	}
+	if err := c.Data.checkName(); err != nil {
+		problems = append(problems, err)
+	}
+	if slices.Contains(c.Data.Types, "") {
+		problems = append(problems, fmt.Errorf("data.types are %q, want no empty one", c.Data.Types))
 	}
 	if c.Data.Limit < 0 {
 		problems = append(problems, fmt.Errorf("data.limit is %d, want 0 or more", c.Data.Limit))

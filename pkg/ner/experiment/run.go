@@ -17,6 +17,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/gofrs/flock"
 	"github.com/gomlx/compute"
 
 	"github.com/elastic-attention/workbench/internal/atomicfile"
@@ -60,7 +61,8 @@ type Loaded struct {
 	Parameters       int
 	Batches          batch.Stats
 	Note             string
-	ResumedAt        int // update that the run continues from; 0 for a fresh one
+	ResumedAt        int     // update that the run continues from; 0 for a fresh one
+	Skipped          []error // newer checkpoints that are damaged and were passed over
 }
 
 // Record is the content of run.json.
@@ -102,8 +104,9 @@ type Sample struct {
 	Gold []ner.Span `json:"gold"`
 }
 
-// Run makes an experiment from start to end. When ctx is cancelled while it trains,
-// it saves and returns an error that wraps [train.ErrInterrupted].
+// Run makes an experiment from start to end. One process at a time may work on a run
+// folder. When ctx is cancelled while it trains or evaluates, the run is saved, and the
+// error wraps [train.ErrInterrupted]. An unknown name is a [*NameError].
 func Run(ctx context.Context, backend compute.Backend, config Config, options Options) (Result, error) {
 	begin := time.Now()
 	if err := config.Validate(); err != nil {
@@ -116,29 +119,49 @@ func Run(ctx context.Context, backend compute.Backend, config Config, options Op
 	if client == nil {
 		client = &hub.Client{}
 	}
-	run := checkpoint.Run{Dir: options.Dir}
-	record, resumeDir, err := openRun(run, config, options.Resume)
-	if err != nil {
+	if config.Model != Scratch {
+		if _, _, err := findModel(config.Model); err != nil { // before anything is fetched
+			return Result{}, err
+		}
+	}
+	if _, _, err := readRecord(options.Dir, config, options.Resume); err != nil {
 		return Result{}, err
 	}
-
 	corpus, err := config.Data.Load(ctx, client)
 	if err != nil {
 		return Result{}, err
-	}
-	if resumeDir != "" && !maps.Equal(record.Data, corpus.Checksums) {
-		return Result{}, fmt.Errorf("%s: the data has changed since the run began: checksums were %v and are %v", options.Dir, record.Data, corpus.Checksums)
 	}
 	labels, err := ner.LabelsOf(slices.Concat(corpus.Train, corpus.Dev, corpus.Test))
 	if err != nil {
 		return Result{}, err
 	}
-	if err := os.MkdirAll(options.Dir, 0o755); err != nil {
-		return Result{}, fmt.Errorf("making the run folder: %w", err)
+	if labels.Len() == 1 {
+		return Result{}, errors.New("the data has no entity, only the tag O: there is nothing to learn")
 	}
+	unlock, err := lock(options.Dir)
+	if err != nil {
+		return Result{}, err
+	}
+	defer unlock()
+	run := checkpoint.Run{Dir: options.Dir}
+	record, begun, err := readRecord(options.Dir, config, options.Resume) // again, now that nobody else can change it
+	if err != nil {
+		return Result{}, err
+	}
+	var folder *checkpoint.Folder
+	if begun {
+		if err := sameData(options.Dir, record.Data, corpus.Checksums); err != nil {
+			return Result{}, err
+		}
+		if folder, err = run.Latest(); err != nil && !errors.Is(err, fs.ErrNotExist) {
+			return Result{}, fmt.Errorf("looking for a checkpoint: %w", err)
+		}
+	}
+	loaded := Loaded{Train: len(corpus.Train), Dev: len(corpus.Dev), Test: len(corpus.Test), Labels: labels.Tags(), Note: corpus.Note}
 	var tagger *ner.Tagger
-	resumedAt := 0
-	if resumeDir != "" {
+	resumeDir := ""
+	if folder != nil {
+		resumeDir = folder.Dir
 		if tagger, err = ner.Load(backend, resumeDir); err != nil {
 			return Result{}, err
 		}
@@ -146,11 +169,11 @@ func Run(ctx context.Context, backend compute.Backend, config Config, options Op
 		if err != nil {
 			return Result{}, err
 		}
-		resumedAt = state.Update
+		loaded.ResumedAt, loaded.Skipped = state.Update, folder.Skipped
 		record.Resumed = append(record.Resumed, time.Now().UTC())
 	} else {
 		var sums map[string]string
-		if tagger, sums, err = newTagger(ctx, backend, client, config, labels, options.Dir); err != nil {
+		if tagger, sums, err = newTagger(ctx, backend, client, config, labels); err != nil {
 			return Result{}, err
 		}
 		record = Record{
@@ -158,6 +181,7 @@ func Run(ctx context.Context, backend compute.Backend, config Config, options Op
 			Started: time.Now().UTC(), Sentences: [3]int{len(corpus.Train), len(corpus.Dev), len(corpus.Test)},
 		}
 	}
+	loaded.Parameters = tagger.Model.Parameters()
 	record.Backend = options.Backend
 	if err := writeJSON(filepath.Join(options.Dir, RecordFile), record); err != nil {
 		return Result{}, err
@@ -166,11 +190,8 @@ func Run(ctx context.Context, backend compute.Backend, config Config, options Op
 	trained, err := tagger.Train(ctx, corpus.Train, corpus.Dev, config.Train, ner.TrainOptions{
 		Run: run, Resume: resumeDir, Versions: record.Versions,
 		Plan: func(stats batch.Stats) {
-			if options.Loaded != nil {
-				options.Loaded(Loaded{
-					Train: len(corpus.Train), Dev: len(corpus.Dev), Test: len(corpus.Test), Labels: labels.Tags(),
-					Parameters: tagger.Model.Parameters(), Batches: stats, Note: corpus.Note, ResumedAt: resumedAt,
-				})
+			if loaded.Batches = stats; options.Loaded != nil {
+				options.Loaded(loaded)
 			}
 		},
 		Step: options.Step, Epoch: options.Epoch, Progress: options.Progress,
@@ -185,18 +206,18 @@ func Run(ctx context.Context, backend compute.Backend, config Config, options Op
 	if len(corpus.Dev) > 0 {
 		report, err := tagger.Evaluate(ctx, corpus.Dev, ner.Options{}, options.Progress)
 		if err != nil {
-			return result, fmt.Errorf("evaluating on dev: %w", err)
+			return result, stopped(ctx, fmt.Errorf("evaluating on dev: %w", err))
 		}
 		result.Dev = &report
 	}
 	if len(corpus.Test) > 0 {
 		report, err := tagger.Evaluate(ctx, corpus.Test, ner.Options{}, options.Progress)
 		if err != nil {
-			return result, fmt.Errorf("evaluating on test: %w", err)
+			return result, stopped(ctx, fmt.Errorf("evaluating on test: %w", err))
 		}
 		result.Test = &report
 		if result.Sentences, err = samples(ctx, tagger, corpus); err != nil {
-			return result, err
+			return result, stopped(ctx, err)
 		}
 	}
 	result.Compilations = trained.Compilations + tagger.Compilations()
@@ -211,6 +232,15 @@ func Run(ctx context.Context, backend compute.Backend, config Config, options Op
 		_, err := io.WriteString(w, result.Text())
 		return err
 	})
+}
+
+// stopped says of an error after training that the run can be resumed, if a
+// cancelled context is the cause.
+func stopped(ctx context.Context, err error) error {
+	if ctx.Err() != nil {
+		return fmt.Errorf("%w: %w", train.ErrInterrupted, err)
+	}
+	return err
 }
 
 // Text writes the scores as tables.
@@ -230,34 +260,85 @@ func (r Result) Text() string {
 	return b.String()
 }
 
-// openRun looks at a run folder. For a run that is resumed it returns its record and
-// the checkpoint to continue from, "" if it had not come to one.
-func openRun(run checkpoint.Run, config Config, resume bool) (Record, string, error) {
-	path := filepath.Join(run.Dir, RecordFile)
+// readRecord returns the record of the run in a folder, and whether there is one. It
+// refuses a folder in which a run with this config may not begin or continue.
+func readRecord(dir string, config Config, resume bool) (Record, bool, error) {
+	path := filepath.Join(dir, RecordFile)
 	content, err := os.ReadFile(path)
 	switch {
-	case errors.Is(err, fs.ErrNotExist):
-		return Record{}, "", nil // a run that was killed before it wrote anything begins anew
+	case errors.Is(err, fs.ErrNotExist): // a run that was killed before it wrote anything begins anew
+		return Record{}, false, checkFresh(dir, resume)
 	case err != nil:
-		return Record{}, "", fmt.Errorf("reading run record: %w", err)
+		return Record{}, false, fmt.Errorf("reading run record: %w", err)
 	case !resume:
-		return Record{}, "", fmt.Errorf("%s holds a run already: add --resume to continue it, or name another folder", run.Dir)
+		return Record{}, false, fmt.Errorf("%s holds a run already: add --resume to continue it, or name another folder", dir)
 	}
 	var record Record
 	if err := json.Unmarshal(content, &record); err != nil {
-		return Record{}, "", fmt.Errorf("%s: %w", path, err)
+		return Record{}, false, fmt.Errorf("%s is not the record of a run: %w", path, err)
 	}
 	if field := firstDifference(record.Config, config); field != "" {
-		return Record{}, "", fmt.Errorf("%s was begun with another config: %s; resume with the same settings, or name another folder", run.Dir, field)
+		return Record{}, false, fmt.Errorf("%s was begun with another config: %s; resume with the same settings, or name another folder", dir, field)
 	}
-	folder, err := run.Latest()
-	if errors.Is(err, fs.ErrNotExist) {
-		return Record{}, "", nil
+	return record, true, nil
+}
+
+// checkFresh refuses a folder without a record whose content a run would replace. One
+// that is to be resumed must be empty.
+func checkFresh(dir string, resume bool) error {
+	checkpoints := filepath.Base(filepath.Dir(checkpoint.Run{Dir: dir}.Path(0)))
+	entries, err := os.ReadDir(dir)
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return fmt.Errorf("looking into the run folder: %w", err)
 	}
+	for _, entry := range entries {
+		name := entry.Name()
+		switch {
+		case name == ModelDir || name == checkpoints || name == ReportFile || name == TextFile:
+			return fmt.Errorf("%s holds no run (it has no %s) but %q, which a run would replace: name another folder", dir, RecordFile, name)
+		case resume && !strings.HasPrefix(name, "."): // the lock, and what a killed process may have left, are hidden
+			return fmt.Errorf("%s holds no run that could be resumed: it has no %s, but %q", dir, RecordFile, name)
+		}
+	}
+	return nil
+}
+
+// lockFile is held while a process works on a run. The system lets it go when the
+// process ends, in whatever way.
+const lockFile = ".lock"
+
+// lock makes the run folder and keeps other processes from it until unlock is called,
+// which removes a folder in which no run has begun.
+func lock(dir string) (unlock func(), err error) {
+	if err := os.MkdirAll(dir, 0o755); err != nil {
+		return nil, fmt.Errorf("making the run folder: %w", atomicfile.Explain(err, dir))
+	}
+	held := flock.New(filepath.Join(dir, lockFile))
+	ours, err := held.TryLock()
 	if err != nil {
-		return Record{}, "", fmt.Errorf("looking for a checkpoint: %w", err)
+		return nil, fmt.Errorf("locking the run folder: %w", atomicfile.Explain(err, dir))
 	}
-	return record, folder.Dir, nil
+	if !ours {
+		return nil, fmt.Errorf("another process is working on %s: wait for it or name another folder", dir)
+	}
+	return func() {
+		if _, err := os.Stat(filepath.Join(dir, RecordFile)); errors.Is(err, fs.ErrNotExist) {
+			_ = os.Remove(held.Path())
+			_ = os.Remove(dir) // stays if it has anything else
+		}
+		_ = held.Close()
+	}, nil
+}
+
+// sameData refuses data that has changed since the run began.
+func sameData(dir string, was, is map[string]string) error {
+	for _, part := range slices.Sorted(maps.Keys(is)) {
+		if was[part] != is[part] {
+			return fmt.Errorf("%s: the %s data has changed since the run began: its SHA-256 was %s and is %s; bring the old data back, or name another folder",
+				dir, part, was[part], is[part])
+		}
+	}
+	return nil
 }
 
 // firstDifference names the first field in which two configs differ, with both values.

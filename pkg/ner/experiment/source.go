@@ -7,8 +7,11 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"iter"
+	"maps"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 
 	"github.com/gomlx/compute"
@@ -39,21 +42,41 @@ func scratchEncoder() transformer.Config {
 // Corpus is the data of an experiment.
 type Corpus struct {
 	Train, Dev, Test []data.Sentence
-	// Checksums has the SHA-256 of each file, by its name, or a description of data that
-	// was made.
+	// Checksums has the SHA-256 of the file of each part (train, dev, test), or a
+	// description of data that was made.
 	Checksums map[string]string
 	// Note is what must be said beside results on this corpus, or "".
 	Note string
 }
 
-// Load brings in the corpus. The client fetches what is not there yet.
+// NameError is about a name that is neither in the catalogue nor anything else that
+// could be meant.
+type NameError struct {
+	What  string   // "model" or "data"
+	Name  string   // what was given
+	Known []string // what could be given, in words
+}
+
+// Error lists what could be given.
+func (e *NameError) Error() string {
+	return fmt.Sprintf("%s %q is unknown, want %s", e.What, e.Name, strings.Join(e.Known, ", or "))
+}
+
+func (d Data) checkName() error {
+	if known := append(hub.Corpora(), Synthetic); d.Name != "" && !slices.Contains(known, d.Name) {
+		return &NameError{What: "data", Name: d.Name, Known: append(known, "a file")}
+	}
+	return nil
+}
+
+// Load brings in the corpus. The client fetches what is not there yet. Files are read
+// as a stream: with a limit, no more than it is held in memory, but all is checked.
 func (d Data) Load(ctx context.Context, client *hub.Client) (Corpus, error) {
+	if err := d.checkName(); err != nil {
+		return Corpus{}, err
+	}
 	if d.Name == Synthetic {
-		return d.limit(Corpus{
-			Train: synth.Entities(1, synthTrain), Dev: synth.Entities(2, synthOther), Test: synth.Entities(3, synthOther),
-			Checksums: map[string]string{"synthetic": "synth.Entities, seeds 1 to 3"},
-			Note:      "a synthetic corpus: the scores say nothing about real text",
-		})
+		return d.synthetic()
 	}
 	files := map[data.Split]string{data.Train: d.TrainFile, data.Dev: d.DevFile, data.Test: d.TestFile}
 	corpus := Corpus{Checksums: map[string]string{}}
@@ -77,67 +100,146 @@ func (d Data) Load(ctx context.Context, client *hub.Client) (Corpus, error) {
 			corpus.Note = "trained on the first-commit version of the train file"
 		}
 	}
-	for split, into := range map[data.Split]*[]data.Sentence{data.Train: &corpus.Train, data.Dev: &corpus.Dev, data.Test: &corpus.Test} {
-		path := files[split]
+	for _, part := range []struct {
+		split data.Split
+		into  *[]data.Sentence
+	}{{data.Train, &corpus.Train}, {data.Dev, &corpus.Dev}, {data.Test, &corpus.Test}} {
+		path := files[part.split]
 		if path == "" {
 			continue
 		}
-		sentences, err := data.Collect(format.CoNLLFile(path, format.CoNLLOptions{Types: d.Types}))
-		if err != nil {
-			return Corpus{}, fmt.Errorf("reading %s data: %w", split, err)
+		if info, err := os.Stat(path); err == nil && !info.Mode().IsRegular() {
+			return Corpus{}, fmt.Errorf("reading %s data: %s is no file (%s); write it to one, since it is read more than once", part.split, path, info.Mode().Type())
 		}
-		*into = sentences
-		if corpus.Checksums[filepath.Base(path)], err = checksum(path); err != nil {
+		missing := slices.Clone(d.Types)
+		for sentence, err := range format.CoNLLFile(path, format.CoNLLOptions{Types: d.Types}) {
+			if err == nil {
+				err = ctx.Err()
+			}
+			if err != nil {
+				return Corpus{}, fmt.Errorf("reading %s data: %w", part.split, err)
+			}
+			missing = without(missing, sentence)
+			if d.Limit == 0 || len(*part.into) < d.Limit {
+				*part.into = append(*part.into, sentence)
+			}
+		}
+		if part.split == data.Train && len(missing) > 0 {
+			return Corpus{}, fmt.Errorf("reading %s data: %s: no entity is of type %s; those that occur are %s",
+				part.split, path, strings.Join(missing, ", "), typesIn(format.CoNLLFile(path, format.CoNLLOptions{})))
+		}
+		var err error
+		if corpus.Checksums[string(part.split)], err = checksum(path); err != nil {
 			return Corpus{}, err
 		}
 	}
-	return d.limit(corpus)
+	return corpus, nil
 }
 
-func (d Data) limit(c Corpus) (Corpus, error) {
-	if d.Limit > 0 {
-		for _, part := range []*[]data.Sentence{&c.Train, &c.Dev, &c.Test} {
+// synthetic makes the corpus of package synth.
+func (d Data) synthetic() (Corpus, error) {
+	corpus := Corpus{
+		Train: synth.Entities(1, synthTrain), Dev: synth.Entities(2, synthOther), Test: synth.Entities(3, synthOther),
+		Checksums: map[string]string{"synthetic": "synth.Entities, seeds 1 to 3"},
+		Note:      "a synthetic corpus: the scores say nothing about real text",
+	}
+	missing := slices.Clone(d.Types)
+	for _, sentence := range corpus.Train {
+		missing = without(missing, sentence)
+	}
+	if len(missing) > 0 {
+		all := func(yield func(data.Sentence, error) bool) {
+			for _, sentence := range corpus.Train {
+				if !yield(sentence, nil) {
+					return
+				}
+			}
+		}
+		return Corpus{}, fmt.Errorf("the synthetic corpus has no entity of type %s; those that occur are %s", strings.Join(missing, ", "), typesIn(all))
+	}
+	for _, part := range []*[]data.Sentence{&corpus.Train, &corpus.Dev, &corpus.Test} {
+		if d.Limit > 0 {
 			*part = (*part)[:min(d.Limit, len(*part))]
 		}
-	}
-	return c, nil
-}
-
-// fetchModel returns the folder of a pretrained model, and the checksum of its weights.
-func fetchModel(ctx context.Context, client *hub.Client, name string) (dir string, err error) {
-	if info, err := os.Stat(name); err == nil && info.IsDir() {
-		return name, nil
-	}
-	resource, err := hub.Lookup(name)
-	if err != nil {
-		if owner, model, ok := strings.Cut(name, "/"); !ok || owner == "" || model == "" || strings.HasPrefix(name, ".") || filepath.IsAbs(name) {
-			return "", fmt.Errorf("model %q is neither a folder, nor owner/name of a hub's model, nor in the catalogue: %w", name, err)
+		for _, sentence := range *part {
+			for i, tag := range sentence.Tags {
+				if len(d.Types) > 0 && tag != ner.Outside && !slices.Contains(d.Types, tag[2:]) {
+					sentence.Tags[i] = ner.Outside
+				}
+			}
 		}
-		resource = hub.HuggingFace(name, "")
 	}
-	if dir, err = client.Fetch(ctx, resource); err != nil {
-		return "", fmt.Errorf("fetching model %s: %w", name, err)
-	}
-	return dir, nil
+	return corpus, nil
 }
 
-// newTagger makes the tagger that an experiment trains. Work is a folder for files
-// that are made.
-func newTagger(ctx context.Context, backend compute.Backend, client *hub.Client, c Config, labels ner.LabelSet, work string) (*ner.Tagger, map[string]string, error) {
+// without takes the types of a sentence's entities out of a list.
+func without(types []string, sentence data.Sentence) []string {
+	if len(types) == 0 {
+		return types
+	}
+	return slices.DeleteFunc(types, func(typ string) bool {
+		return slices.ContainsFunc(sentence.Tags, func(tag string) bool { return tag != ner.Outside && tag[2:] == typ })
+	})
+}
+
+// typesIn lists the types of entities, for messages.
+func typesIn(sentences iter.Seq2[data.Sentence, error]) string {
+	types := map[string]bool{}
+	for sentence := range sentences {
+		for _, tag := range sentence.Tags {
+			if tag != ner.Outside {
+				types[tag[2:]] = true
+			}
+		}
+	}
+	if len(types) == 0 {
+		return "none"
+	}
+	return strings.Join(slices.Sorted(maps.Keys(types)), ", ")
+}
+
+// findModel returns the folder of a pretrained model, or the resource that it has to be
+// fetched as.
+func findModel(name string) (dir string, resource hub.Resource, err error) {
+	if info, err := os.Stat(name); err == nil && info.IsDir() {
+		if _, err := os.Stat(filepath.Join(name, RecordFile)); err == nil {
+			name = filepath.Join(name, ModelDir) // of a run
+		}
+		return name, resource, nil
+	}
+	if slices.Contains(hub.Models(), name) {
+		resource, err = hub.Lookup(name)
+		return "", resource, err
+	}
+	if owner, model, ok := strings.Cut(name, "/"); ok && owner != "" && model != "" && !strings.Contains(model, "/") && !strings.HasPrefix(name, ".") {
+		return "", hub.HuggingFace(name, ""), nil
+	}
+	return "", resource, &NameError{What: "model", Name: name, Known: append(hub.Models(), Scratch, "owner/name of a model of the Hugging Face hub", "a folder that exists")}
+}
+
+// newTagger makes the tagger that an experiment trains, and returns the checksums of
+// what it was made of.
+func newTagger(ctx context.Context, backend compute.Backend, client *hub.Client, c Config, labels ner.LabelSet) (*ner.Tagger, map[string]string, error) {
 	if c.Model == Scratch {
-		dir := filepath.Join(work, "tokenizer")
-		if err := os.MkdirAll(dir, 0o755); err != nil {
+		dir, err := os.MkdirTemp("", "tokenizer-")
+		if err != nil {
 			return nil, nil, fmt.Errorf("making the tokenizer's folder: %w", err)
 		}
+		defer os.RemoveAll(dir)
 		if err := os.WriteFile(filepath.Join(dir, "tokenizer.json"), synth.Tokenizer(), 0o644); err != nil {
 			return nil, nil, fmt.Errorf("writing the tokenizer: %w", err)
 		}
 		tagger, err := ner.NewTaggerFromScratch(backend, dir, scratchEncoder(), labels, c.Tagger, c.Train.Seed)
 		return tagger, map[string]string{"model": "fresh weights"}, err
 	}
-	dir, err := fetchModel(ctx, client, c.Model)
+	dir, resource, err := findModel(c.Model)
 	if err != nil {
 		return nil, nil, err
+	}
+	if dir == "" {
+		if dir, err = client.Fetch(ctx, resource); err != nil {
+			return nil, nil, fmt.Errorf("fetching model %s: %w", c.Model, err)
+		}
 	}
 	sums := map[string]string{}
 	for _, name := range []string{"config.json", "model.safetensors", "model.safetensors.index.json", "tokenizer.json", "vocab.txt"} {

@@ -8,6 +8,7 @@ package schedule
 import (
 	"errors"
 	"fmt"
+	"math"
 )
 
 // Schedule gives the learning rate of each update.
@@ -62,8 +63,8 @@ func (c Config) Validate() error {
 	if c.Kind != "" && c.Kind != "linear" && c.Kind != "constant" {
 		problems = append(problems, fmt.Errorf("schedule.kind %q is unknown; known: linear, constant", c.Kind))
 	}
-	if !(c.Peak > 0) {
-		problems = append(problems, fmt.Errorf("schedule.peak is %g, want a positive rate", c.Peak))
+	if !(c.Peak > 0) || math.IsInf(c.Peak, 0) {
+		problems = append(problems, fmt.Errorf("schedule.peak is %g, want a positive and finite rate", c.Peak))
 	}
 	if !(c.Warmup >= 0 && c.Warmup < 1) {
 		problems = append(problems, fmt.Errorf("schedule.warmup is %g, want a fraction 0 ≤ w < 1", c.Warmup))

@@ -2,6 +2,7 @@ package schedule_test
 
 import (
 	"fmt"
+	"math"
 	"strings"
 	"testing"
 
@@ -33,6 +34,8 @@ func TestConfig(t *testing.T) {
 	}{
 		{schedule.Config{Kind: "cosine", Peak: 1}, `"cosine" is unknown`},
 		{schedule.Config{}, "peak is 0"},
+		{schedule.Config{Peak: math.NaN()}, "peak is NaN"},
+		{schedule.Config{Peak: math.Inf(1)}, "peak is +Inf"},
 		{schedule.Config{Peak: 1, Warmup: 1}, "warmup is 1"},
 		{schedule.Config{Kind: "constant", Peak: 1, Warmup: 0.5}, "a constant schedule has none"},
 	} {
