@@ -35,6 +35,7 @@ type commands struct {
 	Train   trainCmd   `cmd:"" help:"Train a model."`
 	Eval    evalCmd    `cmd:"" help:"Score a trained model on labelled data."`
 	Predict predictCmd `cmd:"" help:"Find named entities in text."`
+	Explain explainCmd `cmd:"" help:"Say which words speak for the entities that are found."`
 	Fetch   fetchCmd   `cmd:"" help:"Download models and data sets, with checksums and licence."`
 	Backend backendCmd `cmd:"" help:"Show, install or name the backend that computes."`
 	Doctor  doctorCmd  `cmd:"" help:"Say what this machine has, and what to do about what is missing."`

@@ -39,6 +39,10 @@ type Inputs struct {
 	// from 0 in each text.
 	Documents *Node
 	Positions *Node
+
+	// Words, [batch, length, hidden], takes the place of the word embeddings of IDs, which
+	// then say only where padding is. Explanations move it.
+	Words *Node
 }
 
 // mask returns where attention is allowed, in a shape that broadcasts to
@@ -123,7 +127,10 @@ func (c Config) embed(w elastic.Weights, in Inputs, drop *dropout.Source) *Node 
 		exceptions.Panicf("input has %d tokens, the model has positions for %d", length, c.MaxLength())
 	}
 	pad := Equal(in.IDs, FillScalar(in.IDs.Graph(), in.IDs.Shape(), float64(c.PadID)))
-	x := withoutGradient(Gather(w.At("word"), InsertAxes(in.IDs, -1)), pad) // [b, l, hidden]
+	x := in.Words // [b, l, hidden]
+	if x == nil {
+		x = withoutGradient(Gather(w.At("word"), InsertAxes(in.IDs, -1)), pad)
+	}
 
 	switch {
 	case in.Positions != nil:
