@@ -20,7 +20,7 @@ import (
 // sizes over more than two windows give what one pass over the whole text gives.
 func TestStepsEqualTheWholePass(t *testing.T) {
 	want := 200
-	if gxtest.Backend(t).Name() != "go" {
+	if gxtest.Backend(t).String() != "go" {
 		want = 25 // XLA compiles each spec for half a second
 	}
 	random := rand.New(rand.NewPCG(5, 6))
