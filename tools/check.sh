@@ -81,6 +81,7 @@ step_race() {
 		if [[ -d $pattern ]]; then dirs+=("./$pattern/..."); fi
 	done
 	CGO_ENABLED=1 GOMLX_BACKEND=go "$go" test -race -gcflags=all=-d=checkptr=0 -short -timeout 15m "${dirs[@]}"
+	CGO_ENABLED=1 GOMLX_BACKEND=go "$go" test -race -gcflags=all=-d=checkptr=0 -run Concurrent -timeout 15m ./pkg/ner
 }
 
 # fuzz runs one target. Before Go 1.27 the fuzzer may report its own deadline as a failure (go.dev/issue/75804); that, and only

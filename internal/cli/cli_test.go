@@ -398,3 +398,54 @@ func TestVersionAndDoctor(t *testing.T) {
 		t.Errorf("fetch: code %d, %s", out.code, out.stdout)
 	}
 }
+
+// TestElasticAttention trains with an attention spec from a file, explains what the saved
+// model finds, and is told what is wrong with bad specs.
+func TestElasticAttention(t *testing.T) {
+	dir := filepath.Join(t.TempDir(), "run")
+	spec := filepath.Join(t.TempDir(), "spec.json")
+	const text = `{"normalizer": {"kind": "entmax", "learned": true}, "span": {"max": 32, "init": 0.5, "penalty": 0.001}, "gates": ["head_gate"]}`
+	if err := os.WriteFile(spec, []byte(text), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	if out := run(t, "", quickly(dir, "--attention", spec)...); out.code != 0 {
+		t.Fatalf("train: code %d\n%s", out.code, out.stderr)
+	}
+	config, err := os.ReadFile(filepath.Join(dir, "model", "config.json"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if !bytes.Contains(config, []byte(`"model_type": "elastic-bert"`)) || !bytes.Contains(config, []byte(`"head_gate"`)) {
+		t.Errorf("the saved config does not hold the attention:\n%s", config)
+	}
+	if other := run(t, "", quickly(dir, "--resume", "--attention", `{"normalizer": "sparsemax"}`)...); other.code != 1 || !strings.Contains(other.stderr, "tagger.attention.") {
+		t.Errorf("resuming with another attention: code %d, %s", other.code, other.stderr)
+	}
+	out := run(t, "", "explain", dir, "--json", "--steps", "8", "Ann Lee lives in Rome .", ".")
+	if out.code != 0 {
+		t.Fatalf("explain: code %d, %s", out.code, out.stderr)
+	}
+	lines := strings.Split(strings.TrimSpace(out.stdout), "\n")
+	if len(lines) != 2 || !json.Valid([]byte(lines[0])) || lines[1] != "[]" {
+		t.Errorf("explain prints %q", lines)
+	}
+	if out := run(t, "", "explain", dir, "."); out.code != 0 || out.stdout != "no entity in \".\"\n" {
+		t.Errorf("explain without entities: code %d, %q", out.code, out.stdout)
+	}
+	for _, test := range []struct{ attention, want string }{
+		{`{"normalizer": "walk"}`, `normalizer: kind "walk" is unknown`},
+		{`{"mask": "window"}`, "attention.mask.size is 0"},
+		{"no-such-file.json", "--attention wants a JSON object or a file that holds one"},
+	} {
+		fresh := filepath.Join(t.TempDir(), "fresh")
+		if out := run(t, "", quickly(fresh, "--attention", test.attention)...); out.code == 0 || !strings.Contains(out.stderr, test.want) {
+			t.Errorf("--attention %s: code %d, %s; want %q", test.attention, out.code, out.stderr, test.want)
+		}
+		if _, err := os.Stat(fresh); err == nil {
+			t.Errorf("--attention %s left a run folder", test.attention)
+		}
+	}
+	if out := run(t, "", "explain", dir, "--steps", "0", "x"); out.code != 2 {
+		t.Errorf("explain with 0 steps: code %d", out.code)
+	}
+}
