@@ -445,6 +445,17 @@ func TestElasticAttention(t *testing.T) {
 			t.Errorf("--attention %s left a run folder", test.attention)
 		}
 	}
+	if out := run(t, "", "eval", dir, "--adapt", `{"method": "tent", "variables": ["*/entmax/alpha"], "rate": 0.01}`, "--json"); out.code != 0 || !json.Valid([]byte(out.stdout)) ||
+		!strings.Contains(out.stderr, "adapted to ") {
+		t.Errorf("eval --adapt: code %d, %.200s\n%s", out.code, out.stdout, out.stderr)
+	}
+	for adapt, want := range map[string]string{
+		"hope": `method "hope" is unknown`, `{"rates": 1}`: `unknown field "rates"`, `{"variables": ["*/temperature/*"]}`: "matches no variable",
+	} {
+		if out := run(t, "", "eval", dir, "--adapt", adapt); out.code != 2 || !strings.Contains(out.stderr, want) {
+			t.Errorf("eval --adapt %s: code %d, %s; want %q", adapt, out.code, out.stderr, want)
+		}
+	}
 	if out := run(t, "", "explain", dir, "--steps", "0", "x"); out.code != 2 {
 		t.Errorf("explain with 0 steps: code %d", out.code)
 	}

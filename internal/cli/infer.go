@@ -13,6 +13,7 @@ import (
 	"unicode/utf8"
 
 	"github.com/elastic-attention/workbench/pkg/data/hub"
+	"github.com/elastic-attention/workbench/pkg/elastic/adapt/testtime"
 	"github.com/elastic-attention/workbench/pkg/ner"
 	"github.com/elastic-attention/workbench/pkg/ner/experiment"
 )
@@ -39,6 +40,7 @@ type evalCmd struct {
 	File   string `help:"Labelled file (CoNLL or UNER .iob2, plain or gzip), in place of --data." placeholder:"FILE" predictor:"path"`
 	Split  string `help:"Part of the corpus: train, dev or test." enum:"train,dev,test" default:"test"`
 	Types  string `help:"Entity types to keep, by comma; others become O. \"all\" keeps every type. Default: the run's own." placeholder:"A,B"`
+	Adapt  string `help:"Let the model adapt to the data while it is scored, without labels: tent, eata, sar, memo, or a JSON config." placeholder:"METHOD"`
 	Strict bool   `help:"Count only entities that are well-formed IOB2."`
 	Digits int    `help:"Decimals of the report." default:"4"`
 	JSON   bool   `help:"Print the report as JSON."`
@@ -49,7 +51,12 @@ func (evalCmd) Help() string {
 	return `Examples:
   elastic eval runs/first                     the run's own test data
   elastic eval runs/first --split dev --strict
-  elastic eval runs/first --file mine.iob2 --json`
+  elastic eval runs/first --file mine.iob2 --json
+  elastic eval runs/first --file shifted.iob2 --adapt tent
+  elastic eval runs/first --adapt '{"method": "sar", "rate": 0.01, "variables": ["*/norm/*"]}'
+
+With --adapt each batch is predicted before the model learns from it, and no label is read
+but for the score.`
 }
 
 // Run scores.
@@ -102,15 +109,64 @@ func (c evalCmd) Run(a *app) error {
 			return usageError{fmt.Errorf("--types: the model has no type %q, only %s", typ, strings.Join(known, ", "))}
 		}
 	}
-	report, err := tagger.Evaluate(a.ctx, sentences, ner.Options{Strict: c.Strict}, evaluation(a.stderr))
+	evaluate := tagger.Evaluate
+	var adaptive *ner.Adaptive
+	if c.Adapt != "" {
+		config, err := adaptation(c.Adapt)
+		if err == nil {
+			adaptive, err = tagger.Adapt(config)
+		}
+		if err != nil {
+			return usageError{err}
+		}
+		evaluate = adaptive.Evaluate
+	}
+	report, err := evaluate(a.ctx, sentences, ner.Options{Strict: c.Strict}, evaluation(a.stderr))
 	if err != nil {
 		return err
+	}
+	if adaptive != nil {
+		a.tellEvents(adaptive.Events())
 	}
 	if c.JSON {
 		return a.printJSON(report)
 	}
 	fmt.Fprint(a.stdout, report.Text(c.Digits))
 	return nil
+}
+
+// adaptation reads a method's name or a config in JSON.
+func adaptation(text string) (testtime.Config, error) {
+	if !strings.HasPrefix(strings.TrimSpace(text), "{") {
+		return testtime.Config{Method: text}, nil
+	}
+	var config testtime.Config
+	decoder := json.NewDecoder(strings.NewReader(text))
+	decoder.DisallowUnknownFields()
+	if err := decoder.Decode(&config); err != nil {
+		return config, fmt.Errorf("--adapt: %s", strings.TrimPrefix(err.Error(), "json: "))
+	}
+	return config, nil
+}
+
+// tellEvents says what an adaptation did.
+func (a *app) tellEvents(events []testtime.Event) {
+	if len(events) == 0 {
+		return
+	}
+	moved := 0.0
+	for _, e := range events {
+		moved += e.Moved
+		if e.Reset != "" {
+			fmt.Fprintf(a.stderr, "batch %d: put back to the start: %s\n", e.Batch, e.Reset)
+		}
+		if e.Stopped {
+			fmt.Fprintf(a.stderr, "batch %d: adaptation stopped, the rest is predicted by the model as it began\n", e.Batch)
+			break
+		}
+	}
+	first, last := events[0], events[len(events)-1]
+	fmt.Fprintf(a.stderr, "adapted to %d batches: entropy %.4f in the first, %.4f in the last; steps of length %.3g in all\n", len(events), first.Entropy, last.Entropy, moved)
 }
 
 func readRecord(dir string) (experiment.Record, error) {

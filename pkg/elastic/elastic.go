@@ -111,14 +111,22 @@ func NewStore(variables []Variable, seed uint64) (*model.Store, error) {
 
 // Weights reads a model's weights while a graph is built. It never makes one.
 type Weights struct {
-	store *model.Store
-	graph *graph.Graph
-	scope string
+	store    *model.Store
+	graph    *graph.Graph
+	scope    string
+	replaced map[string]*graph.Node
 }
 
 // WeightsOf returns the weights of a store for one graph.
 func WeightsOf(store *model.Store, g *graph.Graph) Weights {
 	return Weights{store: store, graph: g}
+}
+
+// With returns the weights with nodes in place of the variables at some paths: to compute
+// what a model would compute with other values.
+func (w Weights) With(replaced map[string]*graph.Node) Weights {
+	w.replaced = replaced
+	return w
 }
 
 // In returns the weights below a name.
@@ -137,6 +145,9 @@ func (w Weights) Graph() *graph.Graph { return w.graph }
 // model has none: a weight that is missing must never begin at random unseen.
 func (w Weights) At(name string) *graph.Node {
 	path := w.scope + "/" + name
+	if n, ok := w.replaced[path]; ok {
+		return n
+	}
 	v := w.store.GetVariable(path)
 	if v == nil {
 		exceptions.Panicf("model has no variable %s", path)

@@ -24,6 +24,7 @@ import (
 	"github.com/elastic-attention/workbench/pkg/data/batch"
 	"github.com/elastic-attention/workbench/pkg/data/tokenizer"
 	"github.com/elastic-attention/workbench/pkg/elastic"
+	"github.com/elastic-attention/workbench/pkg/elastic/adapt/testtime"
 	"github.com/elastic-attention/workbench/pkg/elastic/attention"
 	"github.com/elastic-attention/workbench/pkg/elastic/checkpoint"
 	"github.com/elastic-attention/workbench/pkg/elastic/pretrained"
@@ -112,6 +113,9 @@ type Tagger struct {
 	labels  LabelSet
 	config  Config
 	assets  map[string][]byte // tokenizer files, by name
+
+	adapter *testtime.Adapter // nil but in an Adaptive
+	events  []testtime.Event
 
 	mu       sync.Mutex
 	forward  *model.Exec
@@ -441,7 +445,7 @@ func (t *Tagger) predict(ctx context.Context, parts []part, tags [][]wordTag, pr
 		if ctx.Err() != nil {
 			return fmt.Errorf("prediction stopped after %d of %d batches: %w", done, total, context.Cause(ctx))
 		}
-		logits, err := t.run(b)
+		logits, err := t.run(ctx, b, parts)
 		if err != nil {
 			return err
 		}
@@ -463,13 +467,30 @@ func (t *Tagger) predict(ctx context.Context, parts []part, tags [][]wordTag, pr
 	return nil
 }
 
-// run computes the logits of a batch, flat [size, length, labels].
-func (t *Tagger) run(b batch.Batch) ([]float32, error) {
+// run computes the logits of a batch of parts, flat [size, length, labels].
+func (t *Tagger) run(ctx context.Context, b batch.Batch, parts []part) ([]float32, error) {
 	t.mu.Lock() // one at a time: the backend uses all cores for one anyway
 	defer t.mu.Unlock()
-	var logits []float32
+	compute := t.compute
+	if t.adapter != nil {
+		compute = t.adapt
+	}
+	logits, err := compute(ctx, b, parts)
+	if err != nil {
+		return nil, fmt.Errorf("predicting a batch of %d×%d tokens: %w", b.Size, b.Length, err)
+	}
+	for _, v := range logits {
+		if math.IsNaN(float64(v)) || math.IsInf(float64(v), 0) {
+			return nil, fmt.Errorf("predicting a batch of %d×%d tokens: the model computes %g: its weights are damaged, or its training diverged", b.Size, b.Length, v)
+		}
+	}
+	return logits, nil
+}
+
+// compute runs the model on a batch.
+func (t *Tagger) compute(_ context.Context, b batch.Batch, _ []part) (logits []float32, err error) {
 	var failure error
-	err := exceptions.TryCatch[error](func() {
+	err = exceptions.TryCatch[error](func() {
 		inputs := b.GoMLX().Inputs
 		outputs, g, err := t.forward.CallWithGraph(inputs[0], inputs[1], inputs[2])
 		if err != nil {
@@ -482,15 +503,7 @@ func (t *Tagger) run(b batch.Batch) ([]float32, error) {
 			tensor.MustFinalizeAll()
 		}
 	})
-	if err := errors.Join(err, failure); err != nil {
-		return nil, fmt.Errorf("predicting a batch of %d×%d tokens: %w", b.Size, b.Length, err)
-	}
-	for _, v := range logits {
-		if math.IsNaN(float64(v)) || math.IsInf(float64(v), 0) {
-			return nil, fmt.Errorf("predicting a batch of %d×%d tokens: the model computes %g: its weights are damaged, or its training diverged", b.Size, b.Length, v)
-		}
-	}
-	return logits, nil
+	return logits, errors.Join(err, failure)
 }
 
 // best returns the label with the highest logit and its probability under a softmax.
@@ -533,7 +546,7 @@ func (t *Tagger) Logits(ctx context.Context, words []string) ([]TokenLogits, err
 			return nil, err
 		}
 		for b := range dataset.Epoch(0) {
-			flat, err := t.run(b)
+			flat, err := t.run(ctx, b, []part{p})
 			if err != nil {
 				return nil, err
 			}

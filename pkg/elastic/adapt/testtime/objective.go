@@ -1,0 +1,178 @@
+package testtime
+
+import (
+	"math"
+
+	"github.com/gomlx/compute/dtypes"
+	. "github.com/gomlx/gomlx/core/graph"
+	"github.com/gomlx/gomlx/ml/model"
+
+	"github.com/elastic-attention/workbench/pkg/elastic"
+)
+
+// graph builds one step: inputs are the optimizer's scalars, the last of which is the
+// rate, and the batch. Outputs are logits, loss, mean entropy, rows kept, length of the
+// step, and divergence.
+func (a *Adapter) graph(store *model.Store, in []*Node, look bool) []*Node {
+	g, w := in[0].Graph(), elastic.WeightsOf(store, in[0].Graph())
+	parameters := make([]*Node, len(a.variables))
+	for i, v := range a.variables {
+		parameters[i] = store.GetVariable(v.Path).NodeValue(g)
+	}
+	rate := Reshape(Slice(in[0], AxisElem(in[0].Shape().Dimensions[0]-1)))
+	moves := GreaterThan(rate, ZerosLike(rate)) // with a rate of 0 nothing changes
+	rows := a.rows(w, in[1:])
+	objective := a.objective(store, rows, moves)
+	gradients := Gradient(objective.loss, parameters...)
+	if a.config.Method == "sar" {
+		gradients = a.sharp(w, in[1:], objective.kept, parameters, gradients)
+	}
+	var moved *Node
+	for i, v := range a.variables {
+		value := a.update(store, v, parameters[i], gradients[i], in[0], rate, moves)
+		moved = elastic.AddIf(moved, ReduceAllSum(Square(Sub(value, parameters[i]))))
+		store.GetVariable(v.Path).SetNodeValue(value)
+	}
+	divergence := ScalarZero(g, dtypes.Float32)
+	if look {
+		began := map[string]*Node{}
+		for _, v := range a.variables {
+			began[v.Path] = store.GetVariable(scope + "/start" + v.Path).NodeValue(g)
+		}
+		unadapted, adapted := a.rows(w.With(began), in[1:]).mean(), rows.mean()
+		divergence = ReduceAllSum(Mul(unadapted, Sub(logOf(unadapted), logOf(adapted))))
+	}
+	return []*Node{rows.logits, objective.loss, rows.average(rows.entropy), ReduceAllSum(objective.kept), Sqrt(moved), divergence}
+}
+
+// update returns a variable after one step of the optimizer, and sets its slots.
+func (a *Adapter) update(store *model.Store, v elastic.Variable, parameter, gradient, scalars, rate, moves *Node) *Node {
+	g := parameter.Graph()
+	own := a.slots(v)
+	slots := make([]*Node, len(own))
+	for i, slot := range own {
+		slots[i] = store.GetVariable(slot.Path).NodeValue(g)
+	}
+	var value *Node
+	if a.config.Optimizer == "adam" {
+		value, slots = a.adam.Update(parameter, gradient, slots, scalars, false)
+	} else {
+		slots[0] = Add(MulScalar(slots[0], a.config.Momentum), gradient)
+		value = Sub(parameter, Mul(rate, slots[0]))
+	}
+	for i, slot := range own {
+		before := store.GetVariable(slot.Path).NodeValue(g)
+		store.GetVariable(slot.Path).SetNodeValue(Where(BroadcastToDims(moves, v.Shape...), slots[i], before))
+	}
+	return value
+}
+
+// rows are the predictions of a batch.
+type rows struct {
+	logits  *Node // [n, classes]
+	weight  *Node // 1 for rows that count, 0 for others: [n]
+	entropy *Node // [n]
+	p       *Node // [n, classes]
+}
+
+func (a *Adapter) rows(w elastic.Weights, inputs []*Node) rows {
+	logits, counts := a.task.Logits(w, inputs)
+	shifted := Sub(logits, StopGradient(ReduceAndKeep(logits, ReduceMax, -1)))
+	logP := Sub(shifted, Log(ReduceAndKeep(Exp(shifted), ReduceSum, -1)))
+	p := Exp(logP)
+	r := rows{logits: logits, p: p, entropy: Neg(ReduceSum(Mul(p, logP), -1))}
+	if counts == nil {
+		r.weight = OnesLike(r.entropy)
+	} else {
+		r.weight = ConvertDType(counts, r.entropy.DType())
+	}
+	return r
+}
+
+// average is the mean of one number a row over the rows that count.
+func (r rows) average(n *Node) *Node { return mean(n, r.weight) }
+
+// mean is the mean prediction over the rows that count, [classes].
+func (r rows) mean() *Node {
+	total := ReduceSum(Mul(r.p, InsertAxes(r.weight, -1)), 0)
+	return Mul(total, Reciprocal(MaxScalar(ReduceAllSum(r.weight), 1)))
+}
+
+// mean is Σ weight·n / Σ weight, 0 where no row has weight.
+func mean(n, weight *Node) *Node {
+	return Mul(ReduceAllSum(Mul(n, weight)), Reciprocal(MaxScalar(ReduceAllSum(weight), 1)))
+}
+
+func logOf(p *Node) *Node { return Log(MaxScalar(p, 1e-12)) }
+
+// objective is what is made small, and the rows that it uses, 1 or 0 each.
+type objective struct{ loss, kept *Node }
+
+func (a *Adapter) objective(store *model.Store, r rows, moves *Node) objective {
+	threshold := a.config.Threshold * math.Log(float64(a.task.Classes()))
+	reliable := func() *Node {
+		below := LessThan(StopGradient(r.entropy), Scalar(r.entropy.Graph(), r.entropy.DType(), threshold))
+		return Mul(ConvertDType(below, r.weight.DType()), r.weight)
+	}
+	switch a.config.Method {
+	case "memo":
+		p := r.mean()
+		return objective{Neg(ReduceAllSum(Mul(p, logOf(p)))), r.weight}
+	case "sar":
+		kept := reliable()
+		return objective{mean(r.entropy, kept), kept}
+	case "eata":
+		kept := Mul(reliable(), a.novel(store, r))
+		weight := Mul(Exp(AddScalar(Neg(StopGradient(r.entropy)), threshold)), kept)
+		loss := Mul(ReduceAllSum(Mul(weight, r.entropy)), Reciprocal(MaxScalar(ReduceAllSum(kept), 1)))
+		a.remember(store, r, kept, moves)
+		return objective{loss, kept}
+	}
+	return objective{r.average(r.entropy), r.weight}
+}
+
+// novel tells which rows of eata are not redundant: all, before anything was seen.
+func (a *Adapter) novel(store *model.Store, r rows) *Node {
+	g, p := r.p.Graph(), StopGradient(r.p)
+	seen, m := store.GetVariable(scope+"/seen").NodeValue(g), store.GetVariable(scope+"/mean").NodeValue(g)
+	length := func(n *Node, axes ...int) *Node { return MaxScalar(Sqrt(ReduceSum(Square(n), axes...)), 1e-8) }
+	cosine := Mul(Einsum("nc,c->n", p, m), Reciprocal(Mul(length(p, 1), length(m))))
+	novel := LessThan(Abs(cosine), Scalar(g, p.DType(), a.config.Redundancy))
+	first := BroadcastToDims(Equal(seen, ZerosLike(seen)), novel.Shape().Dimensions...)
+	return ConvertDType(LogicalOr(novel, first), p.DType())
+}
+
+// remember moves the running mean of predictions by those that were kept.
+func (a *Adapter) remember(store *model.Store, r rows, kept, moves *Node) {
+	g, p := r.p.Graph(), StopGradient(r.p)
+	seen, m := store.GetVariable(scope+"/seen"), store.GetVariable(scope+"/mean")
+	number := ReduceAllSum(kept)
+	fresh := Mul(ReduceSum(Mul(p, InsertAxes(kept, -1)), 0), Reciprocal(MaxScalar(number, 1)))
+	old := m.NodeValue(g)
+	dims := old.Shape().Dimensions
+	first := BroadcastToDims(Equal(seen.NodeValue(g), ZerosLike(number)), dims...)
+	moved := Where(first, fresh, Add(MulScalar(old, 0.9), MulScalar(fresh, 0.1)))
+	anything := LogicalAnd(GreaterThan(number, ZerosLike(number)), moves)
+	m.SetNodeValue(Where(BroadcastToDims(anything, dims...), moved, old))
+	seen.SetNodeValue(Where(anything, OnesLike(number), seen.NodeValue(g)))
+}
+
+// sharp returns the gradients of sar: at the point ρ away in the direction of the first
+// gradients, over the rows that are reliable at both.
+func (a *Adapter) sharp(w elastic.Weights, inputs []*Node, kept *Node, parameters, gradients []*Node) []*Node {
+	var square *Node
+	for _, gradient := range gradients {
+		square = elastic.AddIf(square, ReduceAllSum(Square(gradient)))
+	}
+	factor := MulScalar(Reciprocal(AddScalar(Sqrt(square), 1e-12)), a.config.Radius)
+	moved, there := map[string]*Node{}, make([]*Node, len(parameters))
+	for i, v := range a.variables {
+		there[i] = Add(parameters[i], Mul(gradients[i], factor))
+		moved[v.Path] = there[i]
+	}
+	r := a.rows(w.With(moved), inputs)
+	threshold := a.config.Threshold * math.Log(float64(a.task.Classes()))
+	below := LessThan(StopGradient(r.entropy), Scalar(kept.Graph(), kept.DType(), threshold))
+	both := Mul(ConvertDType(below, kept.DType()), kept)
+	return Gradient(mean(r.entropy, both), there...)
+}

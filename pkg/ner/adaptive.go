@@ -1,0 +1,97 @@
+package ner
+
+import (
+	"context"
+	"fmt"
+	"slices"
+
+	"github.com/gomlx/gomlx/core/graph"
+	"github.com/gomlx/gomlx/core/tensors"
+	"github.com/gomlx/gomlx/ml/model"
+
+	"github.com/elastic-attention/workbench/pkg/data/batch"
+	"github.com/elastic-attention/workbench/pkg/elastic"
+	"github.com/elastic-attention/workbench/pkg/elastic/adapt/testtime"
+	"github.com/elastic-attention/workbench/pkg/elastic/transformer"
+)
+
+// Adaptive is a tagger that adapts to the texts that it tags, without labels: each batch
+// is predicted, and then learned from; see package testtime. Its methods are those of
+// [Tagger], one call at a time.
+type Adaptive struct{ *Tagger }
+
+// Adapt returns a tagger that begins as t and adapts to what it reads. It has variables of
+// its own: t stays as it is. What counts for the objective are the first pieces of words.
+func (t *Tagger) Adapt(config testtime.Config) (*Adaptive, error) {
+	store := model.NewStore()
+	for _, v := range t.Model.Config.Variables() {
+		value, err := t.Model.Store.GetVariable(v.Path).Value()
+		if err == nil {
+			value, err = value.LocalClone()
+		}
+		if err == nil {
+			_, err = store.CreateVariable(v.Path, value)
+		}
+		if err != nil {
+			return nil, fmt.Errorf("copying %s: %w", v.Path, err)
+		}
+	}
+	m := &transformer.Model{Config: t.Model.Config, Store: store}
+	copied := &Tagger{Model: m, Tokenizer: t.Tokenizer, backend: t.backend, labels: t.labels, config: t.config, assets: t.assets, compiled: map[graph.GraphId]bool{}}
+	adapter, err := testtime.New(t.backend, stream{m}, config)
+	if err != nil {
+		return nil, err
+	}
+	copied.adapter = adapter
+	return &Adaptive{copied}, nil
+}
+
+// Reset puts the tagger back to where it began, to the last bit, and forgets the events.
+func (a *Adaptive) Reset() error {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	a.events = nil
+	return a.adapter.Reset()
+}
+
+// Events lists what was done since the last reset, a batch each.
+func (a *Adaptive) Events() []testtime.Event {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	return slices.Clone(a.events)
+}
+
+// adapt predicts a batch of parts and then adapts to it.
+func (t *Tagger) adapt(ctx context.Context, b batch.Batch, parts []part) ([]float32, error) {
+	counts := make([]bool, b.Size*b.Length)
+	for row, index := range b.Index {
+		for _, first := range parts[index].alignment.First {
+			if first >= 0 {
+				counts[row*b.Length+first] = true
+			}
+		}
+	}
+	inputs := b.GoMLX().Inputs
+	logits, event, err := t.adapter.Step(ctx, inputs[0], inputs[1], inputs[2], tensors.FromFlatDataAndDimensions(counts, len(counts)))
+	for _, input := range inputs {
+		input.MustFinalizeAll()
+	}
+	if err == nil {
+		t.events = append(t.events, event)
+	}
+	return logits, err
+}
+
+// stream is a tagger's model as test-time adaptation sees it.
+type stream struct{ m *transformer.Model }
+
+func (s stream) Store() *model.Store { return s.m.Store }
+
+func (s stream) Variables() []elastic.Variable { return s.m.Config.Variables() }
+
+func (s stream) Classes() int { return len(s.m.Config.Head.Labels) }
+
+func (s stream) Logits(w elastic.Weights, in []*graph.Node) (logits, counts *graph.Node) {
+	logits = s.m.Config.Logits(w, transformer.Inputs{IDs: in[0], Types: in[1], Mask: in[2]}, nil)
+	return graph.Reshape(logits, -1, s.Classes()), in[3]
+}
