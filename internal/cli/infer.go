@@ -125,11 +125,16 @@ func (c evalCmd) Run(a *app) error {
 	if err != nil {
 		return err
 	}
+	var events []testtime.Event
 	if adaptive != nil {
-		a.tellEvents(adaptive.Events())
+		events = adaptive.Events()
+		a.tellEvents(events)
 	}
 	if c.JSON {
-		return a.printJSON(report)
+		return a.printJSON(struct {
+			ner.Report
+			Adaptation []testtime.Event `json:"adaptation,omitempty"`
+		}{report, events})
 	}
 	fmt.Fprint(a.stdout, report.Text(c.Digits))
 	return nil

@@ -72,7 +72,7 @@ type Guard struct {
 	MinEntropy float64 `json:"min_entropy,omitempty"`
 	// MaxDivergence: collapsed is whose mean prediction over a batch has a greater divergence
 	// KL(unadapted ‖ adapted), in nats, from what the unadapted model predicts for the same
-	// batch; 0 means 0.02.
+	// batch; 0 means 0.002, for words of which few are entities.
 	MaxDivergence float64 `json:"max_divergence,omitempty"`
 	// Every is how often the divergence is looked at, in batches, for it costs a forward pass
 	// of the unadapted model; 0 means 4.
@@ -100,7 +100,7 @@ func (c Config) WithDefaults() Config {
 	number(&c.Redundancy, 0.05)
 	number(&c.Radius, 0.05)
 	number(&c.Guard.MinEntropy, 0.3)
-	number(&c.Guard.MaxDivergence, 0.02)
+	number(&c.Guard.MaxDivergence, 0.002)
 	if c.Variables == nil {
 		c.Variables = []string{"*/norm/*"}
 	}
