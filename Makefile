@@ -46,7 +46,7 @@ run: build ## fine-tune a named-entity model from start to end (PRESET=quick|ful
 test: build ## run all tests, offline: on the pure-Go backend, then on XLA if a plugin is installed
 	tools/test.sh
 
-check: ## everything that CI runs: format, vet, lint, tests, race, fuzz, benchmarks once, notebooks (25 minutes on two cores)
+check: ## everything that CI runs: format, vet, lint, tests, race, fuzz, benchmarks once, notebooks (half an hour on two cores)
 	tools/check.sh
 
 bench: build ## measure: the Go benchmarks (BENCH=regexp), then ours against torch and JAX

@@ -8,6 +8,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"os"
 	"path/filepath"
 	"strings"
 	"unicode/utf8"
@@ -41,7 +42,7 @@ type commands struct {
 	Doctor  doctorCmd  `cmd:"" help:"Say what this machine has, and what to do about what is missing."`
 	Version versionCmd `cmd:"" help:"Print versions."`
 
-	Completion kongplete.InstallCompletions `cmd:"" help:"Print the line that switches on completion in your shell."`
+	Completion completionCmd `cmd:"" help:"Print the line that switches on completion in your shell."`
 }
 
 // app is what commands work with.
@@ -60,7 +61,7 @@ func Run(ctx context.Context, args []string, stdin io.Reader, stdout, stderr io.
 	out := &output{Writer: stdout}
 	parser, err := kong.New(&grammar,
 		kong.Name("elastic"),
-		kong.Description("Train, evaluate and run models with elastic attention.\n\nStart with \"elastic train ner\": it fetches a model and data, fine-tunes, and prints a report. Every command has --help with examples."),
+		kong.Description("Train, evaluate and run models with elastic attention.\n\nStart with \"elastic train ner\": it fetches a model and data, fine-tunes, and prints a report. Every command has --help."),
 		kong.Writers(out, stderr),
 		kong.Exit(func(c int) { code = c }),
 		kong.UsageOnError(),
@@ -96,9 +97,9 @@ func Run(ctx context.Context, args []string, stdin io.Reader, stdout, stderr io.
 		fmt.Fprintf(stderr, "elastic: %v\n", err)
 		var parseError *kong.ParseError
 		if errors.As(err, &parseError) {
-			hint := "elastic --help"
+			hint := program() + " --help"
 			if path := parseError.Context.Command(); path != "" {
-				hint = "elastic " + path + " --help"
+				hint = program() + " " + path + " --help"
 			}
 			fmt.Fprintf(stderr, "See: %s\n", hint)
 		}
@@ -127,6 +128,15 @@ func Run(ctx context.Context, args []string, stdin io.Reader, stdout, stderr io.
 		}
 	}
 	return exitFailed
+}
+
+// program is what the user calls this program by, so that a command that is printed can be
+// copied: "elastic", or with its path where it is not in PATH.
+func program() string {
+	if name := os.Args[0]; filepath.Base(name) == "elastic" {
+		return name
+	}
+	return "elastic"
 }
 
 // output is standard output. It keeps its first error, so that commands need not look

@@ -61,6 +61,15 @@ func TestHelpAndUsage(t *testing.T) {
 			t.Errorf("help %v: code %d, output %q", args, out.code, out.stdout)
 		}
 	}
+	if out := run(t, "", "completion", "--help"); out.code != 0 || strings.Contains(out.stdout, "complete -") {
+		t.Errorf("completion --help: code %d, output %q", out.code, out.stdout)
+	}
+	if out := run(t, "", "explain", "--help"); !strings.Contains(out.stdout, "--steps=64") || !strings.Contains(out.stdout, "--words=8") {
+		t.Errorf("explain --help does not tell its defaults: %q", out.stdout)
+	}
+	if out := run(t, "", "eval", "nowhere", "--split", "dev"); out.code != 1 || !strings.Contains(out.stderr, "nowhere is no folder") {
+		t.Errorf("eval nowhere: code %d, errors %q", out.code, out.stderr)
+	}
 	for _, test := range []struct {
 		args []string
 		want string
@@ -172,6 +181,13 @@ func TestTrainEvalPredict(t *testing.T) {
 		if out.code != test.code || !strings.Contains(out.stderr, test.want) || test.code != 0 && out.stdout != "" {
 			t.Errorf("eval %v: code %d\n%s%s; want %d and %q", test.args, out.code, out.stdout, out.stderr, test.code, test.want)
 		}
+	}
+	other := filepath.Join(t.TempDir(), "other.conll")
+	if err := os.WriteFile(other, []byte("Ann B-person\n"), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	if none := run(t, "", "eval", dir, "--types", "PER", "--file", other); none.code != 0 || !strings.Contains(none.stderr, "no entity of the types that count (PER)") {
+		t.Errorf("eval without entities: code %d\n%s", none.code, none.stderr)
 	}
 	if text := run(t, "", "eval", dir, "--split", "dev", "--strict", "--digits", "2"); text.code != 0 || !strings.Contains(text.stdout, "micro avg") {
 		t.Errorf("eval dev: code %d\n%s%s", text.code, text.stdout, text.stderr)

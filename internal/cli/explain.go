@@ -14,8 +14,8 @@ import (
 type explainCmd struct {
 	Model string   `arg:"" help:"Run folder, or model folder in Hugging Face layout." predictor:"path"`
 	Text  []string `arg:"" help:"Texts."`
-	Steps int      `help:"Points on the way from no text to the text; more are more exact." default:"64" placeholder:"N"`
-	Words int      `help:"Print only so many words an entity, those that matter most; 0 prints all." default:"8" placeholder:"N"`
+	Steps int      `help:"Points on the way from no text to the text; more are more exact." default:"64"`
+	Words int      `help:"Print only so many words an entity, those that matter most; 0 prints all." default:"8"`
 	JSON  bool     `help:"Print one JSON array a text."`
 }
 

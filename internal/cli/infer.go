@@ -40,7 +40,7 @@ type evalCmd struct {
 	File   string `help:"Labelled file (CoNLL or UNER .iob2, plain or gzip), in place of --data." placeholder:"FILE" predictor:"path"`
 	Split  string `help:"Part of the corpus: train, dev or test." enum:"train,dev,test" default:"test"`
 	Types  string `help:"Entity types to keep, by comma; others become O. \"all\" keeps every type. Default: the run's own." placeholder:"A,B"`
-	Adapt  string `help:"Let the model adapt to the data while it is scored, without labels: tent, eata, sar, memo, or a JSON config." placeholder:"METHOD"`
+	Adapt  string `help:"Let the model adapt to the data while it is scored, without labels: tent, eata, sar, or a JSON config." placeholder:"METHOD"`
 	Strict bool   `help:"Count only entities that are well-formed IOB2."`
 	Digits int    `help:"Decimals of the report." default:"4"`
 	JSON   bool   `help:"Print the report as JSON."`
@@ -55,8 +55,8 @@ func (evalCmd) Help() string {
   elastic eval runs/first --file shifted.iob2 --adapt tent
   elastic eval runs/first --adapt '{"method": "sar", "rate": 0.01, "variables": ["*/norm/*"]}'
 
-With --adapt each batch is predicted before the model learns from it, and no label is read
-but for the score.`
+With --adapt each batch is predicted before the model learns from it (with "episodic": true after
+it, and what was learned is forgotten), and no label is read but for the score.`
 }
 
 // Run scores.
@@ -70,6 +70,8 @@ func (c evalCmd) Run(a *app) error {
 		corpus = record.Config.Data
 	} else if !errors.Is(err, fs.ErrNotExist) {
 		return err
+	} else if info, err := os.Stat(c.Model); err != nil || !info.IsDir() {
+		return noSuchRun(c.Model)
 	} else if c.Data == "" && c.File == "" {
 		return usageError{fmt.Errorf("%s is no run folder, so say what to score on: --data or --file", c.Model)}
 	}
@@ -130,6 +132,10 @@ func (c evalCmd) Run(a *app) error {
 		events = adaptive.Events()
 		a.tellEvents(events)
 	}
+	if report.Micro.Support == 0 {
+		fmt.Fprintf(a.stderr, "the data has no entity of the types that count (%s), letter by letter; with --types all, others are an error that names them\n",
+			strings.Join(typesThatCount(corpus, tagger), ", "))
+	}
 	if c.JSON {
 		return a.printJSON(struct {
 			ner.Report
@@ -138,6 +144,14 @@ func (c evalCmd) Run(a *app) error {
 	}
 	fmt.Fprint(a.stdout, report.Text(c.Digits))
 	return nil
+}
+
+// typesThatCount are the types that a corpus is read with, else those of the model.
+func typesThatCount(corpus experiment.Data, tagger *ner.Tagger) []string {
+	if corpus.Types != nil {
+		return corpus.Types
+	}
+	return tagger.Labels().Types()
 }
 
 // adaptation reads a method's name or a config in JSON.
@@ -249,7 +263,7 @@ func (c predictCmd) Run(a *app) error {
 	if len(c.Text) > 0 {
 		for _, text := range c.Text {
 			if info, err := os.Stat(text); err == nil && info.Mode().IsRegular() {
-				fmt.Fprintf(a.stderr, "%[1]s is taken as a text; for what the file says: elastic predict %[2]s < %[1]s\n", text, c.Model)
+				fmt.Fprintf(a.stderr, "%[1]s is taken as a text; for what the file says: %[3]s predict %[2]s < %[1]s\n", text, c.Model, program())
 			}
 		}
 		return emit(c.Text)

@@ -11,6 +11,8 @@ import (
 	"slices"
 	"strings"
 
+	"github.com/alecthomas/kong"
+	"github.com/willabides/kongplete"
 	"golang.org/x/term"
 
 	"github.com/elastic-attention/workbench/pkg/backend"
@@ -115,7 +117,7 @@ func (c backendPathCmd) Run(a *app) error {
 	}
 	defer engine.Finalize()
 	if choice.Plugin == "" {
-		fmt.Fprintln(a.stderr, "no XLA plugin is installed: elastic backend install")
+		fmt.Fprintf(a.stderr, "no XLA plugin is installed: %s backend install\n", program())
 		return errSilent
 	}
 	if c.JSON {
@@ -220,6 +222,19 @@ func (c fetchCmd) list(a *app, client *hub.Client) error {
 		fmt.Fprintf(a.stdout, "%-14s %6.1f MB  %-14s %-12s %s\n", r.Name, float64(r.Size())/1e6, r.Licence.ID, state, r.Kind)
 	}
 	return nil
+}
+
+type completionCmd struct{}
+
+// Help is shown below the usage.
+func (completionCmd) Help() string {
+	return `The line is for the shell that you log in with: bash, zsh or fish. Put it into the file that your shell
+reads when it starts, or for bash try it at once: eval "$(elastic completion)"`
+}
+
+// Run prints the line. Kongplete's own command prints it as a hook, so even after its --help.
+func (completionCmd) Run(parsed *kong.Context) error {
+	return new(kongplete.InstallCompletions).BeforeApply(parsed)
 }
 
 type versionCmd struct {

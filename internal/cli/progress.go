@@ -1,8 +1,10 @@
 package cli
 
 import (
+	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"os"
 	"strings"
 	"time"
@@ -100,10 +102,17 @@ func (p *trainProgress) step(s train.Step) {
 	left := time.Duration(float64(elapsed) / float64(s.Update-p.first) * float64(s.Total-s.Update)).Round(time.Second)
 	text := fmt.Sprintf("epoch %d  loss %.4f  lr %.2e  %.0f tokens/s", s.Epoch+1, p.loss, s.Rate, float64(p.positions)/elapsed.Seconds())
 	if p.bar.terminal == nil {
-		text += fmt.Sprintf("  %.2f updates/s  %s left", float64(s.Update-p.first)/elapsed.Seconds(), left)
+		text += fmt.Sprintf("  %.2f updates/s", float64(s.Update-p.first)/elapsed.Seconds())
+		if s.Update-p.first >= foretell {
+			text += fmt.Sprintf("  %s left", left)
+		}
 	}
 	p.bar.set(int64(s.Update), int64(s.Total), text)
 }
+
+// foretell is the number of updates from which the time that is left is told: before, it is
+// the compilations that take the time.
+const foretell = 10
 
 // pause takes the bar away so that something can be printed; the next step brings it back.
 func (p *trainProgress) pause() {
@@ -131,7 +140,11 @@ func evaluation(w io.Writer) func(done, total int) {
 func fetching(w io.Writer) func(hub.Event) {
 	var b *bar
 	var file string
+	failed := false // a source of the file, so that the one that serves is worth a line
 	return func(e hub.Event) {
+		if e.File != file {
+			failed = false
+		}
 		if e.File != file || e.Stage != hub.StageProgress {
 			b.finish()
 			b, file = nil, e.File
@@ -146,7 +159,15 @@ func fetching(w io.Writer) func(hub.Event) {
 			}
 			b.set(e.Done, e.Total, "")
 		case hub.StageRetry, hub.StageFailed:
+			if strings.HasPrefix(e.Source, "folder:") && errors.Is(e.Err, fs.ErrNotExist) {
+				return // a folder of data sets need not have everything
+			}
+			failed = true
 			fmt.Fprintf(w, "%s/%s: %s: %v\n", e.Resource, e.File, e.Source, e.Err)
+		case hub.StageDone:
+			if failed {
+				fmt.Fprintf(w, "%s/%s: got from %s\n", e.Resource, e.File, e.Source)
+			}
 		}
 	}
 }

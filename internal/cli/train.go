@@ -57,7 +57,7 @@ func (trainNERCmd) Help() string {
   elastic train ner --model google-bert/bert-base-cased --lr 3e-5 --epochs 3
   elastic train ner --model scratch --data synthetic   no download at all
   elastic train ner --attention '{"normalizer": "sparsemax", "scores": [{"kind": "temperature", "learned": true}]}'
-  elastic train ner --resume                           after Ctrl-C, a crash or kill -9
+  elastic train ner --resume                           after Ctrl-C, a crash or kill -9; with the flags of before
 
 Without a network and without a mirror, a run with the preset's model and data falls back to a
 small transformer from scratch on a synthetic corpus, and says so.`
@@ -247,10 +247,11 @@ Run folder: %[1]s
   model/         the tagger; transformers loads it too (AutoModelForTokenClassification)
   run.json       config, seed, checksums, versions
 Try next:
-  elastic predict %[1]s "Angela Merkel met Tim Cook of Apple in Berlin."
-  elastic eval %[1]s --split dev --strict
-  elastic train ner --preset full
-`, dir)
+  %[2]s predict %[1]s "Angela Merkel met Tim Cook of Apple in Berlin."
+  %[2]s explain %[1]s "Angela Merkel met Tim Cook of Apple in Berlin."
+  %[2]s eval %[1]s --split dev --strict
+  %[2]s train ner --preset full
+`, dir, program())
 	return nil
 }
 
@@ -278,7 +279,7 @@ func noSuchRun(path string) error {
 		return fmt.Errorf("%s is no folder: want that of a run, or of a model with config.json, model.safetensors and tokenizer.json", path)
 	}
 	if _, err := os.Stat(filepath.Join(path, experiment.RecordFile)); err == nil {
-		return fmt.Errorf("%s holds a run that is not finished: continue it with elastic train ner --resume --run %s", path, path)
+		return fmt.Errorf("%s holds a run that is not finished: continue it with the command that began it and --resume --run %s", path, path)
 	}
 	return nil
 }

@@ -74,7 +74,7 @@ func jupyterDirs(command string) []string {
 func (j Jupyter) findings() []Finding {
 	var list []Finding
 	if j.Command == "" {
-		list = append(list, Finding{"jupyter is not installed (needed only for the notebooks)", "run `make lab`, or `python3 -m pip install jupyterlab`"})
+		list = append(list, Finding{"jupyter is not in PATH (needed only for the notebooks; `make lab` brings its own)", "run `make lab`, or `python3 -m pip install jupyterlab`"})
 	}
 	switch {
 	case j.Kernel == "":

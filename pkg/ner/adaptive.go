@@ -2,6 +2,7 @@ package ner
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"slices"
 
@@ -22,7 +23,12 @@ type Adaptive struct{ *Tagger }
 
 // Adapt returns a tagger that begins as t and adapts to what it reads. It has variables of
 // its own: t stays as it is. What counts for the objective are the first pieces of words.
+// The method "memo" is refused: it wants a batch to be augmentations of one input, and would
+// take the words of different sentences for such and give them all one tag.
 func (t *Tagger) Adapt(config testtime.Config) (*Adaptive, error) {
+	if config.Method == "memo" {
+		return nil, errors.New("adapting a tagger: memo wants augmentations of one input, which a tagger does not make; want tent, eata or sar")
+	}
 	store := model.NewStore()
 	for _, v := range t.Model.Config.Variables() {
 		value, err := t.Model.Store.GetVariable(v.Path).Value()

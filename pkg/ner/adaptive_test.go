@@ -62,6 +62,9 @@ func TestAdaptive(t *testing.T) {
 	if err != nil || report.Sentences != len(corpus) {
 		t.Errorf("report %+v, error %v", report, err)
 	}
+	if _, err := tagger.Adapt(testtime.Config{Method: "memo"}); err == nil || !strings.Contains(err.Error(), "augmentations") {
+		t.Errorf("memo: %v", err)
+	}
 	if _, err := tagger.Adapt(testtime.Config{Variables: []string{"*/temperature/*"}}); err == nil || !strings.Contains(err.Error(), "matches no variable") {
 		t.Errorf("a pattern that matches nothing: %v", err)
 	}

@@ -81,7 +81,8 @@ type Event struct {
 	Source string
 	// Done and Total are bytes of the file; Total is 0 when unknown.
 	Done, Total int64
-	// Err is why an address is tried again or given up.
+	// Err is why an address is tried again or given up; an [fs.ErrNotExist] where the source
+	// does not have the file.
 	Err error
 }
 
@@ -192,8 +193,14 @@ type localError struct{ error }
 
 func (e localError) Unwrap() error { return e.error }
 
-// errAbsent says that a source does not have the file.
-var errAbsent = errors.New("not there")
+// errAbsent says that a source does not have the file. It is an [fs.ErrNotExist].
+var errAbsent error = absentError{}
+
+type absentError struct{}
+
+func (absentError) Error() string { return "not there" }
+
+func (absentError) Is(target error) bool { return target == fs.ErrNotExist }
 
 func (s *session) fetch(ctx context.Context) error {
 	// First without writing anything, so that a read-only cache can serve.

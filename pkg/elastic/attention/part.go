@@ -137,7 +137,7 @@ func readPart[R Part](raw json.RawMessage, path string) (R, error) {
 	decode, ok := registry.read[kind]
 	registry.RUnlock()
 	if !ok {
-		return none, fmt.Errorf("%s: kind %q is unknown; known: %s", path, kind, strings.Join(Kinds(), ", "))
+		return none, fmt.Errorf("%s: kind %q is unknown; known: %s", path, kind, strings.Join(kindsFor[R](), ", "))
 	}
 	part, err := decode(fields)
 	if err != nil {
@@ -148,6 +148,18 @@ func readPart[R Part](raw json.RawMessage, path string) (R, error) {
 		return none, fmt.Errorf("%s: %q is no part for this place", path, kind)
 	}
 	return role, nil
+}
+
+// kindsFor lists the kinds that have the role R.
+func kindsFor[R Part]() []string {
+	return slices.DeleteFunc(Kinds(), func(kind string) bool {
+		registry.RLock()
+		decode := registry.read[kind]
+		registry.RUnlock()
+		part, err := decode(json.RawMessage("{}"))
+		_, ok := part.(R)
+		return err == nil && !ok
+	})
 }
 
 func readParts[R Part](list []json.RawMessage, path string) ([]R, error) {

@@ -228,7 +228,7 @@ func TestBadSpecs(t *testing.T) {
 		{`{"heads": 4, "dropout": 1}`, "attention.dropout is 1, want 0 ≤ p < 1"},
 		{`{"heads": 4, "scale": -1}`, "attention.scale is -1"},
 		{`{"heads": 4, "window": 3}`, `unknown field "window"`},
-		{`{"heads": 4, "mask": "gaussian"}`, `mask: kind "gaussian" is unknown; known: alibi, all,`},
+		{`{"heads": 4, "mask": "gaussian"}`, `mask: kind "gaussian" is unknown; known: all, any, band, causal, chunk, dilated, document, none, prefix, sink_window, window`},
 		{`{"heads": 4, "mask": {"kind": "window", "width": 3}}`, `mask (window): unknown field "width"`},
 		{`{"heads": 4, "mask": 3}`, `mask: want the name of a kind or an object with a field "kind", got 3`},
 		{`{"heads": 4, "mask": {"size": 3}}`, `mask: want a field "kind" with a name`},

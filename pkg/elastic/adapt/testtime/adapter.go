@@ -156,8 +156,9 @@ func (a *Adapter) Reset() error {
 }
 
 // Step predicts a batch and then adapts to it. It returns the logits, flat [rows, classes],
-// from before the adaptation. After a step whose event says that the variables were put
-// back, or that the guard has given up, the logits are those of the model as it began.
+// from before the adaptation; with [Config].Episodic those from after it, which would be of
+// no use otherwise. After a step whose event says that the variables were put back, or that
+// the guard has given up, the logits are those of the model as it began.
 func (a *Adapter) Step(ctx context.Context, inputs ...any) ([]float32, Event, error) {
 	if ctx.Err() != nil {
 		return nil, Event{}, fmt.Errorf("test-time adaptation stopped after %d batches: %w", a.batches, context.Cause(ctx))
@@ -179,7 +180,10 @@ func (a *Adapter) Step(ctx context.Context, inputs ...any) ([]float32, Event, er
 	}
 	event.Reset = a.judge(event)
 	if event.Reset == "" {
-		return logits, event, nil
+		if a.config.Episodic { // what was learned from this batch serves this batch only
+			logits, _, err = a.call(false, false, inputs)
+		}
+		return logits, event, err
 	}
 	a.resets++
 	a.entropy = a.reference

@@ -9,15 +9,16 @@
 //	eata   H of reliable and non-redundant rows, weighted by exp(e₀ − H)      (Niu et al. 2022)
 //	sar    H of reliable rows where the loss is flat: the gradient is taken
 //	       at the worst point nearby                                         (Niu et al. 2023)
-//	memo   entropy of the mean prediction over augmentations of one input    (Zhang et al. 2022)
+//	memo   entropy of the mean prediction over augmentations of one input    (Zhang et al. 2022);
+//	       the rows of a batch are these augmentations
 //
 // All are known to collapse sooner or later: everything becomes the class that is predicted
 // most, with great confidence. So a [Guard] watches entropy and class frequencies and puts the
 // variables back; [Adapter.Reset] does it by hand, to the last bit. Every step is an [Event] that
 // says what was done and why.
 //
-// Nothing here reads a label: a score that is computed from the returned logits is honest,
-// because each batch is predicted before it is learned from.
+// Nothing here reads a label, so a score that is computed from the returned logits is
+// honest. Each batch is predicted before it is learned from, but for [Config].Episodic.
 package testtime
 
 import (
@@ -56,7 +57,8 @@ type Config struct {
 	Redundancy float64 `json:"redundancy,omitempty"`
 	// Radius is ρ of sar, how far away the worst point is looked for; 0 means 0.05.
 	Radius float64 `json:"radius,omitempty"`
-	// Episodic begins anew with each batch: what is learned from one is forgotten before the next.
+	// Episodic begins anew with each batch: what is learned from one is forgotten before the
+	// next. A batch is then predicted after it was learned from.
 	Episodic bool `json:"episodic,omitempty"`
 	// Guard says when the variables are put back.
 	Guard Guard `json:"guard,omitzero"`

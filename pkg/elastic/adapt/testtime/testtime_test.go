@@ -239,7 +239,7 @@ func TestResetIsExact(t *testing.T) {
 	}
 }
 
-// TestEpisodic: each batch is predicted by the model as it began.
+// TestEpisodic: each batch is predicted by the model as it is after that batch alone.
 func TestEpisodic(t *testing.T) {
 	n := testNet(t)
 	a, err := testtime.New(gxtest.Backend(t), n, testtime.Config{Rate: 0.1, Episodic: true})
@@ -259,6 +259,21 @@ func TestEpisodic(t *testing.T) {
 	}
 	if !slices.Equal(first, again) {
 		t.Error("a batch is predicted differently after another one")
+	}
+	plain, err := testtime.New(gxtest.Backend(t), testNet(t), testtime.Config{Rate: 0.1})
+	if err != nil {
+		t.Fatal(err)
+	}
+	before, _, err := plain.Step(t.Context(), batch(1))
+	if err != nil {
+		t.Fatal(err)
+	}
+	after, _, err := plain.Step(t.Context(), batch(1))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if slices.Equal(first, before) || !slices.Equal(first, after) {
+		t.Error("a batch is not predicted by what was learned from it")
 	}
 }
 
