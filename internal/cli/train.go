@@ -238,7 +238,7 @@ func (c trainNERCmd) Run(a *app) error {
 	}
 	fmt.Fprintf(a.stdout, "\n%s\n", result.Text())
 	a.printSamples(result)
-	fmt.Fprintf(a.stdout, "%d updates, %d compilations, %s in all. ", result.Updates, result.Compilations, (time.Duration(result.Seconds) * time.Second))
+	fmt.Fprintf(a.stdout, "%d updates, compilations: %d, %s in all. ", result.Updates, result.Compilations, (time.Duration(result.Seconds) * time.Second))
 	if result.BestEpoch > 0 {
 		fmt.Fprintf(a.stdout, "The weights are those of epoch %d, the best on dev.", result.BestEpoch)
 	}
