@@ -39,6 +39,7 @@ fi
 mkdir -p "$bin"
 tools=(github.com/janpfeifer/gonb golang.org/x/tools/cmd/goimports)
 if [[ -n $gopls ]]; then tools+=(golang.org/x/tools/gopls); fi
+echo "kernel: building ${tools[*]##*/} (the first time takes a minute or two)" >&2
 GOBIN=$bin GOFLAGS= go -C "$root/tools" install "${tools[@]}"
 # What notebooks import beyond the packages themselves is pinned in deps.go; fetch it now, so that cells need no network.
 go -C "$root" list -deps -tags deps ./... >/dev/null
