@@ -40,7 +40,7 @@ func (Recency) Score(t *Tile, w elastic.Weights, logits *Node) *Node {
 
 // Salience lets some keys stand out whatever the query is:
 //
-//	s ← s + uₕ·k / √width
+//	s ← s + scale · uₕ·k
 //
 // u is a learned vector a head and begins at 0. With logits this is the seed's attention
 // pooling, w·u, added to what the query asks for.

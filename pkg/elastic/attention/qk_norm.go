@@ -1,6 +1,7 @@
 package attention
 
 import (
+	"errors"
 	"fmt"
 
 	. "github.com/gomlx/gomlx/core/graph"
@@ -34,6 +35,15 @@ func (n QKNorm) Validate(Sizes) error {
 		return fmt.Errorf("norm is %q, want \"rms\" or \"l2\"", n.Norm)
 	case !(n.Gain >= 0):
 		return fmt.Errorf("gain is %g, want 0 or more", n.Gain)
+	}
+	return nil
+}
+
+// Needs refuses learned scales for the two maps of [Differential], whose queries are twice
+// as wide.
+func (n QKNorm) Needs(s Spec) error {
+	if s.Differential != nil && n.Norm == "rms" {
+		return errors.New("norm \"rms\" does not go with differential: use \"l2\"")
 	}
 	return nil
 }

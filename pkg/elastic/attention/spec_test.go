@@ -250,6 +250,7 @@ func TestBadSpecs(t *testing.T) {
 		{`{"heads": 4, "positions": [{"kind": "t5_bias", "max_distance": 3}]}`, "attention.positions.t5_bias.max_distance is 3"},
 		{`{"heads": 4, "rotary": {"width": 3}}`, "attention.rotary.width is 3, want an even number"},
 		{`{"heads": 4, "qk_norm": {"norm": "max"}}`, `attention.qk_norm.norm is "max", want "rms" or "l2"`},
+		{`{"heads": 4, "differential": {}, "qk_norm": {"norm": "rms"}}`, `attention.qk_norm: norm "rms" does not go with differential`},
 		{`{"heads": 4, "differential": {"lambda": 1.5}}`, "attention.differential.lambda is 1.5"},
 		{`{"heads": 4, "span": {"max": 0, "init": 2}}`, "attention.span.max is 0, want at least 1\nattention.span.init is 2"},
 		{`{"heads": 4, "gates": [{"kind": "mixture_of_heads", "keep": 5}]}`, "attention.gates.mixture_of_heads.keep is 5, want 1 to 4"},

@@ -69,8 +69,8 @@ type Config struct {
 type Guard struct {
 	// Off switches it off, but for values that are not finite.
 	Off bool `json:"off,omitempty"`
-	// MinEntropy: collapsed is who has less than this share of the mean entropy that the model
-	// had before it adapted, as a running mean; 0 means 0.3.
+	// MinEntropy: collapsed is whose running mean of entropy is less than this share of the
+	// mean entropy in the first batch, before the model adapted; 0 means 0.3.
 	MinEntropy float64 `json:"min_entropy,omitempty"`
 	// MaxDivergence: collapsed is whose mean prediction over a batch has a greater divergence
 	// KL(unadapted ‖ adapted), in nats, from what the unadapted model predicts for the same
