@@ -138,13 +138,16 @@ func (w Weights) In(name string) Weights {
 // Layer returns the weights of the i-th layer, "layer_i".
 func (w Weights) Layer(i int) Weights { return w.In(fmt.Sprintf("layer_%d", i)) }
 
+// Path returns the path of the weight called name below the current scope.
+func (w Weights) Path(name string) string { return w.scope + "/" + name }
+
 // Graph returns the graph that is being built.
 func (w Weights) Graph() *graph.Graph { return w.graph }
 
 // At returns the weight called name below the current scope. It panics when the
 // model has none: a weight that is missing must never begin at random unseen.
 func (w Weights) At(name string) *graph.Node {
-	path := w.scope + "/" + name
+	path := w.Path(name)
 	if n, ok := w.replaced[path]; ok {
 		return n
 	}

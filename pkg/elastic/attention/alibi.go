@@ -37,14 +37,16 @@ func (a ALiBi) Variables(s Sizes) []elastic.Variable {
 
 // Score implements [Score].
 func (a ALiBi) Score(t *Tile, w elastic.Weights, logits *Node) *Node {
-	var slopes *Node
-	if a.Learned {
-		slopes = w.At("slopes")
-	} else {
-		slopes = ConstAsDType(logits.Graph(), logits.DType(), ALiBiSlopes(t.Heads))
-	}
 	distance := ConvertDType(Abs(t.Distance()), logits.DType())
-	return Sub(logits, Mul(perHead(slopes), distance))
+	return Sub(logits, Mul(perHead(a.slopes(t, w)), distance))
+}
+
+// slopes returns the slopes [heads].
+func (a ALiBi) slopes(t *Tile, w elastic.Weights) *Node {
+	if a.Learned {
+		return w.At("slopes")
+	}
+	return ConstAsDType(t.Q.Graph(), t.Q.DType(), ALiBiSlopes(t.Heads))
 }
 
 // ALiBiSlopes returns one slope per head, steepest first: 2^(−8/n), 2^(−16/n), … for n heads.

@@ -65,6 +65,10 @@ type Result struct {
 	Output *Node
 	// Weights are [batch, heads, queries, keys], from before dropout.
 	Weights *Node
+	// LogSum is the logarithm of the sum of the exponentials of each row's logits, [batch, heads,
+	// queries], with which partial results are merged; see [Merge]. Nil unless the execution was
+	// blockwise and the normaliser is an exponential one without a span.
+	LogSum *Node
 	// Losses are scalars that parts report, by kind: the mean span of [Span], the expected
 	// number of open gates of [HardConcrete], the imbalance of [MixtureOfHeads].
 	Losses map[string]*Node
@@ -90,6 +94,22 @@ type Tile struct {
 
 	losses  map[string]*Node
 	penalty *Node
+	// count returns the number of keys that each query may attend to, where Allowed does not
+	// show it, [batch, heads, queries, 1].
+	count func() *Node
+}
+
+// visible returns the number of keys that each query may attend to; it broadcasts to [batch,
+// heads, queries, 1].
+func (t *Tile) visible() *Node {
+	dtype := t.Q.DType()
+	switch {
+	case t.count != nil:
+		return t.count()
+	case t.Allowed == nil:
+		return Scalar(t.Q.Graph(), dtype, t.K.Shape().Dimensions[1])
+	}
+	return ReduceAndKeep(ConvertDType(t.Allowed, dtype), ReduceSum, -1)
 }
 
 // Report notes a scalar under a part's kind, and what a unit of it costs; see Result.
@@ -182,7 +202,9 @@ func sizesOf(s Spec, q, k, v *Node) Sizes {
 func attend(s Spec, sizes Sizes, w elastic.Weights, q, k, v *Node, in Inputs) Result {
 	g := q.Graph()
 	dims := []int{q.Shape().Dimensions[0], sizes.Heads, q.Shape().Dimensions[1], k.Shape().Dimensions[1]}
-	if in.KeyPositions == nil {
+	regular := in.KeyPositions == nil
+	if regular {
+		regular = in.QueryPositions == nil
 		in.KeyPositions = Iota(g, shapes.Make(dtypes.Int32, 1, dims[3]), 1)
 		if in.QueryPositions == nil {
 			in.QueryPositions = AddScalar(Iota(g, shapes.Make(dtypes.Int32, 1, dims[2]), 1), float64(dims[3]-dims[2]))
@@ -191,7 +213,7 @@ func attend(s Spec, sizes Sizes, w elastic.Weights, q, k, v *Node, in Inputs) Re
 		exceptions.Panicf("attention input has positions of keys and none of queries")
 	}
 	q, k = prepare(s, w, q, k, in.QueryPositions, in.KeyPositions)
-	return compute(s, sizes, w, q, k, v, in)
+	return pipeline(s, sizes, w, q, k, v, in, regular)
 }
 
 // prepare normalises queries and keys and turns them by their positions.
@@ -205,32 +227,31 @@ func prepare(s Spec, w elastic.Weights, q, k, queryPositions, keyPositions *Node
 	return q, k
 }
 
-// compute is the pipeline from prepared queries and keys, with positions in the input.
-func compute(s Spec, sizes Sizes, w elastic.Weights, q, k, v *Node, in Inputs) Result {
-	t := &Tile{Sizes: sizes, Scale: s.scale(sizes), Inputs: in, Q: q, K: k, losses: map[string]*Node{}}
-	t.Allowed = allowed(s, t)
-
-	var weights *Node
-	if s.Differential == nil {
-		weights = weigh(s, t, w)
+// pipeline is the rest from prepared queries and keys, with positions in the input.
+func pipeline(s Spec, sizes Sizes, w elastic.Weights, q, k, v *Node, in Inputs, regular bool) Result {
+	j := job{spec: s, sizes: sizes, weights: w, q: q, k: k, v: v, in: in, regular: regular}
+	// The matrix is built in any case: its nodes cost nothing if the result's weights are not used.
+	weights, t := j.matrix()
+	var y, logSum *Node // [b, q, h, d], [b, h, q]
+	if kind := j.choose(); kind == Naive {
+		y = heads(t.Inputs.Drop.Apply(weights, s.Dropout), v)
 	} else {
-		weights = s.Differential.weigh(s, t, w, q, k)
+		y, logSum = j.run(kind)
 	}
-	y := heads(t.Inputs.Drop.Apply(weights, s.Dropout), v) // [b, q, h, d]
 	if s.Differential != nil {
 		y = s.Differential.norm(w.In(s.Differential.Kind()), y)
 	}
 	for _, gate := range s.Gates {
 		y = gate.Gate(t, w.In(gate.Kind()), y)
 	}
-	return Result{Output: y, Weights: weights, Losses: t.losses, Penalty: t.penalty}
+	return Result{Output: y, Weights: weights, LogSum: logSum, Losses: t.losses, Penalty: t.penalty}
 }
 
 // allowed joins the masks of spec and input, [b, h, q, k]; nil allows all.
 func allowed(s Spec, t *Tile) *Node {
 	var mask *Node
-	if s.Mask != nil {
-		mask = BroadcastToDims(s.Mask.Allowed(t), t.shape()...)
+	if m := s.mask(); m != nil {
+		mask = BroadcastToDims(m.Allowed(t), t.shape()...)
 	}
 	if t.Inputs.Mask != nil {
 		given := BroadcastToDims(t.Inputs.Mask, t.shape()...)

@@ -59,13 +59,11 @@ func (s Spec) Slots(length, tokens int) (int, error) {
 			return 0, fmt.Errorf("attention.%s needs all rows at once and cannot be computed step by step", p.path)
 		}
 	}
-	if usesDocuments(s.Mask) {
+	if usesDocuments(s.mask()) {
 		return 0, errors.New("attention.mask: a cache holds one text a row, and \"document\" tells texts apart")
 	}
-	if window := lookback(s.Mask); window > 0 {
-		return min(length, window+tokens-1), nil
-	}
-	return length, nil
+	back, _ := reach(s.mask())
+	return min(length, back+tokens), nil
 }
 
 // AllRows is implemented by parts that need the rows of all queries at once, so that a spec
@@ -84,36 +82,6 @@ func usesDocuments(m Mask) bool {
 		return slices.ContainsFunc(m, usesDocuments)
 	}
 	return false
-}
-
-// lookback returns how many positions, its own included, a query can see at most; 0 means
-// that there is no limit.
-func lookback(m Mask) int {
-	switch m := m.(type) {
-	case Window:
-		return m.Size
-	case Dilated:
-		return (m.Size-1)*m.Step + 1
-	case All:
-		least := 0
-		for _, part := range m {
-			if n := lookback(part); n > 0 && (least == 0 || n < least) {
-				least = n
-			}
-		}
-		return least
-	case Any:
-		most := 0
-		for _, part := range m {
-			n := lookback(part)
-			if n == 0 {
-				return 0
-			}
-			most = max(most, n)
-		}
-		return most
-	}
-	return 0
 }
 
 // Step computes self-attention of new tokens x [batch, tokens, hidden], of which the first
@@ -157,6 +125,7 @@ func Step(s Spec, w elastic.Weights, x *Node, cache Cache, position *Node, in In
 		filled = LogicalAnd(BroadcastToDims(filled, dims...), BroadcastToDims(in.Mask, dims...))
 	}
 	in.Mask = filled
-	out := compute(s, sizes, w, q, cache.Keys, cache.Values, in)
+	s.Execution = Execution{Kind: Naive} // there are few queries
+	out := pipeline(s, sizes, w, q, cache.Keys, cache.Values, in, false)
 	return output(w, out), cache
 }

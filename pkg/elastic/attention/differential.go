@@ -45,18 +45,35 @@ func (Differential) Variables(s Sizes) []elastic.Variable {
 
 // weigh computes the difference of the maps of both halves of q and k [b, l, h, 2d].
 func (p Differential) weigh(s Spec, t *Tile, w elastic.Weights, q, k *Node) *Node {
-	width := q.Shape().Dimensions[3] / 2
 	maps := make([]*Node, 2)
 	for i := range maps {
-		half := AxisRange(i*width, (i+1)*width)
-		t.Q = Slice(q, AxisRange(), AxisRange(), AxisRange(), half)
-		t.K = Slice(k, AxisRange(), AxisRange(), AxisRange(), half)
+		t.Q, t.K = half(q, i), half(k, i)
 		maps[i] = weigh(s, t, w)
 	}
+	return Sub(maps[0], Mul(maps[1], p.share(w)))
+}
+
+// half returns the queries or keys x [b, l, h, 2d] of one of the maps.
+func half(x *Node, i int) *Node {
+	width := x.Shape().Dimensions[3] / 2
+	return Slice(x, AxisRange(), AxisRange(), AxisRange(), AxisRange(i*width, (i+1)*width))
+}
+
+// share returns λ, a scalar.
+func (p Differential) share(w elastic.Weights) *Node {
 	w = w.In(p.Kind())
 	product := func(i string) *Node { return Exp(ReduceAllSum(Mul(w.At("query_"+i), w.At("key_"+i)))) }
-	lambda := AddScalar(Sub(product("1"), product("2")), p.lambda())
-	return Sub(maps[0], Mul(maps[1], lambda))
+	return AddScalar(Sub(product("1"), product("2")), p.lambda())
+}
+
+// halves returns the job of each map.
+func (p Differential) halves(j job) (first, second job) {
+	j.spec.Differential = nil
+	j.spec.Scale = j.spec.scale(j.sizes)
+	first, second = j, j
+	first.q, first.k = half(j.q, 0), half(j.k, 0)
+	second.q, second.k = half(j.q, 1), half(j.k, 1)
+	return first, second
 }
 
 // norm normalises the attended values y [b, q, h, d].

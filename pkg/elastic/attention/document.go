@@ -21,5 +21,5 @@ func (Document) Allowed(t *Tile) *Node {
 		exceptions.Panicf("attention mask \"document\" needs the documents of queries and keys in the input")
 	}
 	queries, keys := InsertAxes(t.QueryDocuments, 1, -1), InsertAxes(t.KeyDocuments, 1, 1) // [b, 1, q, 1], [b, 1, 1, k]
-	return LogicalAnd(Equal(queries, keys), NotEqual(keys, ZerosLike(keys)))
+	return LogicalAnd(Equal(queries, keys), NotEqual(keys, number(keys, 0)))
 }

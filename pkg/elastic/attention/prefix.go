@@ -26,5 +26,5 @@ func (Prefix) Variables(Sizes) []elastic.Variable { return nil }
 
 // Allowed implements [Mask].
 func (m Prefix) Allowed(t *Tile) *Node {
-	return LogicalOr(LessThan(t.KeyPosition(), Scalar(t.Q.Graph(), t.KeyPositions.DType(), m.Length)), Causal{}.Allowed(t))
+	return LogicalOr(LessThan(t.KeyPosition(), number(t.KeyPositions, m.Length)), Causal{}.Allowed(t))
 }

@@ -34,8 +34,11 @@ func (p Recency) Variables(s Sizes) []elastic.Variable { return onePerHead("deca
 
 // Score implements [Score].
 func (Recency) Score(t *Tile, w elastic.Weights, logits *Node) *Node {
-	distance := Log(OnePlus(ConvertDType(Abs(t.Distance()), logits.DType())))
-	return Sub(logits, Mul(perHead(w.At("decay")), distance))
+	return Sub(logits, Mul(perHead(w.At("decay")), logDistance(t, t.Distance())))
+}
+
+func logDistance(t *Tile, distance *Node) *Node {
+	return Log(OnePlus(ConvertDType(Abs(distance), t.Q.DType())))
 }
 
 // Salience lets some keys stand out whatever the query is:
@@ -57,10 +60,14 @@ func (Salience) Variables(s Sizes) []elastic.Variable {
 }
 
 // Score implements [Score].
-func (Salience) Score(t *Tile, w elastic.Weights, logits *Node) *Node {
+func (p Salience) Score(t *Tile, w elastic.Weights, logits *Node) *Node {
+	return Add(logits, p.bias(t, w))
+}
+
+func (Salience) bias(t *Tile, w elastic.Weights) *Node {
 	vector := MulScalar(w.At("vector"), t.Scale) // [h, d]: one query for all
 	vector = BroadcastToDims(InsertAxes(vector, 0, 0), t.shape()[0], 1, t.Heads, t.HeadDim)
-	return Add(logits, products(vector, t.K)) // products are [b, h, 1, k]
+	return products(vector, t.K) // [b, h, 1, k]
 }
 
 // Inhibition lowers the logits of keys that earlier queries have attended to:

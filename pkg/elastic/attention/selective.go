@@ -2,7 +2,6 @@ package attention
 
 import (
 	"errors"
-	"slices"
 
 	"github.com/gomlx/compute/dtypes"
 	"github.com/gomlx/compute/shapes"
@@ -53,20 +52,8 @@ func before(n *Node) *Node { return Sub(CumSum(n, 2), n) }
 
 // needsCausal reports a spec whose mask does not hide later keys.
 func needsCausal(s Spec) error {
-	if !hidesLater(s.Mask) {
+	if _, ahead := reach(s.mask()); ahead > 0 {
 		return errors.New("needs a mask that hides later keys, such as \"causal\" or \"window\"")
 	}
 	return nil
-}
-
-func hidesLater(m Mask) bool {
-	switch m := m.(type) {
-	case Causal, Window, SinkWindow, Dilated:
-		return true
-	case All:
-		return slices.ContainsFunc(m, hidesLater)
-	case Any:
-		return !slices.ContainsFunc(m, func(part Mask) bool { return !hidesLater(part) })
-	}
-	return false
 }

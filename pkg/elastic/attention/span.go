@@ -3,6 +3,8 @@ package attention
 import (
 	"errors"
 	"fmt"
+	"math"
+	"slices"
 
 	. "github.com/gomlx/gomlx/core/graph"
 
@@ -24,14 +26,31 @@ type Span struct {
 	Init float64 `json:"init,omitempty"` // where z begins
 	// Penalty is what a position of mean span costs in the training loss.
 	Penalty float64 `json:"penalty,omitempty"`
+	// Limit freezes the spans: keys at that distance and beyond are hidden, so that they cost
+	// no time, and z gets no gradient. 0 means not frozen. See [Span.Freeze].
+	Limit int `json:"limit,omitempty"`
 }
+
+// Freeze returns p with a Limit beyond which no weight is left with the spans z that training
+// ended with. Limits are multiples of 32, so that models have few shapes.
+func (p Span) Freeze(z ...float64) Span {
+	const multiple = 32
+	longest := p.ramp() + max(0, slices.Max(z))*float64(p.Max)
+	p.Limit = multiple * int(math.Ceil(longest/multiple))
+	return p
+}
+
+func (p Span) ramp() float64 { return orElse(float64(p.Ramp), 32) }
+
+// spanEpsilon keeps a row whose weights have all faded from a division by 0.
+const spanEpsilon = 1e-8
 
 // Kind returns "span".
 func (Span) Kind() string { return "span" }
 
 // Validate implements [Part].
 func (p Span) Validate(Sizes) error {
-	problems := []error{atLeast("max", p.Max, 1), atLeast("ramp", p.Ramp, 0)}
+	problems := []error{atLeast("max", p.Max, 1), atLeast("ramp", p.Ramp, 0), atLeast("limit", p.Limit, 0)}
 	if !(p.Init >= 0 && p.Init <= 1) {
 		problems = append(problems, fmt.Errorf("init is %g, want 0 to 1", p.Init))
 	}
@@ -43,16 +62,25 @@ func (p Span) Variables(s Sizes) []elastic.Variable { return onePerHead("z", s, 
 
 // Reweigh implements [Reweigher].
 func (p Span) Reweigh(t *Tile, w elastic.Weights, weights *Node) *Node {
-	ramp := float64(p.Ramp)
-	if ramp == 0 {
-		ramp = 32
-	}
-	span := MulScalar(w.At("z"), float64(p.Max)) // [h]
+	span := p.lengths(w)
 	t.Report(p.Kind(), ReduceAllMean(span), p.Penalty)
 	distance := ConvertDType(Abs(t.Distance()), weights.DType())
-	mask := MulScalar(Sub(AddScalar(perHead(span), ramp), distance), 1/ramp)
-	weights = Mul(weights, clamp01(mask))
-	return Mul(weights, Reciprocal(AddScalar(ReduceAndKeep(weights, ReduceSum, -1), 1e-8)))
+	weights = Mul(weights, p.fade(perHead(span), distance))
+	return Mul(weights, Reciprocal(AddScalar(ReduceAndKeep(weights, ReduceSum, -1), spanEpsilon)))
+}
+
+// lengths returns z·Max [heads].
+func (p Span) lengths(w elastic.Weights) *Node {
+	z := w.At("z")
+	if p.Limit > 0 {
+		z = StopGradient(z)
+	}
+	return MulScalar(z, float64(p.Max))
+}
+
+// fade returns m of the formula.
+func (p Span) fade(lengths, distance *Node) *Node {
+	return clamp01(MulScalar(Sub(AddScalar(lengths, p.ramp()), distance), 1/p.ramp()))
 }
 
 // clamp01 limits x to [0, 1], with a gradient of 1 inside and 0 outside.

@@ -51,6 +51,8 @@ type Spec struct {
 	Dropout float64
 	// Gates change the attended values of each head, in this order.
 	Gates []Gate
+	// Execution says how all this is computed, which changes no result.
+	Execution Execution
 }
 
 // layout is the JSON form of a Spec.
@@ -70,13 +72,14 @@ type layout struct {
 	Span         *Span             `json:"span,omitempty"`
 	Dropout      float64           `json:"dropout,omitempty"`
 	Gates        []json.RawMessage `json:"gates,omitempty"`
+	Execution    Execution         `json:"execution,omitzero"`
 }
 
 // MarshalJSON writes s; parts are written as their kind or as an object with "kind".
 func (s Spec) MarshalJSON() ([]byte, error) {
 	out := layout{
 		Heads: s.Heads, KVHeads: s.KVHeads, HeadDim: s.HeadDim, ValueDim: s.ValueDim, Scale: s.Scale, QKNorm: s.QKNorm,
-		Rotary: s.Rotary, Differential: s.Differential, Span: s.Span, Dropout: s.Dropout,
+		Rotary: s.Rotary, Differential: s.Differential, Span: s.Span, Dropout: s.Dropout, Execution: s.Execution,
 	}
 	var errs [5]error
 	out.Scores, errs[0] = writeParts(s.Scores)
@@ -104,7 +107,7 @@ func (s *Spec) UnmarshalJSON(content []byte) error {
 	}
 	out := Spec{
 		Heads: in.Heads, KVHeads: in.KVHeads, HeadDim: in.HeadDim, ValueDim: in.ValueDim, Scale: in.Scale, QKNorm: in.QKNorm,
-		Rotary: in.Rotary, Differential: in.Differential, Span: in.Span, Dropout: in.Dropout,
+		Rotary: in.Rotary, Differential: in.Differential, Span: in.Span, Dropout: in.Dropout, Execution: in.Execution,
 	}
 	var errs [5]error
 	out.Scores, errs[0] = readParts[Score](in.Scores, "scores")
@@ -158,6 +161,17 @@ func (s Spec) parts() []placed {
 		list = append(list, placed{"gates." + p.Kind(), p})
 	}
 	return list
+}
+
+// mask returns the mask with the limit of a frozen span.
+func (s Spec) mask() Mask {
+	switch {
+	case s.Span == nil || s.Span.Limit == 0:
+		return s.Mask
+	case s.Mask == nil:
+		return Band{Radius: s.Span.Limit - 1}
+	}
+	return All{s.Mask, Band{Radius: s.Span.Limit - 1}}
 }
 
 func (s Spec) normalizer() Normalizer {
@@ -233,6 +247,11 @@ func (s Spec) Validate(hidden int) error {
 	if !(s.Dropout >= 0 && s.Dropout < 1) {
 		add("dropout is %g, want 0 ≤ p < 1", s.Dropout)
 	}
+	if err := s.Execution.validate(); err != nil {
+		for line := range strings.Lines(err.Error()) {
+			add("execution.%s", strings.TrimSuffix(line, "\n"))
+		}
+	}
 	seen := map[string]string{}
 	for _, p := range s.parts() {
 		if err := p.part.Validate(sizes); err != nil {
@@ -294,8 +313,10 @@ func (s Spec) Plain() bool {
 	return err == nil && plainErr == nil && bytes.Equal(content, plain)
 }
 
-// Hash returns a hash of s, the same on every machine and in every process.
+// Hash returns a hash of s, the same on every machine and in every process, and whatever the
+// Execution.
 func (s Spec) Hash() (string, error) {
+	s.Execution = Execution{}
 	content, err := json.Marshal(s)
 	if err != nil {
 		return "", fmt.Errorf("hashing attention spec: %w", err)

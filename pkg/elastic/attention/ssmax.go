@@ -29,15 +29,11 @@ func (SSMax) Variables(s Sizes) []elastic.Variable {
 }
 
 // Score implements [Score].
-func (SSMax) Score(t *Tile, w elastic.Weights, logits *Node) *Node {
-	g, dtype := logits.Graph(), logits.DType()
-	var logCount *Node
-	if t.Allowed == nil {
-		logCount = Log(Scalar(g, dtype, t.shape()[3]))
-	} else {
-		count := ReduceAndKeep(ConvertDType(t.Allowed, dtype), ReduceSum, -1) // [b, h, q, 1]
-		logCount = Log(MaxScalar(count, 1))
-	}
-	factor := Add(Mul(perHead(w.At("scale")), logCount), perHead(w.At("bias")))
-	return Mul(logits, factor)
+func (p SSMax) Score(t *Tile, w elastic.Weights, logits *Node) *Node {
+	return Mul(logits, p.factor(t, w))
+}
+
+func (SSMax) factor(t *Tile, w elastic.Weights) *Node {
+	logCount := Log(MaxScalar(t.visible(), 1))
+	return Add(Mul(perHead(w.At("scale")), logCount), perHead(w.At("bias")))
 }

@@ -67,8 +67,12 @@ func (InputTemperature) Variables(s Sizes) []elastic.Variable {
 
 // Score implements [Score].
 func (p InputTemperature) Score(t *Tile, w elastic.Weights, logits *Node) *Node {
+	return Mul(logits, p.factor(t, w))
+}
+
+func (p InputTemperature) factor(t *Tile, w elastic.Weights) *Node {
 	scale := Exp(elastic.Dense(w, t.input(p))) // [b, q, h]
-	return Mul(logits, InsertAxes(TransposeAllDims(scale, 0, 2, 1), -1))
+	return InsertAxes(TransposeAllDims(scale, 0, 2, 1), -1)
 }
 
 // TaskTemperature gives each task its temperature of each head:
@@ -93,11 +97,15 @@ func (p TaskTemperature) Variables(s Sizes) []elastic.Variable {
 
 // Score implements [Score].
 func (p TaskTemperature) Score(t *Tile, w elastic.Weights, logits *Node) *Node {
+	return Mul(logits, p.factor(t, w))
+}
+
+func (p TaskTemperature) factor(t *Tile, w elastic.Weights) *Node {
 	if t.Tasks == nil {
 		exceptions.Panicf("attention part %q needs the tasks of the rows in the input", p.Kind())
 	}
 	scale := Exp(Gather(w.At("log_scale"), InsertAxes(t.Tasks, -1))) // [b, h]
-	return Mul(logits, InsertAxes(scale, -1, -1))
+	return InsertAxes(scale, -1, -1)
 }
 
 // input returns what the queries were projected from, for a part that needs it.

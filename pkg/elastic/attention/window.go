@@ -70,7 +70,7 @@ func (SinkWindow) Variables(Sizes) []elastic.Variable { return nil }
 
 // Allowed implements [Mask].
 func (m SinkWindow) Allowed(t *Tile) *Node {
-	sink := LessThan(t.KeyPosition(), Scalar(t.Q.Graph(), t.KeyPositions.DType(), m.Sinks))
+	sink := LessThan(t.KeyPosition(), number(t.KeyPositions, m.Sinks))
 	return LogicalOr(within(t.Distance(), 0, m.Size-1), LogicalAnd(sink, Causal{}.Allowed(t)))
 }
 
@@ -97,17 +97,16 @@ func (Dilated) Variables(Sizes) []elastic.Variable { return nil }
 // Allowed implements [Mask].
 func (m Dilated) Allowed(t *Tile) *Node {
 	distance := t.Distance()
-	return LogicalAnd(within(distance, 0, m.Size*m.Step-1), Equal(MulScalar(quotient(distance, m.Step), m.Step), distance))
+	return LogicalAnd(within(distance, 0, m.Size*m.Step-1), Equal(Mul(quotient(distance, m.Step), number(distance, m.Step)), distance))
 }
 
 // within returns low ≤ n ≤ high.
 func within(n *Node, low, high int) *Node {
-	g, dtype := n.Graph(), n.DType()
-	return LogicalAnd(GreaterOrEqual(n, Scalar(g, dtype, low)), LessOrEqual(n, Scalar(g, dtype, high)))
+	return LogicalAnd(GreaterOrEqual(n, number(n, low)), LessOrEqual(n, number(n, high)))
 }
 
 // quotient returns n / by, rounded towards zero; n is an integer.
-func quotient(n *Node, by int) *Node { return Div(n, Scalar(n.Graph(), n.DType(), by)) }
+func quotient(n *Node, by int) *Node { return Div(n, number(n, by)) }
 
 func atLeast(field string, value, least int) error {
 	if value < least {

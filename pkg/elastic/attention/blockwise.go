@@ -1,0 +1,600 @@
+package attention
+
+import (
+	"errors"
+	"fmt"
+	"slices"
+
+	"github.com/gomlx/compute"
+	"github.com/gomlx/compute/dtypes"
+	"github.com/gomlx/compute/shapes"
+	. "github.com/gomlx/gomlx/core/graph"
+
+	"github.com/elastic-attention/workbench/pkg/elastic"
+)
+
+func refuseBlockwise(j job) error {
+	if j.drops() {
+		return errors.New("dropout draws its noise for the whole matrix")
+	}
+	if !builtinMask(j.spec.mask()) {
+		return fmt.Errorf("mask %q is not one that it knows", j.spec.Mask.Kind())
+	}
+	for _, score := range slices.Concat(j.spec.Scores, j.spec.Positions) {
+		if _, ok := score.(Reweigher); ok {
+			return fmt.Errorf("%q changes weights after they were normalised", score.Kind())
+		}
+		former, ok := score.(Former)
+		if !ok {
+			return fmt.Errorf("%q needs all keys of a row at once", score.Kind())
+		}
+		switch former.(type) {
+		case ALiBi, Recency, T5Bias:
+			if !j.regular {
+				return fmt.Errorf("%q needs positions that count from 0", score.Kind())
+			}
+		}
+	}
+	if j.spec.Span != nil && !j.regular {
+		return errors.New("\"span\" needs positions that count from 0")
+	}
+	switch n := j.spec.normalizer().(type) {
+	case PlainSoftmax, OffByOne, Sink, ElementSigmoid:
+		return nil
+	default:
+		return fmt.Errorf("normalizer %q needs all keys of a row at once", n.Kind())
+	}
+}
+
+// blockSize is the default number of queries and keys of a block: as many as keep the logits of a
+// block, of all rows and heads, near a megabyte.
+func blockSize(rows int) int {
+	size := 512
+	for size > 64 && rows*size*size*4 > 2<<20 {
+		size /= 2
+	}
+	return size
+}
+
+// flow is blockwise attention while its graph is built. Blocks of queries are [b, h, block, d] and
+// of keys the same; tensors of blocks have their number in front.
+type flow struct {
+	job
+	size           int // of a block
+	rows, columns  int // blocks of queries and of keys
+	pairs          [][2]int
+	steps          []step
+	sigmoid        bool // else exp
+	operands       []*Node
+	constants      []*Node
+	sink           *Node // [1, h, 1, 1], nil for none
+	fade           int   // operand; −1 for none
+	valid, allowed int   // constants; −1 for none
+	queryPosition  int   // constants
+	keyPosition    int
+	documents      [2]int
+}
+
+// step is a [Form] whose tensor, if it has one, is an operand.
+type step struct {
+	kind    stepKind
+	operand int
+	cap     float64
+}
+
+type stepKind int
+
+const (
+	byRow stepKind = iota
+	byKey
+	byDistance
+	capped
+)
+
+// The first operands; those of steps and the span follow.
+const (
+	ofQueries = iota
+	ofKeys
+	ofValues
+)
+
+// runBlockwise computes a job over pairs of blocks.
+//
+// The forward pass keeps, for each query, the greatest logit m so far, the sum l of exp(s − m) and
+// the sum acc of exp(s − m)·v; a greater m rescales the others. Then y = acc/l, and only
+// ln l + m is kept beside it. The backward pass computes s and from it a = exp(s − m − ln l) again:
+//
+//	∂v = aᵀ·∂y,  ∂s = a·(∂y·vᵀ − D),  D = Σ y·∂y
+//
+// With a span's mask f the weights are f·e/Z, e = exp(s − m), Z = Σ f·e + ε·Σ e:
+//
+//	∂s = e/Z·(f·(∂y·vᵀ − D) − ε·D),  ∂f = e/Z·(∂y·vᵀ − D)
+func runBlockwise(j job) (y, logSum *Node) {
+	b := newFlow(j)
+	dims := j.q.Shape().Dimensions
+	outputs := custom(b.operands, func(inputs []*Node) ([]*Node, func([]*Node) []*Node) {
+		b.operands = inputs
+		y, logZ, logSum := b.forward()
+		return []*Node{y, logSum}, func(gradients []*Node) []*Node { return b.backward(y, logZ, gradients[0], gradients[1]) }
+	})
+	y = b.unblock(outputs[0], dims[1])
+	if !b.sigmoid && j.spec.Span == nil {
+		logSum = Squeeze(b.unblock(outputs[1], dims[1]), -1) // [b, q, h]
+		logSum = TransposeAllDims(logSum, 0, 2, 1)
+	}
+	return y, logSum
+}
+
+func newFlow(j job) *flow {
+	b := &flow{job: j, size: blockSize(j.batch() * j.sizes.Heads), fade: -1, valid: -1, allowed: -1, documents: [2]int{-1, -1}}
+	if j.spec.Execution.Block > 0 {
+		b.size = j.spec.Execution.Block
+	}
+	b.size = min(b.size, max(j.queries(), j.keys()))
+	b.rows, b.columns = (j.queries()+b.size-1)/b.size, (j.keys()+b.size-1)/b.size
+	b.pairs = b.visiblePairs()
+
+	group := j.sizes.Heads / j.sizes.KVHeads
+	b.operands = []*Node{
+		b.block(MulScalar(j.q, j.spec.scale(j.sizes)), 1),
+		b.block(repeatHeads(j.k, group), 1),
+		b.block(repeatHeads(j.v, group), 1),
+	}
+	b.addMasks()
+	t := &Tile{Sizes: j.sizes, Scale: j.spec.scale(j.sizes), Inputs: j.in, Q: j.q, K: j.k, losses: map[string]*Node{}, count: b.count}
+	for _, score := range slices.Concat(j.spec.Scores, j.spec.Positions) {
+		b.addStep(score.(Former).Form(t, j.weights.In(score.Kind())))
+	}
+	w := j.weights.In(j.spec.normalizer().Kind())
+	switch j.spec.normalizer().(type) {
+	case ElementSigmoid:
+		b.sigmoid = true
+		b.addStep(Form{KeyBias: Reshape(w.At("bias"), 1, 1, 1, 1)})
+	case OffByOne:
+		b.sink = Zeros(j.q.Graph(), shapes.Make(j.q.DType(), 1, j.sizes.Heads, 1, 1))
+	case Sink:
+		b.sink = perHead(w.At("logit"))
+	}
+	if p := j.spec.Span; p != nil {
+		b.fade = b.add(b.byDistance(func(distance *Node) *Node {
+			lengths := InsertAxes(p.lengths(j.weights.In(p.Kind())), -1)
+			return p.fade(lengths, InsertAxes(ConvertDType(Abs(distance), j.q.DType()), 0))
+		}))
+	}
+	if b.sink != nil {
+		b.sink = InsertAxes(b.sink, 0)
+		b.add(b.sink) // the last
+	}
+	return b
+}
+
+func (b *flow) add(operand *Node) int {
+	b.operands = append(b.operands, operand)
+	return len(b.operands) - 1
+}
+
+func (b *flow) addConstant(n *Node) int {
+	b.constants = append(b.constants, n)
+	return len(b.constants) - 1
+}
+
+func (b *flow) addStep(f Form) {
+	switch {
+	case f.Factor != nil:
+		if f.Factor.Rank() == 0 {
+			f.Factor = InsertAxes(f.Factor, 0, 0, 0, 0)
+		}
+		b.steps = append(b.steps, step{kind: byRow, operand: b.add(b.along(f.Factor, 2, b.rows))})
+	case f.KeyBias != nil:
+		b.steps = append(b.steps, step{kind: byKey, operand: b.add(b.along(f.KeyBias, 3, b.columns))})
+	case f.DistanceBias != nil:
+		b.steps = append(b.steps, step{kind: byDistance, operand: b.add(b.byDistance(f.DistanceBias))})
+	default:
+		b.steps = append(b.steps, step{kind: capped, cap: f.Cap})
+	}
+}
+
+// addMasks prepares what tells which keys a query may attend to.
+func (b *flow) addMasks() {
+	g := b.q.Graph()
+	line := func(n *Node, count int) *Node { // [b or 1, l] → [count, b or 1, block]
+		return TransposeAllDims(Reshape(padEnd(n, 1, count*b.size), n.Shape().Dimensions[0], count, b.size), 1, 0, 2)
+	}
+	b.queryPosition = b.addConstant(line(b.in.QueryPositions, b.rows))
+	b.keyPosition = b.addConstant(line(b.in.KeyPositions, b.columns))
+	if b.in.QueryDocuments != nil && b.in.KeyDocuments != nil {
+		b.documents = [2]int{b.addConstant(line(b.in.QueryDocuments, b.rows)), b.addConstant(line(b.in.KeyDocuments, b.columns))}
+	}
+	mask := b.in.Mask
+	if mask != nil && mask.Rank() < 4 {
+		mask = ExpandLeftToRank(mask, 4)
+	}
+	full := mask != nil && mask.Shape().Dimensions[2] != 1
+	if mask != nil && !full || b.keys()%b.size != 0 {
+		if mask == nil || full {
+			valid := LessThan(Iota(g, shapes.Make(dtypes.Int32, 1, 1, 1, b.keys()), 3), Const(g, int32(b.keys())))
+			b.valid = b.addConstant(b.along(valid, 3, b.columns))
+		} else {
+			d := slices.Clone(mask.Shape().Dimensions)
+			d[3] = b.keys()
+			b.valid = b.addConstant(b.along(BroadcastToDims(mask, d...), 3, b.columns))
+		}
+	}
+	if full {
+		d := slices.Clone(mask.Shape().Dimensions)
+		mask = BroadcastToDims(mask, d[0], d[1], b.queries(), b.keys())
+		mask = padEnd(padEnd(mask, 2, b.rows*b.size), 3, b.columns*b.size)
+		mask = TransposeAllDims(Reshape(mask, d[0], d[1], b.rows, b.size, b.columns, b.size), 2, 4, 0, 1, 3, 5)
+		b.allowed = b.addConstant(Reshape(mask, b.rows*b.columns, d[0], d[1], b.size, b.size))
+	}
+}
+
+// visiblePairs lists the pairs of blocks that the mask does not hide, by rows.
+func (b *flow) visiblePairs() [][2]int {
+	var pairs [][2]int
+	first := b.keys() - b.queries() // position of query 0
+	for i := range b.rows {
+		for k := range b.columns {
+			queries := interval{first + i*b.size, first + min((i+1)*b.size, b.queries()) - 1}
+			keys := interval{k * b.size, min((k+1)*b.size, b.keys()) - 1}
+			if !b.regular || queries.low < 0 || mayAllow(b.spec.mask(), queries, keys) {
+				pairs = append(pairs, [2]int{i, k})
+			}
+		}
+	}
+	return pairs
+}
+
+// count computes how many keys each query may attend to, [b, h, q, 1], at least in broadcast.
+func (b *flow) count() *Node {
+	like := b.operands[ofQueries]
+	dims := like.Shape().Dimensions
+	zeros := Zeros(b.q.Graph(), shapes.Make(like.DType(), dims[0], dims[1], dims[2], b.size, 1))
+	counts := overPairs(b.pairs, b.constants, []*Node{zeros}, func(in, st []blocks, i, k index) {
+		ones := BroadcastToDims(number(like, 1), dims[1], dims[2], b.size, b.size)
+		seen := b.masked(in, i, k, ones, 0)
+		st[0].set(i, Add(st[0].at(i), rowSum(seen)))
+	})[0]
+	return TransposeAllDims(b.unblock(counts, b.queries()), 0, 2, 1, 3)
+}
+
+// masked puts low where a query may not attend to a key; constants are the last inputs.
+func (b *flow) masked(in []blocks, i, k index, logits *Node, low float64) *Node {
+	constants := in[len(in)-len(b.constants):]
+	join := func(mask, with *Node) *Node {
+		if mask == nil {
+			return with
+		}
+		return LogicalAnd(mask, with)
+	}
+	var mask *Node
+	if m := b.spec.mask(); m != nil {
+		t := &Tile{Sizes: b.sizes}
+		t.QueryPositions, t.KeyPositions = constants[b.queryPosition].at(i), constants[b.keyPosition].at(k)
+		if b.documents[0] >= 0 {
+			t.QueryDocuments, t.KeyDocuments = constants[b.documents[0]].at(i), constants[b.documents[1]].at(k)
+		}
+		mask = m.Allowed(t)
+	}
+	if b.valid >= 0 {
+		mask = join(mask, constants[b.valid].at(k))
+	}
+	if b.allowed >= 0 {
+		mask = join(mask, constants[b.allowed].at(linear(b.columns, i, 1, k, 0)))
+	}
+	if mask == nil {
+		return logits
+	}
+	dims := logits.Shape().Dimensions
+	return Where(BroadcastToDims(mask, dims...), logits, BroadcastToDims(number(logits, low), dims...))
+}
+
+// diagonal returns the number of the block of distances of a pair.
+func (b *flow) diagonal(i, k index) index { return linear(-1, i, 1, k, b.rows-1) }
+
+// logits computes the logits of a pair before masking, after each step.
+func (b *flow) logits(in []blocks, i, k index) []*Node {
+	s := Einsum("bhqd,bhkd->bhqk", in[ofQueries].at(i), in[ofKeys].at(k))
+	values := []*Node{s}
+	for _, step := range b.steps {
+		switch step.kind {
+		case byRow:
+			s = Mul(s, in[step.operand].at(i))
+		case byKey:
+			s = Add(s, in[step.operand].at(k))
+		case byDistance:
+			s = Add(s, toeplitz(in[step.operand].at(b.diagonal(i, k))))
+		case capped:
+			s = Mul(Tanh(Mul(s, number(s, 1/step.cap))), number(s, step.cap))
+		}
+		values = append(values, s)
+	}
+	return values
+}
+
+// hidden stands for the logit of a key that is masked, and least for the greatest logit of a row
+// before any was seen: exp(hidden − least) is 0.
+const (
+	hidden = -1e30
+	least  = -1e29
+)
+
+// forward returns in blocks y, ln Z + m (of the sigmoid Z itself), and ln Z + m once more with
+// hidden for rows that have no key.
+func (b *flow) forward() (y, logZ, logSum *Node) {
+	g, dtype := b.q.Graph(), b.q.DType()
+	d := b.operands[ofQueries].Shape().Dimensions
+	fill := func(value float64, width int) *Node {
+		return BroadcastToDims(Scalar(g, dtype, value), d[0], d[1], d[2], b.size, width)
+	}
+	m, l := fill(least, 1), fill(0, 1)
+	if b.sink != nil {
+		m = BroadcastToDims(b.operands[len(b.operands)-1], d[0], d[1], d[2], b.size, 1)
+		l = fill(1, 1)
+	}
+	state := []*Node{fill(0, b.sizes.ValueDim), l, m}
+	if b.fade >= 0 {
+		state = append(state, fill(0, 1)) // Σ f·e
+	}
+	state = overPairs(b.pairs, slices.Concat(b.operands, b.constants), state, func(in, st []blocks, i, k index) {
+		steps := b.logits(in, i, k)
+		s := b.masked(in, i, k, steps[len(steps)-1], hidden)
+		var e, c *Node
+		if b.sigmoid {
+			e = b.masked(in, i, k, Logistic(steps[len(steps)-1]), 0)
+		} else {
+			before := st[2].at(i)
+			now := Max(before, rowMax(s))
+			c, e = Exp(Sub(before, now)), Exp(Sub(s, now))
+			st[2].set(i, now)
+		}
+		scaled := func(n *Node) *Node {
+			if c == nil {
+				return n
+			}
+			return Mul(n, c)
+		}
+		st[1].set(i, Add(scaled(st[1].at(i)), rowSum(e)))
+		if b.fade >= 0 {
+			e = Mul(e, toeplitz(in[b.fade].at(b.diagonal(i, k))))
+			st[3].set(i, Add(scaled(st[3].at(i)), rowSum(e)))
+		}
+		st[0].set(i, Add(scaled(st[0].at(i)), Einsum("bhqk,bhkd->bhqd", e, in[ofValues].at(k))))
+	})
+	z := state[1]
+	switch {
+	case b.fade >= 0 && b.sigmoid:
+		z = AddScalar(state[3], spanEpsilon)
+	case b.fade >= 0:
+		z = Add(state[3], MulScalar(z, spanEpsilon))
+	case b.sigmoid:
+		return state[0], z, z // nothing is divided
+	}
+	some := GreaterThan(z, ZerosLike(z))
+	z = Where(some, z, OnesLike(z))
+	y = Mul(state[0], Reciprocal(z))
+	if b.sigmoid {
+		return y, z, z
+	}
+	// A row without any key has least as its greatest logit; exp(hidden − 0) is 0, as it must be.
+	logZ = Add(state[2], Log(z))
+	return y, Where(some, logZ, ZerosLike(z)), Where(some, logZ, FillScalar(g, z.Shape(), hidden))
+}
+
+// backward returns the gradients of the operands.
+func (b *flow) backward(y, logZ, gradient, logGradient *Node) []*Node {
+	if gradient == nil {
+		gradient = ZerosLike(y)
+	}
+	dot := InsertAxes(Einsum("nbhqd,nbhqd->nbhq", y, gradient), -1) // D
+	if logGradient != nil && !b.sigmoid {
+		dot = Sub(dot, logGradient)
+	}
+	carried := b.operands
+	if b.sink != nil {
+		carried = carried[:len(carried)-1]
+	}
+	inputs := slices.Concat(carried, []*Node{gradient, dot, logZ}, b.constants)
+	ofGradient, ofDot, ofLogZ := len(carried), len(carried)+1, len(carried)+2
+	state := make([]*Node, len(carried))
+	for i, n := range carried {
+		state[i] = ZerosLike(n)
+	}
+	state = overPairs(b.pairs, inputs, state, func(in, st []blocks, i, k index) {
+		add := func(operand int, at index, value *Node) { st[operand].set(at, Add(st[operand].at(at), value)) }
+		steps := b.logits(in, i, k)
+		s := steps[len(steps)-1]
+		dy, logZ := in[ofGradient].at(i), in[ofLogZ].at(i)
+		dp := Einsum("bhqd,bhkd->bhqk", dy, in[ofValues].at(k)) // of the weights
+		var e, ds *Node
+		if b.sigmoid {
+			e = b.masked(in, i, k, Logistic(s), 0)
+		} else {
+			e = Exp(Sub(b.masked(in, i, k, s, hidden), logZ)) // divided by Z already
+		}
+		weights := e
+		if b.fade < 0 && b.sigmoid {
+			ds = dp
+		} else {
+			ds = Sub(dp, in[ofDot].at(i))
+			if b.fade >= 0 {
+				fade := toeplitz(in[b.fade].at(b.diagonal(i, k)))
+				if b.sigmoid {
+					e = Mul(e, Div(number(e, 1), logZ))
+				}
+				add(b.fade, b.diagonal(i, k), diagonals(Mul(e, ds)))
+				weights = Mul(e, fade)
+				ds = Mul(fade, ds)
+				if !b.sigmoid {
+					ds = Sub(ds, Mul(in[ofDot].at(i), number(ds, spanEpsilon)))
+				}
+			}
+		}
+		add(ofValues, k, Einsum("bhqk,bhqd->bhkd", weights, dy))
+		ds = Mul(e, ds)
+		if b.sigmoid {
+			ds = Mul(ds, Sub(number(s, 1), Logistic(s)))
+		}
+		for n := len(b.steps) - 1; n >= 0; n-- {
+			step, before, after := b.steps[n], steps[n], steps[n+1]
+			switch step.kind {
+			case byRow:
+				add(step.operand, i, b.summed(step.operand, Mul(ds, before)))
+				ds = Mul(ds, in[step.operand].at(i))
+			case byKey:
+				add(step.operand, k, b.summed(step.operand, ds))
+			case byDistance:
+				add(step.operand, b.diagonal(i, k), diagonals(ds))
+			case capped:
+				t := Mul(after, number(after, 1/step.cap))
+				ds = Mul(ds, Sub(number(t, 1), Mul(t, t)))
+			}
+		}
+		add(ofQueries, i, Einsum("bhqk,bhkd->bhqd", ds, in[ofKeys].at(k)))
+		add(ofKeys, k, Einsum("bhqk,bhqd->bhkd", ds, in[ofQueries].at(i)))
+	})
+	if b.sink != nil { // its weight is exp(sink − ln Z), its value 0
+		sink := b.operands[len(b.operands)-1]
+		weight := Exp(Sub(BroadcastToDims(sink, logZ.Shape().Dimensions...), logZ))
+		if b.fade >= 0 {
+			weight = MulScalar(weight, spanEpsilon)
+		}
+		state = append(state, Neg(ReduceAndKeep(Mul(weight, dot), ReduceSum, 0, 1, 3, 4)))
+	}
+	return state
+}
+
+// summed sums a block's gradient [b, h, q, k] over the axes that the operand's blocks are broadcast
+// along.
+func (b *flow) summed(operand int, gradient *Node) *Node {
+	want := b.operands[operand].Shape().Dimensions[1:]
+	for axis, d := range want {
+		if d == 1 && gradient.Shape().Dimensions[axis] > 1 {
+			from := []byte("bhqk")
+			to := slices.Delete(slices.Clone(from), axis, axis+1)
+			gradient = InsertAxes(Einsum(fmt.Sprintf("%s,%c->%s", from, from[axis], to), gradient, vector(gradient, gradient.Shape().Dimensions[axis], 1)), axis)
+		}
+	}
+	return gradient
+}
+
+// block cuts x [b, l, h, d] into blocks [n, b, h, block, d] along an axis.
+func (b *flow) block(x *Node, axis int) *Node {
+	d := x.Shape().Dimensions
+	count := (d[axis] + b.size - 1) / b.size
+	x = padEnd(x, axis, count*b.size)
+	return TransposeAllDims(Reshape(x, d[0], count, b.size, d[2], d[3]), 1, 0, 3, 2, 4)
+}
+
+// unblock puts blocks [n, b, h, block, d] together, as [b, length, h, d].
+func (b *flow) unblock(x *Node, length int) *Node {
+	d := x.Shape().Dimensions
+	x = Reshape(TransposeAllDims(x, 1, 0, 3, 2, 4), d[1], d[0]*d[3], d[2], d[4])
+	return Slice(x, AxisRange(), AxisRange(0, length))
+}
+
+// along cuts x [b, h, q, k], of which all axes but one may be 1, into count blocks of that axis, in
+// front; an axis of 1 is repeated.
+func (b *flow) along(x *Node, axis, count int) *Node {
+	d := slices.Clone(x.Shape().Dimensions)
+	if d[axis] == 1 {
+		return BroadcastToDims(InsertAxes(x, 0), append([]int{count}, d...)...)
+	}
+	x = padEnd(x, axis, count*b.size)
+	dims := slices.Insert(slices.Clone(d), axis, count)
+	dims[axis+1] = b.size
+	order := []int{axis}
+	for a := range 5 {
+		if a != axis {
+			order = append(order, a)
+		}
+	}
+	return TransposeAllDims(Reshape(x, dims...), order...)
+}
+
+// byDistance returns numbers that depend on head and distance in blocks [diagonals, h, 2·block]: the
+// pair (i, k) of blocks uses block k − i + rows − 1, by k − q from −(block−1) up.
+func (b *flow) byDistance(of func(distance *Node) *Node) *Node {
+	n := (b.rows + b.columns) * b.size
+	first := b.keys() - b.queries() + b.rows*b.size - 1 // q − k of the first
+	values := of(arange(b.q.Graph(), first, -1, n))     // [h, n]
+	h := values.Shape().Dimensions[0]
+	values = Reshape(values, h, b.rows+b.columns, b.size)
+	both := Concatenate([]*Node{
+		Slice(values, AxisRange(), AxisRange(0, b.rows+b.columns-1)), Slice(values, AxisRange(), AxisRange(1)),
+	}, -1)
+	return TransposeAllDims(both, 1, 0, 2)
+}
+
+// toeplitz returns the matrix [1, h, n, n] whose element (q, k) is element k − q + n − 1 of line
+// [h, 2n]. It is read off by rows of 2n−1 out of repetitions of 2n, which moves each row by one.
+func toeplitz(line *Node) *Node {
+	h, n := line.Shape().Dimensions[0], line.Shape().Dimensions[1]/2
+	line = Concatenate([]*Node{Slice(line, AxisRange(), AxisRange(n-1)), Slice(line, AxisRange(), AxisRange(0, n-1))}, 1) // by k − q modulo 2n
+	rows := Reshape(BroadcastToDims(InsertAxes(line, 1), h, n, 2*n), h, 2*n*n)
+	rows = Reshape(Slice(rows, AxisRange(), AxisRange(0, n*(2*n-1))), h, n, 2*n-1)
+	return InsertAxes(Slice(rows, AxisRange(), AxisRange(), AxisRange(0, n)), 0)
+}
+
+// diagonals is the transpose of [toeplitz]: it sums x [b, h, n, n] along its diagonals and over b,
+// as [h, 2n].
+func diagonals(x *Node) *Node {
+	b, h, n := x.Shape().Dimensions[0], x.Shape().Dimensions[1], x.Shape().Dimensions[2]
+	x = Einsum("bhqk,b->hqk", x, vector(x, b, 1))
+	zeros := func(dims ...int) *Node { return BroadcastToDims(number(x, 0), dims...) }
+	if n > 1 {
+		x = Concatenate([]*Node{x, zeros(h, n, n-1)}, 2)
+	}
+	x = Concatenate([]*Node{Reshape(x, h, n*(2*n-1)), zeros(h, n)}, 1)
+	line := Einsum("hqt,q->ht", Reshape(x, h, n, 2*n), vector(x, n, 1))
+	return Concatenate([]*Node{Slice(line, AxisRange(), AxisRange(n+1)), Slice(line, AxisRange(), AxisRange(0, n+1))}, 1)
+}
+
+// repeatHeads gives each of group query heads the key head that it shares, [b, l, kv·group, d].
+func repeatHeads(x *Node, group int) *Node {
+	if group == 1 {
+		return x
+	}
+	d := x.Shape().Dimensions
+	return Reshape(BroadcastToDims(InsertAxes(x, 3), d[0], d[1], d[2], group, d[3]), d[0], d[1], d[2]*group, d[3])
+}
+
+// padEnd adds zeros to an axis up to a size.
+func padEnd(x *Node, axis, size int) *Node { return pad(x, axis, 0, size-x.Shape().Dimensions[axis]) }
+
+// pad adds zeros before and after an axis.
+func pad(x *Node, axis, before, after int) *Node {
+	if before == 0 && after == 0 {
+		return x
+	}
+	pads := make([]compute.PadAxis, x.Rank())
+	pads[axis].Start, pads[axis].End = before, after
+	if x.DType() == dtypes.Bool {
+		return NotEqual(Pad(ConvertDType(x, dtypes.Int8), Const(x.Graph(), int8(0)), pads...), Const(x.Graph(), int8(0)))
+	}
+	return Pad(x, ScalarZero(x.Graph(), x.DType()), pads...)
+}
+
+// Merge joins attention over parts of the keys: results that were computed blockwise, of the same
+// queries and of one part of the keys each, become what attention to all keys gives.
+//
+//	y = Σᵢ exp(lseᵢ − lse)·yᵢ,  lse = ln Σᵢ exp(lseᵢ)
+//
+// Outputs are those of [Attend], [batch, queries, heads, value width].
+//
+// Source: Dao et al. 2023, "Flash-decoding for long-context inference".
+func Merge(parts ...Result) Result {
+	greatest := parts[0].LogSum
+	for _, p := range parts[1:] {
+		greatest = Max(greatest, p.LogSum)
+	}
+	greatest = StopGradient(greatest)
+	var sum, y *Node
+	for _, p := range parts {
+		share := Exp(Sub(p.LogSum, greatest)) // [b, h, q]
+		sum = elastic.AddIf(sum, share)
+		y = elastic.AddIf(y, Mul(p.Output, InsertAxes(TransposeAllDims(share, 0, 2, 1), -1)))
+	}
+	whole := InsertAxes(TransposeAllDims(sum, 0, 2, 1), -1)
+	return Result{Output: Mul(y, Reciprocal(whole)), LogSum: Add(greatest, Log(sum))}
+}
