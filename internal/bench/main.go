@@ -3,6 +3,8 @@
 // fields tools/bench/README.md explains.
 //
 //	bench fwd|infer|train SHAPE [flags]   the encoder with seeded weights, see shape.go
+//	bench attn SPEC [flags]               one attention of that spec (JSON), 8 heads of 64 unless it says
+//	bench memory SPEC [flags]             what XLA reserves for it, forward and gradient
 //	bench ner [flags]                     ner.Tagger.Train on UNER English-EWT
 //	bench data DIR                        lays out weights and corpus of ner for the peer
 package main
@@ -35,6 +37,7 @@ func main() {
 type options struct {
 	backend    string
 	noDonation bool
+	train      bool
 	batch, seq int
 	n, warm    int
 	dropout    float64
@@ -44,13 +47,13 @@ type options struct {
 
 func run(ctx context.Context, args []string) error {
 	if len(args) == 0 {
-		return errors.New("no workload; want fwd, infer, train, ner or data")
+		return errors.New("no workload; want fwd, infer, train, attn, memory, ner or data")
 	}
 	workload, args := args[0], args[1:]
 	name := ""
 	if workload != "ner" {
 		if len(args) == 0 {
-			return fmt.Errorf("%s needs an argument: a shape, or for data a folder", workload)
+			return fmt.Errorf("%s needs an argument: a shape, for attn and memory a spec, or for data a folder", workload)
 		}
 		name, args = args[0], args[1:]
 	}
@@ -58,6 +61,7 @@ func run(ctx context.Context, args []string) error {
 	flags := flag.NewFlagSet(workload, flag.ContinueOnError)
 	flags.StringVar(&o.backend, "backend", "", "backend; empty means as "+backend.ConfigEnv+" says, or the best one")
 	flags.BoolVar(&o.noDonation, "no-donation", false, "leave GoMLX's XLA backend as it is")
+	flags.BoolVar(&o.train, "train", false, "with the gradients of queries, keys and values (attn)")
 	flags.IntVar(&o.batch, "batch", 16, "sequences a batch")
 	flags.IntVar(&o.seq, "seq", 128, "tokens a sequence")
 	flags.IntVar(&o.n, "n", 10, "timed calls")
@@ -74,8 +78,11 @@ func run(ctx context.Context, args []string) error {
 	if o.batch < 1 || o.seq < 1 || o.n < 1 || o.warm < 0 {
 		return errors.New("batch, seq and n must be at least 1, warm at least 0")
 	}
-	if workload == "data" {
+	switch workload {
+	case "data":
 		return layOut(ctx, name)
+	case "memory":
+		return reportMemory(ctx, name, o)
 	}
 	engine, choice, err := backend.Open(ctx, backend.Options{Config: o.backend, NoDonation: o.noDonation})
 	if err != nil {
@@ -94,6 +101,9 @@ func measure(ctx context.Context, engine compute.Backend, workload, name string,
 	if workload == "ner" {
 		return timeNER(ctx, engine, o)
 	}
+	if workload == "attn" {
+		return timeAttention(engine, name, o)
+	}
 	m, err := load(name)
 	if err != nil {
 		return result{}, err
@@ -104,5 +114,5 @@ func measure(ctx context.Context, engine compute.Backend, workload, name string,
 	case "train":
 		return timeTraining(ctx, engine, m, o)
 	}
-	return result{}, fmt.Errorf("no workload %q; want fwd, infer, train, ner or data", workload)
+	return result{}, fmt.Errorf("no workload %q; want fwd, infer, train, attn, memory, ner or data", workload)
 }

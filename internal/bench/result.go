@@ -48,9 +48,19 @@ type stopwatch struct {
 	wall, cpu    []float64
 	from         time.Time
 	cpuFrom      float64
+	pausedAt     time.Time
+	pausedCPU    float64
 }
 
 func (s *stopwatch) start() { s.from, s.cpuFrom = time.Now(), cpuSeconds() }
+
+// pause and resume leave out what lies between them.
+func (s *stopwatch) pause() { s.pausedAt, s.pausedCPU = time.Now(), cpuSeconds() }
+
+func (s *stopwatch) resume() {
+	s.from = s.from.Add(time.Since(s.pausedAt))
+	s.cpuFrom += cpuSeconds() - s.pausedCPU
+}
 
 // stop notes a call that began at start.
 func (s *stopwatch) stop() {

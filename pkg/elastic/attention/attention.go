@@ -55,6 +55,9 @@ type Inputs struct {
 	// X is what the queries were projected from, [batch, queries, hidden]. [Self] and [Cross]
 	// set it; in [Attend] only parts that read it need it.
 	X *Node
+	// Statistics asks for [Result.Statistics], and Rows, numbers of queries, for [Result.Rows].
+	Statistics bool
+	Rows       []int
 	// Drop is the source of randomness while training; nil while evaluating.
 	Drop *dropout.Source
 }
@@ -63,8 +66,13 @@ type Inputs struct {
 type Result struct {
 	// Output is [batch, queries, hidden]; of [Attend], [batch, queries, heads, value width].
 	Output *Node
-	// Weights are [batch, heads, queries, keys], from before dropout.
+	// Weights are [batch, heads, queries, keys], from before dropout. Who uses them has the matrix
+	// built, whatever the execution; of long texts rather ask for Rows or Statistics.
 	Weights *Node
+	// Rows are the weights of the queries that [Inputs.Rows] names, [batch, heads, rows, keys].
+	Rows *Node
+	// Statistics is there if [Inputs.Statistics] asks for it.
+	Statistics *Statistics
 	// LogSum is the logarithm of the sum of the exponentials of each row's logits, [batch, heads,
 	// queries], with which partial results are merged; see [Merge]. Nil unless the execution was
 	// blockwise and the normaliser is an exponential one without a span.
@@ -244,7 +252,14 @@ func pipeline(s Spec, sizes Sizes, w elastic.Weights, q, k, v *Node, in Inputs, 
 	for _, gate := range s.Gates {
 		y = gate.Gate(t, w.In(gate.Kind()), y)
 	}
-	return Result{Output: y, Weights: weights, LogSum: logSum, Losses: t.losses, Penalty: t.penalty}
+	result := Result{Output: y, Weights: weights, LogSum: logSum, Losses: t.losses, Penalty: t.penalty}
+	if in.Statistics {
+		result.Statistics = j.statistics()
+	}
+	if len(in.Rows) > 0 {
+		result.Rows = j.rowsOf(in.Rows)
+	}
+	return result
 }
 
 // allowed joins the masks of spec and input, [b, h, q, k]; nil allows all.

@@ -602,8 +602,8 @@ func executions(c goldenCase, r recipe) []attention.Execution {
 
 // looser is by how much a kind of execution may be further off than the matrix.
 func looser(c goldenCase, kind string) float64 {
-	if c.Name == "extreme_large_logits" && kind == attention.Blockwise {
-		return 10 // D is Σ y·∂y in place of Σ a·∂a, rounded in another order, and times keys of 30
+	if c.Name == "extreme_large_logits" && (kind == attention.Blockwise || kind == attention.Core) {
+		return 10 // where a is 1, its gradient is a difference of equal numbers, times keys of 30
 	}
 	return 1
 }

@@ -110,27 +110,29 @@ func runChunked(j job) (y, logSum *Node) {
 	var outputs []*Node
 	order := &chain{}
 	for first := 0; first < j.queries(); first += size {
-		outputs = append(outputs, j.chunk(first, min(first+size, j.queries())).recomputed(order))
+		chunk, _ := j.chunk(first, min(first+size, j.queries()))
+		outputs = append(outputs, chunk.recomputed(order))
 	}
 	return Concatenate(outputs, 1), nil
 }
 
-// chunk returns the job of the queries from first up to last, with the keys that they may see.
-func (j job) chunk(first, last int) job {
+// chunk returns the job of the queries from first up to last, with the keys that they may see, and the
+// number of the first of those.
+func (j job) chunk(first, last int) (c job, low int) {
 	rows := func(x *Node, axis, low, high int) *Node {
 		if x == nil || x.Shape().Dimensions[axis] == 1 {
 			return x
 		}
 		return SliceAxis(x, axis, AxisRange(low, high))
 	}
-	low, high := 0, j.keys()
+	high := j.keys()
 	if j.regular {
 		back, ahead := reach(j.spec.mask())
 		offset := j.keys() - j.queries()
 		low = min(max(low, first+offset-back), high-1)
 		high = max(min(high, last+offset+ahead), low+1)
 	}
-	c := j
+	c = j
 	c.regular = false
 	c.q, c.k, c.v = rows(j.q, 1, first, last), rows(j.k, 1, low, high), rows(j.v, 1, low, high)
 	c.in.X = rows(j.in.X, 1, first, last)
@@ -140,7 +142,7 @@ func (j job) chunk(first, last int) job {
 		mask := ExpandLeftToRank(j.in.Mask, 4)
 		c.in.Mask = rows(rows(mask, 2, first, last), 3, low, high)
 	}
-	return c
+	return c, low
 }
 
 // chain makes chunks wait for each other, so that their matrices are not all there at once.

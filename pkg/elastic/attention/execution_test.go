@@ -1,0 +1,144 @@
+package attention_test
+
+import (
+	"encoding/json"
+	"fmt"
+	"math/rand/v2"
+	"strings"
+	"testing"
+
+	. "github.com/gomlx/gomlx/core/graph"
+	"github.com/gomlx/gomlx/core/tensors"
+	"github.com/gomlx/gomlx/ml/model"
+	"github.com/gomlx/gomlx/support/exceptions"
+
+	"github.com/elastic-attention/workbench/internal/gxtest"
+	"github.com/elastic-attention/workbench/pkg/elastic"
+	"github.com/elastic-attention/workbench/pkg/elastic/attention"
+)
+
+// TestExecutionsAgree: for random specs every kind of execution that takes one gives the output, the
+// losses and the gradients that the matrix gives; so do rows and statistics.
+func TestExecutionsAgree(t *testing.T) {
+	want := 40
+	if gxtest.Backend(t).String() != "go" {
+		want = 5 // XLA compiles each for seconds
+	}
+	random := rand.New(rand.NewPCG(7, 8))
+	taken := map[string]int{}
+	for n := range want {
+		s := randomSpec(random)
+		for s.Validate(16) != nil {
+			s = randomSpec(random)
+		}
+		if n < len(linear) {
+			s = linear[n]
+		}
+		s.Dropout = 0
+		if random.IntN(4) == 0 && s.Span != nil {
+			frozen := s.Span.Freeze(0.5)
+			frozen.Limit = 5
+			s.Span = &frozen
+		}
+		block := 1 + random.IntN(6)
+		for _, kind := range agree(t, s, block, random.IntN(2) == 0) {
+			taken[kind]++
+		}
+		if t.Failed() {
+			content, _ := json.Marshal(s)
+			t.Fatalf("spec %s, blocks of %d", content, block)
+		}
+	}
+	if gxtest.Backend(t).String() == "go" {
+		for _, kind := range attention.Executions() {
+			if taken[kind] < 2 {
+				t.Errorf("only %d of %d specs were computed by %q", taken[kind], want, kind)
+			}
+		}
+	}
+}
+
+// linear are specs that random ones hardly ever are.
+var linear = []attention.Spec{
+	{Heads: 4, Normalizer: attention.Linear{}},
+	{Heads: 4, KVHeads: 2, Mask: attention.Causal{}, Normalizer: attention.Linear{}, Gates: []attention.Gate{attention.HeadGate{}}},
+}
+
+// agree computes a spec in all ways and returns those that took it.
+func agree(t *testing.T, s attention.Spec, block int, padded bool) (taken []string) {
+	const batch, length, hidden = 2, 11, 16
+	variables := noisy(s.Variables(hidden, 0.3))
+	store, err := elastic.NewStore(elastic.Under("", variables), 9)
+	if err != nil {
+		t.Fatal(err)
+	}
+	x := tensors.FromFlatDataAndDimensions(ramp(batch*length*hidden), batch, length, hidden)
+	rows := []int{0, 4, length - 1}
+	var perKind int
+	results, err := model.CallOnceN(gxtest.Backend(t), store, func(scope *model.Scope, x *Node) []*Node {
+		g := x.Graph()
+		w := elastic.WeightsOf(scope.Store(), g)
+		documents := Const(g, [][]int32{{1, 1, 1, 1, 2, 2, 2, 2, 2, 0, 0}, {1, 2, 2, 2, 3, 3, 3, 3, 3, 3, 3}})
+		in := attention.Inputs{
+			Tasks: Const(g, []int32{0, 2}), QueryDocuments: documents, KeyDocuments: documents, Statistics: true, Rows: rows,
+		}
+		if padded {
+			mask := make([][]bool, batch)
+			for b := range mask {
+				for i := range length {
+					mask[b] = append(mask[b], i < length-3*b)
+				}
+			}
+			in.Mask = InsertAxes(Const(g, mask), 1, 1)
+		}
+		var all []*Node
+		for _, kind := range append([]string{attention.Naive}, attention.Executions()...) {
+			s.Execution = attention.Execution{Kind: kind, Block: block}
+			var r attention.Result
+			if err := exceptions.TryCatch[error](func() { r = attention.Self(s, w, x, in) }); err != nil {
+				if strings.Contains(err.Error(), "cannot compute this: ") {
+					continue
+				}
+				panic(err)
+			}
+			taken = append(taken, kind)
+			loss := ReduceAllSum(Mul(r.Output, Sin(r.Output)))
+			if r.Penalty != nil {
+				loss = Add(loss, r.Penalty)
+			}
+			wrt := []*Node{x}
+			for _, v := range variables {
+				wrt = append(wrt, w.At(strings.TrimPrefix(v.Path, "/")))
+			}
+			one := append([]*Node{r.Output, loss}, Gradient(loss, wrt...)...)
+			picked := make([]*Node, len(rows))
+			for i, row := range rows {
+				picked[i] = Slice(r.Weights, AxisRange(), AxisRange(), AxisElem(row))
+			}
+			size := Abs(r.Weights)
+			one = append(one,
+				Sub(Concatenate(picked, 2), r.Rows),
+				Add(ReduceSum(Mul(size, Log(MaxScalar(size, 1e-30))), -1), r.Statistics.Entropy),
+				Sub(ReduceSum(r.Weights, 2), r.Statistics.Mass),
+				r.Statistics.Support)
+			perKind = len(one)
+			all = append(all, one...)
+		}
+		return all
+	}, x)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for k, kind := range taken {
+		for i, got := range results[k*perKind : (k+1)*perKind] {
+			t.Run(fmt.Sprintf("%s/%d", kind, i), func(t *testing.T) {
+				if i >= perKind-4 && i < perKind-1 { // differences
+					gxtest.Close(t, got, make([]float32, got.Shape().Size()), 2e-5)
+					return
+				}
+				gxtest.Close(t, got, results[i], 2e-4)
+			})
+		}
+	}
+	return taken[1:]
+}
