@@ -47,10 +47,10 @@ func refuseBlockwise(j job) error {
 }
 
 // blockSize is the default number of queries and keys of a block: as many as keep the logits of a
-// block, of all rows and heads, near a megabyte.
+// block, of all rows and heads, within a few megabytes.
 func blockSize(rows int) int {
-	size := 512
-	for size > 64 && rows*size*size*4 > 2<<20 {
+	size := 256
+	for size > 64 && rows*size*size*4 > 4<<20 {
 		size /= 2
 	}
 	return size
@@ -136,7 +136,7 @@ func newFlow(j job) *flow {
 
 	group := j.sizes.Heads / j.sizes.KVHeads
 	b.operands = []*Node{
-		b.block(MulScalar(j.q, j.spec.scale(j.sizes)), 1),
+		b.block(j.q, 1),
 		b.block(repeatHeads(j.k, group), 1),
 		b.block(repeatHeads(j.v, group), 1),
 	}
@@ -292,9 +292,13 @@ func (b *flow) masked(in []blocks, i, k index, logits *Node, low float64) *Node 
 // diagonal returns the number of the block of distances of a pair.
 func (b *flow) diagonal(i, k index) index { return linear(-1, i, 1, k, b.rows-1) }
 
+// scaled multiplies a block by the scale of the logits. In the loop, for a scaled copy of all queries
+// would take memory of its own.
+func (b *flow) scaled(x *Node) *Node { return Mul(x, number(x, b.spec.scale(b.sizes))) }
+
 // logits computes the logits of a pair before masking, after each step.
 func (b *flow) logits(in []blocks, i, k index) []*Node {
-	s := Einsum("bhqd,bhkd->bhqk", in[ofQueries].at(i), in[ofKeys].at(k))
+	s := Einsum("bhqd,bhkd->bhqk", b.scaled(in[ofQueries].at(i)), in[ofKeys].at(k))
 	values := []*Node{s}
 	for _, step := range b.steps {
 		switch step.kind {
@@ -398,7 +402,7 @@ func (b *flow) backward(y, logZ, gradient, logGradient *Node) []*Node {
 	ofGradient, ofDot, ofLogZ := len(carried), len(carried)+1, len(carried)+2
 	state := make([]*Node, len(carried))
 	for i, n := range carried {
-		state[i] = ZerosLike(n)
+		state[i] = SchedulingBarrier(ZerosLike(n), dot) // not during the forward pass already
 	}
 	state = overPairs(b.pairs, inputs, state, func(in, st []blocks, i, k index) {
 		add := func(operand int, at index, value *Node) { st[operand].set(at, Add(st[operand].at(at), value)) }
@@ -450,8 +454,8 @@ func (b *flow) backward(y, logZ, gradient, logGradient *Node) []*Node {
 				ds = Mul(ds, Sub(number(t, 1), Mul(t, t)))
 			}
 		}
-		add(ofQueries, i, Einsum("bhqk,bhkd->bhqd", ds, in[ofKeys].at(k)))
-		add(ofKeys, k, Einsum("bhqk,bhqd->bhkd", ds, in[ofQueries].at(i)))
+		add(ofQueries, i, b.scaled(Einsum("bhqk,bhkd->bhqd", ds, in[ofKeys].at(k))))
+		add(ofKeys, k, Einsum("bhqk,bhqd->bhkd", ds, b.scaled(in[ofQueries].at(i))))
 	})
 	if b.sink != nil { // its weight is exp(sink − ln Z), its value 0
 		sink := b.operands[len(b.operands)-1]

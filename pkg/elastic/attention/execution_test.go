@@ -31,8 +31,8 @@ func TestExecutionsAgree(t *testing.T) {
 		for s.Validate(16) != nil {
 			s = randomSpec(random)
 		}
-		if n < len(linear) {
-			s = linear[n]
+		if n < len(simple) {
+			s = simple[n]
 		}
 		s.Dropout = 0
 		if random.IntN(4) == 0 && s.Span != nil {
@@ -58,8 +58,11 @@ func TestExecutionsAgree(t *testing.T) {
 	}
 }
 
-// linear are specs that random ones hardly ever are.
-var linear = []attention.Spec{
+// simple are specs that random ones hardly ever are.
+var simple = []attention.Spec{
+	{Heads: 4},
+	{Heads: 4, KVHeads: 2, Mask: attention.Causal{}, Scores: []attention.Score{attention.Softcap{Limit: 0.5}}},
+	{Heads: 4, Mask: attention.Window{Size: 3}, Span: &attention.Span{Max: 4, Ramp: 2, Init: 0.5}},
 	{Heads: 4, Normalizer: attention.Linear{}},
 	{Heads: 4, KVHeads: 2, Mask: attention.Causal{}, Normalizer: attention.Linear{}, Gates: []attention.Gate{attention.HeadGate{}}},
 }
