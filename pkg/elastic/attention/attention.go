@@ -23,7 +23,8 @@
 //	output    heads joined and projected   [batch, queries, hidden]
 //
 // Each step but the projections is a [Part]: a value with a kind, one file each. Specs in
-// JSON name parts by kind; [Register] makes a caller's own known.
+// JSON name parts by kind; [Register] makes a caller's own known. [Execution] says how it is
+// computed: by the whole matrix, or in ways that take less memory and time.
 package attention
 
 import (

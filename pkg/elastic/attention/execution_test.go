@@ -145,3 +145,103 @@ func agree(t *testing.T, s attention.Spec, block int, padded bool) (taken []stri
 	}
 	return taken[1:]
 }
+
+// TestFrozenSpanChangesNothing: keys beyond the limit had no weight before.
+func TestFrozenSpanChangesNothing(t *testing.T) {
+	span := attention.Span{Max: 64, Ramp: 8, Init: 0.25} // nothing beyond 24
+	frozen := span.Freeze(0.25, 0.1)
+	if frozen.Limit != 32 {
+		t.Fatalf("limit is %d, want 32", frozen.Limit)
+	}
+	spec := attention.Spec{Heads: 2, Span: &span}
+	store, err := elastic.NewStore(elastic.Under("", spec.Variables(16, 0.3)), 4)
+	if err != nil {
+		t.Fatal(err)
+	}
+	x := tensors.FromFlatDataAndDimensions(ramp(200*16), 1, 200, 16)
+	results, err := model.CallOnceN(gxtest.Backend(t), store, func(scope *model.Scope, x *Node) []*Node {
+		w := elastic.WeightsOf(scope.Store(), x.Graph())
+		whole := attention.Self(spec, w, x, attention.Inputs{})
+		spec.Span = &frozen
+		windowed := attention.Self(spec, w, x, attention.Inputs{})
+		z := Gradient(ReduceAllSum(windowed.Output), w.In("span").At("z"))[0]
+		return []*Node{whole.Output, windowed.Output, z}
+	}, x)
+	if err != nil {
+		t.Fatal(err)
+	}
+	gxtest.Close(t, results[1], results[0], 1e-6)
+	gxtest.Close(t, results[2], []float32{0, 0}, 0) // frozen
+}
+
+// TestExecutionIsNoPartOfTheHash: it changes no result.
+func TestExecutionIsNoPartOfTheHash(t *testing.T) {
+	spec := attention.Spec{Heads: 2}
+	plain, err := spec.Hash()
+	if err != nil {
+		t.Fatal(err)
+	}
+	spec.Execution = attention.Execution{Kind: attention.Blockwise, Block: 64}
+	if hash, err := spec.Hash(); err != nil || hash != plain {
+		t.Errorf("hash with an execution is %s, %v, want %s", hash, err, plain)
+	}
+	spec.Execution = attention.Execution{Kind: "flash", Block: -1}
+	err = spec.Validate(16)
+	for _, want := range []string{`attention.execution.kind "flash" is unknown; known: auto, blockwise`, "attention.execution.block is -1"} {
+		if err == nil || !strings.Contains(err.Error(), want) {
+			t.Errorf("error %v, want %q in it", err, want)
+		}
+	}
+}
+
+// TestMayAllowNeverHides: a block that a mask may not allow has no allowed pair.
+func TestMayAllowNeverHides(t *testing.T) {
+	const length = 12
+	for _, mask := range masks {
+		var allowed [][]bool
+		spec := attention.Spec{Heads: 4, Mask: mask}
+		result, err := CallOnce(gxtest.Backend(t), func(x *Node) *Node {
+			documents := Const(x.Graph(), [][]int32{{1, 1, 1, 1, 2, 2, 2, 2, 2, 2, 2, 2}})
+			in := attention.Inputs{QueryDocuments: documents, KeyDocuments: documents}
+			weights := attention.Attend(spec, elastic.Weights{}, x, x, x, in).Weights
+			return Reshape(Slice(weights, AxisElem(0), AxisElem(0)), length, length)
+		}, tensors.FromFlatDataAndDimensions(ramp(length*8), 1, length, 4, 2))
+		if err != nil {
+			t.Fatal(err)
+		}
+		flat := tensors.MustCopyFlatData[float32](result)
+		for q := range length {
+			allowed = append(allowed, make([]bool, length))
+			for k := range length {
+				allowed[q][k] = flat[q*length+k] > 0
+			}
+		}
+		hidden := 0
+		for q := 0; q < length; q += 3 {
+			for k := 0; k < length; k += 3 {
+				if attention.MayAllow(mask, q, q+2, k, k+2) {
+					continue
+				}
+				hidden++
+				for i := range 9 {
+					if allowed[q+i/3][k+i%3] {
+						t.Errorf("%s: block of queries from %d and keys from %d is left out, but %d sees %d", mask.Kind(), q, k, q+i/3, k+i%3)
+					}
+				}
+			}
+		}
+		switch mask.(type) {
+		case attention.Causal, attention.Window, attention.Band:
+			if hidden == 0 {
+				t.Errorf("%s: no block is left out", mask.Kind())
+			}
+		}
+	}
+}
+
+func ExampleExecution() {
+	spec := attention.Spec{Heads: 8, Mask: attention.Causal{}, Execution: attention.Execution{Kind: attention.Blockwise, Block: 256}}
+	content, _ := json.Marshal(spec)
+	fmt.Println(string(content))
+	// Output: {"heads":8,"mask":"causal","execution":{"kind":"blockwise","block":256}}
+}
