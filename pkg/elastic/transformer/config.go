@@ -32,7 +32,8 @@ type Config struct {
 	// PadID has position PadID+1+i, and pads have position PadID. So the longest input is
 	// MaxPositions−PadID−1 tokens. False numbers them 0, 1, 2, … as BERT does.
 	PositionsFromPad bool `json:"positions_from_pad,omitempty"`
-	// PadID is the id of the padding token. Where it stands, its embedding gets no gradient.
+	// PadID is the id of the padding token. Where it stands, its embedding gets no gradient. −1
+	// means that the vocabulary has none.
 	PadID int `json:"pad_id"`
 	// TypeVocab is the number of token types (segments); 0 means that the model has none.
 	TypeVocab int `json:"type_vocab"`
@@ -105,8 +106,11 @@ func (c Config) Validate() error {
 	if c.TypeVocab < 0 {
 		problems = append(problems, fmt.Errorf("type_vocab is %d, want 0 or more", c.TypeVocab))
 	}
-	if c.PadID < 0 || c.VocabSize > 0 && c.PadID >= c.VocabSize {
-		problems = append(problems, fmt.Errorf("pad_id is %d, want an id below vocab_size %d", c.PadID, c.VocabSize))
+	if c.PadID < -1 || c.VocabSize > 0 && c.PadID >= c.VocabSize {
+		problems = append(problems, fmt.Errorf("pad_id is %d, want an id below vocab_size %d, or -1 for none", c.PadID, c.VocabSize))
+	}
+	if c.PadID < 0 && c.PositionsFromPad {
+		problems = append(problems, errors.New("positions_from_pad needs a pad_id, which is -1"))
 	}
 	if _, ok := activations[c.Activation]; !ok {
 		problems = append(problems, fmt.Errorf("activation %q is unknown; known: %v", c.Activation, Activations()))

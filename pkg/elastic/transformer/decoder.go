@@ -1,6 +1,7 @@
 package transformer
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"slices"
@@ -61,14 +62,13 @@ func (d Decoder) validate(c Config) error {
 	return errors.Join(problems...)
 }
 
+// DecoderFeedForward returns the width inside the feed-forward parts of the decoder.
+func (c Config) DecoderFeedForward() int { return cmp.Or(c.Decoder.FeedForward, c.FeedForward) }
+
 // variables lists the weights, with paths relative to /decoder.
 func (d Decoder) variables(c Config) []elastic.Variable {
 	list := []elastic.Variable{c.table("embeddings/position", c.MaxPositions)}
 	list = append(list, c.normVariables("embeddings/norm", PostNorm)...)
-	width := d.FeedForward
-	if width == 0 {
-		width = c.FeedForward
-	}
 	for i := range d.Layers {
 		layer := fmt.Sprintf("layer_%d", i)
 		list = slices.Concat(list,
@@ -76,7 +76,7 @@ func (d Decoder) variables(c Config) []elastic.Variable {
 			elastic.Under(layer+"/attention/norm", elastic.NormVariables(c.Hidden)),
 			elastic.Under(layer+"/cross", d.Cross.Variables(c.Hidden, c.InitStd)),
 			elastic.Under(layer+"/cross/norm", elastic.NormVariables(c.Hidden)),
-			elastic.Under(layer+"/feed_forward", c.feedForwardVariables(width)))
+			elastic.Under(layer+"/feed_forward", c.feedForwardVariables(c.DecoderFeedForward())))
 	}
 	return append(list, c.normVariables("norm", PreNorm)...)
 }
