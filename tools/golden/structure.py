@@ -179,17 +179,17 @@ class Model:
 
 
 def base(**more):
-    config = dict(vocab_size=23, hidden=8, layers=2, feed_forward=12, attention=dict(heads=2), max_positions=9, pad_id=0, type_vocab=2,
+    config = dict(vocab_size=23, hidden=8, layers=1, feed_forward=12, attention=dict(heads=2), max_positions=9, pad_id=0, type_vocab=2,
                   activation="gelu", norm_epsilon=1e-5, dropout=0, init_std=0.3, head=dict(kind="tokens", labels=["a", "b", "c"]))
     return {**config, **more}
 
 
 LM = dict(attention=dict(heads=2, mask="causal"), type_vocab=0, head=dict(kind="lm"))
-SEQ2SEQ = dict(type_vocab=0, head=dict(kind="lm"), decoder=dict(layers=2, feed_forward=10, attention=dict(heads=4, mask="causal"), cross=dict(heads=2)))
+SEQ2SEQ = dict(type_vocab=0, head=dict(kind="lm"), decoder=dict(layers=1, feed_forward=10, attention=dict(heads=4, mask="causal"), cross=dict(heads=2)))
 CASES = {
     "act": base(layers=3, depth=dict(kind="act", epsilon=0.2, penalty=0.3)),
     "early_exit_weighted": base(layers=3, depth=dict(kind="early_exit")),
-    "early_exit_sum_pre_norm": base(layers=3, norm_order="pre", depth=dict(kind="early_exit", loss="sum")),
+    "early_exit_sum_pre_norm": base(layers=2, norm_order="pre", depth=dict(kind="early_exit", loss="sum")),
     "experts": base(experts=dict(count=4, keep=2, balance=0.5, router_z=0.1)),
     "experts_switch": base(experts=dict(count=3, switch=True, balance=0.5)),
     "decoder_pre_norm": base(**LM, norm_order="pre", activation="gelu_tanh"),
