@@ -26,8 +26,8 @@ type Decoder struct {
 	Layers int `json:"layers"`
 	// FeedForward is the width inside the feed-forward parts; 0 means the encoder's.
 	FeedForward int `json:"feed_forward,omitempty"`
-	// Attention describes the attention among the decoder's own tokens; it needs a mask that
-	// hides later ones.
+	// Attention describes the attention among the decoder's own tokens; it must be one that
+	// can be computed step by step: with a mask that hides later tokens, one text a row.
 	Attention attention.Spec `json:"attention"`
 	// Cross describes the attention to the memory. Positions of queries are those of the
 	// decoder, positions of keys those of the encoder, both from 0.

@@ -2,6 +2,7 @@ package transformer
 
 import (
 	. "github.com/gomlx/gomlx/core/graph"
+	"github.com/gomlx/gomlx/support/exceptions"
 
 	"github.com/elastic-attention/workbench/pkg/elastic"
 	"github.com/elastic-attention/workbench/pkg/elastic/dropout"
@@ -106,6 +107,9 @@ func pool(own elastic.Weights, hidden *Node) *Node {
 // Logits computes the encoder and its head; see [Head] for the shape. A nil drop
 // source means evaluation. An encoder–decoder's logits come from [Config.Decode].
 func (c Config) Logits(w elastic.Weights, in Inputs, drop *dropout.Source) *Node {
+	if c.Decoder != nil {
+		exceptions.Panicf("the head of an encoder–decoder reads the decoder: its logits are those of Decode")
+	}
 	return c.HeadLogits(w, c.Encode(w, in, drop).Hidden, drop)
 }
 
