@@ -18,6 +18,29 @@ import (
 	"github.com/elastic-attention/workbench/pkg/ner/experiment"
 )
 
+// exitFlags are those of commands that predict.
+type exitFlags struct {
+	Threshold *float64 `help:"Where a model with early exits leaves, in place of its own threshold: entropy below, confidence above, or patience. 0 takes all layers." placeholder:"N"`
+}
+
+// apply sets the threshold.
+func (f exitFlags) apply(tagger *ner.Tagger) error {
+	if f.Threshold == nil {
+		return nil
+	}
+	if err := tagger.ExitAt(*f.Threshold); err != nil {
+		return usageError{fmt.Errorf("--threshold: %w", err)}
+	}
+	return nil
+}
+
+// tellLayers says how many layers the predictions took.
+func (a *app) tellLayers(tagger *ner.Tagger) {
+	if layers := tagger.MeanLayers(); layers > 0 {
+		fmt.Fprintf(a.stderr, "layers executed: %.2f of %d in the mean over batches\n", layers, tagger.Model.Config.Layers)
+	}
+}
+
 // loadTagger loads the tagger of a run or model folder.
 func (a *app) loadTagger(path string) (*ner.Tagger, error) {
 	dir := modelDir(path)
@@ -36,14 +59,15 @@ func (a *app) loadTagger(path string) (*ner.Tagger, error) {
 type evalCmd struct {
 	Model string `arg:"" help:"Run folder, or model folder in Hugging Face layout." predictor:"path"`
 
-	Data   string `help:"Corpus: ${corpora}, or synthetic. Default: the run's own." placeholder:"NAME" predictor:"resource"`
-	File   string `help:"Labelled file (CoNLL or UNER .iob2, plain or gzip), in place of --data." placeholder:"FILE" predictor:"path"`
-	Split  string `help:"Part of the corpus: train, dev or test." enum:"train,dev,test" default:"test"`
-	Types  string `help:"Entity types to keep, by comma; others become O. \"all\" keeps every type. Default: the run's own." placeholder:"A,B"`
-	Adapt  string `help:"Let the model adapt to the data while it is scored, without labels: tent, eata, sar, or a JSON config." placeholder:"METHOD"`
-	Strict bool   `help:"Count only entities that are well-formed IOB2."`
-	Digits int    `help:"Decimals of the report." default:"4"`
-	JSON   bool   `help:"Print the report as JSON."`
+	Data  string `help:"Corpus: ${corpora}, or synthetic. Default: the run's own." placeholder:"NAME" predictor:"resource"`
+	File  string `help:"Labelled file (CoNLL or UNER .iob2, plain or gzip), in place of --data." placeholder:"FILE" predictor:"path"`
+	Split string `help:"Part of the corpus: train, dev or test." enum:"train,dev,test" default:"test"`
+	Types string `help:"Entity types to keep, by comma; others become O. \"all\" keeps every type. Default: the run's own." placeholder:"A,B"`
+	Adapt string `help:"Let the model adapt to the data while it is scored, without labels: tent, eata, sar, or a JSON config." placeholder:"METHOD"`
+	exitFlags
+	Strict bool `help:"Count only entities that are well-formed IOB2."`
+	Digits int  `help:"Decimals of the report." default:"4"`
+	JSON   bool `help:"Print the report as JSON."`
 }
 
 // Help is shown below the usage.
@@ -111,6 +135,9 @@ func (c evalCmd) Run(a *app) error {
 			return usageError{fmt.Errorf("--types: the model has no type %q, only %s", typ, strings.Join(known, ", "))}
 		}
 	}
+	if err := c.exitFlags.apply(tagger); err != nil {
+		return err
+	}
 	evaluate := tagger.Evaluate
 	var adaptive *ner.Adaptive
 	if c.Adapt != "" {
@@ -120,6 +147,9 @@ func (c evalCmd) Run(a *app) error {
 		}
 		if err != nil {
 			return usageError{err}
+		}
+		if c.Threshold != nil {
+			return usageError{errors.New("--threshold and --adapt exclude each other: a model adapts with all its layers")}
 		}
 		evaluate = adaptive.Evaluate
 	}
@@ -132,6 +162,7 @@ func (c evalCmd) Run(a *app) error {
 		events = adaptive.Events()
 		a.tellEvents(events)
 	}
+	a.tellLayers(tagger)
 	if report.Micro.Support == 0 {
 		fmt.Fprintf(a.stderr, "the data has no entity of the types that count (%s), letter by letter; with --types all, others are an error that names them\n",
 			strings.Join(typesThatCount(corpus, tagger), ", "))
@@ -140,7 +171,8 @@ func (c evalCmd) Run(a *app) error {
 		return a.printJSON(struct {
 			ner.Report
 			Adaptation []testtime.Event `json:"adaptation,omitempty"`
-		}{report, events})
+			MeanLayers float64          `json:"mean_layers,omitempty"`
+		}{report, events, tagger.MeanLayers()})
 	}
 	fmt.Fprint(a.stdout, report.Text(c.Digits))
 	return nil
@@ -202,10 +234,11 @@ func readRecord(dir string) (experiment.Record, error) {
 }
 
 type predictCmd struct {
-	Model  string   `arg:"" help:"Run folder, or model folder in Hugging Face layout." predictor:"path"`
-	Text   []string `arg:"" optional:"" help:"Texts. Without any, each line of standard input is one."`
-	JSON   bool     `help:"Print one JSON object a text: type, text, characters (code points) and score of each entity."`
-	Logits bool     `help:"Print token ids and logits in place of entities, one JSON array a text; words are what white space parts. For comparison with other programs."`
+	Model string   `arg:"" help:"Run folder, or model folder in Hugging Face layout." predictor:"path"`
+	Text  []string `arg:"" optional:"" help:"Texts. Without any, each line of standard input is one."`
+	JSON  bool     `help:"Print one JSON object a text: type, text, characters (code points) and score of each entity."`
+	exitFlags
+	Logits bool `help:"Print token ids and logits in place of entities, one JSON array a text; words are what white space parts. For comparison with other programs."`
 }
 
 // Help is shown below the usage.
@@ -229,6 +262,9 @@ const (
 func (c predictCmd) Run(a *app) error {
 	tagger, err := a.loadTagger(c.Model)
 	if err != nil {
+		return err
+	}
+	if err := c.exitFlags.apply(tagger); err != nil {
 		return err
 	}
 	encoder := json.NewEncoder(a.stdout)

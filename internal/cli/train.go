@@ -1,6 +1,7 @@
 package cli
 
 import (
+	"bytes"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -11,7 +12,6 @@ import (
 	"time"
 
 	"github.com/elastic-attention/workbench/pkg/data/hub"
-	"github.com/elastic-attention/workbench/pkg/elastic/attention"
 	"github.com/elastic-attention/workbench/pkg/elastic/train"
 	"github.com/elastic-attention/workbench/pkg/ner"
 	"github.com/elastic-attention/workbench/pkg/ner/experiment"
@@ -41,6 +41,8 @@ type trainNERCmd struct {
 	SaveEvery    int     `help:"Updates between checkpoints." placeholder:"N"`
 	MaxLength    int     `help:"Longest training example in tokens." placeholder:"N"`
 	Attention    string  `help:"Attention in place of the model's: a JSON spec, or a file that holds one." placeholder:"SPEC" predictor:"path"`
+	Depth        string  `help:"Depth that adapts, in JSON or a file: {\"kind\": \"early_exit\"} or {\"kind\": \"act\"}." placeholder:"SPEC" predictor:"path"`
+	Experts      string  `help:"Experts in place of feed-forward parts, in JSON or a file: {\"count\": 4}." placeholder:"SPEC" predictor:"path"`
 	Seed         *uint64 `help:"Seed of data order, fresh weights and dropout." placeholder:"N"`
 
 	Folder string `name:"run" help:"Run folder. Default: runs/ner-PRESET-TIME." placeholder:"DIR" predictor:"path"`
@@ -57,6 +59,8 @@ func (trainNERCmd) Help() string {
   elastic train ner --model google-bert/bert-base-cased --lr 3e-5 --epochs 3
   elastic train ner --model scratch --data synthetic   no download at all
   elastic train ner --attention '{"normalizer": "sparsemax", "scores": [{"kind": "temperature", "learned": true}]}'
+  elastic train ner --depth '{"kind": "early_exit"}'    a head after each layer; predict and eval take --threshold
+  elastic train ner --experts '{"count": 4, "balance": 0.01}'
   elastic train ner --resume                           after Ctrl-C, a crash or kill -9; with the flags of before
 
 Without a network and without a mirror, a run with the preset's model and data falls back to a
@@ -110,10 +114,10 @@ func (c trainNERCmd) config() (experiment.Config, error) {
 	if c.Seed != nil {
 		config.Train.Seed = *c.Seed
 	}
-	if c.Attention != "" {
-		if config.Tagger.Attention, err = attentionSpec(c.Attention); err != nil {
-			return config, usageError{err}
-		}
+	tagger := &config.Tagger
+	if err := errors.Join(spec("--attention", c.Attention, &tagger.Attention), spec("--depth", c.Depth, &tagger.Depth),
+		spec("--experts", c.Experts, &tagger.Experts)); err != nil {
+		return config, usageError{err}
 	}
 	if err := config.Validate(); err != nil {
 		return config, usageError{err}
@@ -121,21 +125,27 @@ func (c trainNERCmd) config() (experiment.Config, error) {
 	return config, nil
 }
 
-// attentionSpec reads a spec from JSON or from a file that holds it.
-func attentionSpec(text string) (*attention.Spec, error) {
-	content, name := []byte(text), "--attention"
+// spec reads what a flag describes, from JSON or from a file that holds it. An empty text
+// describes nothing.
+func spec[T any](flag, text string, into **T) error {
+	if text == "" {
+		return nil
+	}
+	content, name := []byte(text), flag
 	if !strings.HasPrefix(strings.TrimSpace(text), "{") {
 		name = text
 		var err error
 		if content, err = os.ReadFile(text); err != nil {
-			return nil, fmt.Errorf("--attention wants a JSON object or a file that holds one: %w", err)
+			return fmt.Errorf("%s wants a JSON object or a file that holds one: %w", flag, err)
 		}
 	}
-	var spec attention.Spec
-	if err := json.Unmarshal(content, &spec); err != nil {
-		return nil, fmt.Errorf("%s: %w", name, err)
+	decoder := json.NewDecoder(bytes.NewReader(content))
+	decoder.DisallowUnknownFields()
+	*into = new(T)
+	if err := decoder.Decode(*into); err != nil {
+		return fmt.Errorf("%s: %s", name, strings.TrimPrefix(err.Error(), "json: "))
 	}
-	return &spec, nil
+	return nil
 }
 
 // typeList reads a list of entity types; nil stands for all.

@@ -23,6 +23,7 @@ type Adaptive struct{ *Tagger }
 
 // Adapt returns a tagger that begins as t and adapts to what it reads. It has variables of
 // its own: t stays as it is. What counts for the objective are the first pieces of words.
+// A model with early exits adapts, and predicts, with all its layers.
 // The method "memo" is refused: it wants a batch to be augmentations of one input, and would
 // take the words of different sentences for such and give them all one tag.
 func (t *Tagger) Adapt(config testtime.Config) (*Adaptive, error) {
@@ -69,14 +70,7 @@ func (a *Adaptive) Events() []testtime.Event {
 
 // adapt predicts a batch of parts and then adapts to it.
 func (t *Tagger) adapt(ctx context.Context, b batch.Batch, parts []part) ([]float32, error) {
-	counts := make([]bool, b.Size*b.Length)
-	for row, index := range b.Index {
-		for _, first := range parts[index].alignment.First {
-			if first >= 0 {
-				counts[row*b.Length+first] = true
-			}
-		}
-	}
+	counts := firstPieces(b, parts)
 	inputs := b.GoMLX().Inputs
 	logits, event, err := t.adapter.Step(ctx, inputs[0], inputs[1], inputs[2], tensors.FromFlatDataAndDimensions(counts, len(counts)))
 	for _, input := range inputs {

@@ -55,6 +55,10 @@ type Config struct {
 	// Attention takes the place of a pretrained model's attention when a tagger is made of it;
 	// nil keeps that. Heads may be left 0. What a tagger has is Model.Config.Attention.
 	Attention *attention.Spec `json:"attention,omitempty"`
+	// Depth and Experts do the same for those. A tagger with a depth predicts layer by layer;
+	// see [Tagger.ExitAt].
+	Depth   *transformer.Depth   `json:"depth,omitempty"`
+	Experts *transformer.Experts `json:"experts,omitempty"`
 }
 
 // withDefaults fills in the defaults for a model that has positions for limit tokens.
@@ -120,6 +124,8 @@ type Tagger struct {
 	mu       sync.Mutex
 	forward  *model.Exec
 	compiled map[graph.GraphId]bool
+	runner   *transformer.Runner // in place of forward for a model whose depth adapts
+	executed [2]int              // layers and batches
 }
 
 // NewTagger makes a tagger of a pretrained encoder with a fresh head for the labels.
@@ -131,7 +137,7 @@ func NewTagger(backend compute.Backend, dir string, labels LabelSet, config Conf
 		return nil, err
 	}
 	head := &transformer.Head{Kind: transformer.Tokens, Labels: labels.Tags(), Dropout: rate}
-	m, _, err := pretrained.Load(dir, pretrained.Options{Head: head, Attention: config.Attention, Seed: seed})
+	m, _, err := pretrained.Load(dir, pretrained.Options{Head: head, Attention: config.Attention, Depth: config.Depth, Experts: config.Experts, Seed: seed})
 	if err != nil {
 		return nil, fmt.Errorf("loading pretrained model: %w", err)
 	}
@@ -147,6 +153,12 @@ func NewTaggerFromScratch(backend compute.Backend, dir string, encoder transform
 	}
 	if config.Attention != nil {
 		encoder.Attention = config.Attention.Over(encoder.Attention)
+	}
+	if config.Depth != nil {
+		encoder.Depth = config.Depth
+	}
+	if config.Experts != nil {
+		encoder.Experts = config.Experts
 	}
 	encoder.VocabSize, encoder.PadID = tok.VocabSize(), int(tok.PadID())
 	encoder.Head = transformer.Head{Kind: transformer.Tokens, Labels: labels.Tags(), Dropout: encoder.Dropout}
@@ -223,7 +235,30 @@ func newTagger(backend compute.Backend, m *transformer.Model, dir string, config
 		return nil, fmt.Errorf("preparing prediction: %w", err)
 	}
 	t.forward.SetMaxCache(-1)
+	if m.Config.Depth != nil {
+		if t.runner, err = transformer.NewRunner(backend, m); err != nil {
+			return nil, fmt.Errorf("preparing prediction: %w", err)
+		}
+	}
 	return t, nil
+}
+
+// ExitAt sets the threshold at which predictions leave a model with early exits, in place of
+// its config's; 0 never leaves early. A batch leaves at the first exit that is sure of the
+// first pieces of all its words.
+func (t *Tagger) ExitAt(threshold float64) error {
+	if t.runner == nil || t.Model.Config.Depth.Kind != transformer.EarlyExit {
+		return errors.New("the model has no early exits: train one with a depth of kind \"early_exit\"")
+	}
+	return t.runner.SetThreshold(threshold)
+}
+
+// MeanLayers returns how many layers a batch took in the mean, over all predictions so far;
+// 0 before the first, and for a model of fixed depth.
+func (t *Tagger) MeanLayers() float64 {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	return float64(t.executed[0]) / float64(max(t.executed[1], 1))
 }
 
 // Labels returns the tags that the tagger can predict.
@@ -236,6 +271,9 @@ func (t *Tagger) Config() Config { return t.config }
 func (t *Tagger) Compilations() int {
 	t.mu.Lock()
 	defer t.mu.Unlock()
+	if t.runner != nil {
+		return len(t.compiled) + t.runner.Compilations()
+	}
 	return len(t.compiled)
 }
 
@@ -488,10 +526,14 @@ func (t *Tagger) run(ctx context.Context, b batch.Batch, parts []part) ([]float3
 }
 
 // compute runs the model on a batch.
-func (t *Tagger) compute(_ context.Context, b batch.Batch, _ []part) (logits []float32, err error) {
+func (t *Tagger) compute(_ context.Context, b batch.Batch, parts []part) (logits []float32, err error) {
 	var failure error
 	err = exceptions.TryCatch[error](func() {
 		inputs := b.GoMLX().Inputs
+		if t.runner != nil {
+			logits, failure = t.computeByLayer(inputs, firstPieces(b, parts))
+			return
+		}
 		outputs, g, err := t.forward.CallWithGraph(inputs[0], inputs[1], inputs[2])
 		if err != nil {
 			failure = err
@@ -504,6 +546,35 @@ func (t *Tagger) compute(_ context.Context, b batch.Batch, _ []part) (logits []f
 		}
 	})
 	return logits, errors.Join(err, failure)
+}
+
+// computeByLayer runs a model whose depth adapts. Counts [size·length] says which tokens have
+// a say in leaving early.
+func (t *Tagger) computeByLayer(inputs []*tensors.Tensor, counts []bool) ([]float32, error) {
+	said := tensors.FromFlatDataAndDimensions(counts, inputs[0].Shape().Dimensions...)
+	outputs, layers, err := t.runner.Logits(inputs[0], inputs[1], inputs[2], said)
+	if err != nil {
+		return nil, err
+	}
+	t.executed[0], t.executed[1] = t.executed[0]+layers, t.executed[1]+1
+	logits, err := tensors.CopyFlatData[float32](outputs)
+	for _, tensor := range append(inputs, outputs, said) {
+		tensor.MustFinalizeAll()
+	}
+	return logits, err
+}
+
+// firstPieces returns where the first pieces of words stand in a batch, flat [size, length].
+func firstPieces(b batch.Batch, parts []part) []bool {
+	first := make([]bool, b.Size*b.Length)
+	for row, index := range b.Index {
+		for _, at := range parts[index].alignment.First {
+			if at >= 0 {
+				first[row*b.Length+at] = true
+			}
+		}
+	}
+	return first
 }
 
 // best returns the label with the highest logit and its probability under a softmax.

@@ -16,7 +16,6 @@ import (
 	"github.com/elastic-attention/workbench/pkg/elastic"
 	"github.com/elastic-attention/workbench/pkg/elastic/checkpoint"
 	"github.com/elastic-attention/workbench/pkg/elastic/dropout"
-	"github.com/elastic-attention/workbench/pkg/elastic/loss"
 	"github.com/elastic-attention/workbench/pkg/elastic/pretrained"
 	"github.com/elastic-attention/workbench/pkg/elastic/train"
 	"github.com/elastic-attention/workbench/pkg/elastic/transformer"
@@ -197,11 +196,7 @@ func (t task) Variables() []elastic.Variable { return t.m.Config.Variables() }
 
 func (t task) Loss(w elastic.Weights, inputs, labels []*graph.Node, drop *dropout.Source) (sum, count *graph.Node) {
 	encoded := t.m.Config.Encode(w, transformer.Inputs{IDs: inputs[0], Types: inputs[1], Documents: inputs[2], Positions: inputs[3]}, drop)
-	sum, count = loss.CrossEntropy(t.m.Config.HeadLogits(w, encoded.Hidden, drop), labels[0])
-	if encoded.Penalty != nil { // the loop divides by the count
-		sum = graph.Add(sum, graph.Mul(encoded.Penalty, count))
-	}
-	return sum, count
+	return t.m.Config.Loss(w, encoded, labels[0], drop)
 }
 
 // trainData gives a dataset's batches to the training loop.

@@ -1,6 +1,8 @@
 package pretrained
 
 import (
+	"bytes"
+	"cmp"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -27,8 +29,20 @@ type family struct {
 	// Names below /head are complete, the others follow the prefix.
 	names map[string]string
 	// ignored lists tensors that a checkpoint may have and that carry no information
-	// for us, as path prefixes after the family's prefix is cut off.
+	// for us, as path prefixes after the family's prefix is cut off; * stands for a layer.
 	ignored []string
+	// zeros lists tensors that the model does not have and that are therefore refused unless
+	// all their elements are 0.
+	zeros []string
+	// generates is what follows the stem in the name of the class with a language-model head;
+	// empty if the family has none that we know.
+	generates string
+	// positions and initStd are the names of two fields of config.json; empty means BERT's.
+	positions, initStd string
+	// untransposed says that matrices are stored [inputs, outputs].
+	untransposed bool
+	// own sets what the family's structure is, beside its sizes; nil means BERT's.
+	own func(c *transformer.Config)
 }
 
 // families is the registry: one entry per model_type.
@@ -99,6 +113,43 @@ var families = map[string]family{
 		},
 		ignored: []string{"embeddings.position_ids", "vocab_projector.weight"},
 	},
+	"gpt2": {
+		prefix: "transformer.", class: "GPT2", generates: "LMHeadModel", positions: "n_positions", untransposed: true,
+		read: readGPT2, write: writeGPT2,
+		own: func(c *transformer.Config) {
+			c.NormOrder = transformer.PreNorm
+			c.Attention = attention.Spec{Heads: c.Attention.Heads, Dropout: c.Attention.Dropout, Mask: attention.Causal{}}
+		},
+		names: map[string]string{
+			"embeddings/word":            "wte.weight",
+			"embeddings/position":        "wpe.weight",
+			"layer_#/attention/query":    "h.#.attn.c_attn" + partMark + "0/3",
+			"layer_#/attention/key":      "h.#.attn.c_attn" + partMark + "1/3",
+			"layer_#/attention/value":    "h.#.attn.c_attn" + partMark + "2/3",
+			"layer_#/attention/output":   "h.#.attn.c_proj",
+			"layer_#/attention/norm":     "h.#.ln_1",
+			"layer_#/feed_forward/inner": "h.#.mlp.c_fc",
+			"layer_#/feed_forward/outer": "h.#.mlp.c_proj",
+			"layer_#/feed_forward/norm":  "h.#.ln_2",
+			"norm":                       "ln_f",
+		},
+		ignored: []string{"h.*.attn.bias", "h.*.attn.masked_bias", "lm_head.weight"}, // the causal mask; the word embeddings
+	},
+	"bart": {
+		prefix: "model.", class: "Bart", generates: "ForConditionalGeneration", initStd: "init_std",
+		read: readBART, write: writeBART,
+		own: func(c *transformer.Config) {
+			c.NormOrder = ""
+			c.Attention = attention.Spec{Heads: c.Attention.Heads, Dropout: c.Attention.Dropout}
+			d := *c.Decoder
+			d.Attention = attention.Spec{Heads: d.Attention.Heads, Dropout: c.Attention.Dropout, Mask: attention.Causal{}}
+			d.Cross = attention.Spec{Heads: d.Attention.Heads, Dropout: c.Attention.Dropout}
+			c.Decoder = &d
+		},
+		names:   bartNames(),
+		ignored: []string{"encoder.embed_tokens.weight", "decoder.embed_tokens.weight", "lm_head.weight"}, // the word embeddings
+		zeros:   []string{"final_logits_bias"},
+	},
 }
 
 // Families lists the model types that can be loaded, sorted.
@@ -107,6 +158,10 @@ func Families() []string { return slices.Sorted(maps.Keys(families)) }
 // familyOf returns the model_type that a config is written as.
 func familyOf(c transformer.Config) string {
 	switch {
+	case c.Decoder != nil:
+		return "bart"
+	case c.Head.Kind == transformer.LM || c.NormOrder == transformer.PreNorm && c.Head.Kind == transformer.NoHead && c.TypeVocab == 0:
+		return "gpt2"
 	case c.PositionsFromPad:
 		return "roberta"
 	case c.TypeVocab == 0:
@@ -143,16 +198,55 @@ func bertNames(transform, norm, bias, decoder string) map[string]string {
 type place struct {
 	name       string // the tensor's name, with the family's prefix
 	transposed bool   // stored [outputs, inputs], as torch's Linear does
-	elastic    bool   // of a part of our attention, which the family does not have
+	elastic    bool   // of a part of ours, which the family does not have
+	part       int    // which of parts along the last axis of the tensor; parts is 0 for the whole
+	parts      int
+	copies     int // of the tensor, which make the variable's first axis; 0 for none
 }
 
-// The marks of a model whose attention no published family has.
+// partMark stands in a family's names before "i/n": the variable is the i-th of n equal parts.
+const partMark = " part "
+
+// The marks of a model that no published family has.
 const (
 	elasticPrefix  = "elastic." // of the names of its parts' tensors
 	elasticType    = "elastic-" // before the family's model_type
 	elasticField   = "elastic_attention"
+	structureField = "elastic_structure"
 	elasticVersion = 1
 )
+
+// elasticStructure is the field of config.json that holds the structure of such a model.
+type elasticStructure struct {
+	Version   int                  `json:"version"`
+	NormOrder string               `json:"norm_order,omitempty"`
+	Depth     *transformer.Depth   `json:"depth,omitempty"`
+	Experts   *transformer.Experts `json:"experts,omitempty"`
+	Decoder   *transformer.Decoder `json:"decoder,omitempty"`
+}
+
+func structureOf(c transformer.Config) elasticStructure {
+	return elasticStructure{elasticVersion, c.NormOrder, c.Depth, c.Experts, c.Decoder}
+}
+
+// standard returns c with the family's own attention and structure in place of c's.
+func (f family) standard(c transformer.Config) transformer.Config {
+	c.Depth, c.Experts = nil, nil
+	if f.own != nil {
+		f.own(&c)
+		return c
+	}
+	c.NormOrder, c.Decoder = "", nil
+	c.Attention = attention.Spec{Heads: c.Attention.Heads, Dropout: c.Attention.Dropout}
+	return c
+}
+
+// same tells whether two values are the same in JSON.
+func same(a, b any) bool {
+	x, errX := json.Marshal(a)
+	y, errY := json.Marshal(b)
+	return errX == nil && errY == nil && bytes.Equal(x, y)
+}
 
 // elasticAttention is the field of config.json that holds the attention of such a model.
 type elasticAttention struct {
@@ -163,30 +257,42 @@ type elasticAttention struct {
 // place returns where the variable with a path stands. The prefix is cut from names
 // when the checkpoint is a bare encoder.
 func (f family) place(path string, bare bool) (place, error) {
-	key := strings.TrimPrefix(path, "/")
-	layer := ""
-	if rest, ok := strings.CutPrefix(key, "layer_"); ok {
-		layer, key, _ = strings.Cut(rest, "/")
-		key = "layer_#/" + key
+	key, layer := strings.TrimPrefix(path, "/"), ""
+	for _, stack := range []string{"", "decoder/"} {
+		if rest, ok := strings.CutPrefix(key, stack+"layer_"); ok {
+			layer, key, _ = strings.Cut(rest, "/")
+			key = stack + "layer_#/" + key
+		}
 	}
 	name, whole := f.names[key], true
 	if name == "" {
 		at := strings.LastIndexByte(key, '/')
 		name, whole = f.names[key[:max(at, 0)]], false
-		if rest, ok := strings.CutPrefix(key, "layer_#/attention/"); ok && name == "" {
-			return place{name: elasticPrefix + "layer." + layer + ".attention." + strings.ReplaceAll(rest, "/", "."), elastic: true}, nil
+		if name == "" && !strings.HasPrefix(key, "head/") { // of a part of ours
+			key = strings.Replace(key, "layer_#", "layer."+layer, 1)
+			return place{name: elasticPrefix + strings.ReplaceAll(key, "/", "."), elastic: true}, nil
 		}
 		if name == "" {
 			return place{}, fmt.Errorf("%s has no name for %s", f.class, path)
 		}
-		name += map[string]string{"weights": ".weight", "scale": ".weight", "bias": ".bias"}[key[at+1:]]
+	}
+	p := place{transposed: !whole && !f.untransposed && strings.HasSuffix(path, "/weights")}
+	if stem, part, ok := strings.Cut(name, partMark); ok {
+		name = stem
+		if _, err := fmt.Sscanf(part, "%d/%d", &p.part, &p.parts); err != nil {
+			return place{}, fmt.Errorf("%s: part %q: %w", f.class, part, err)
+		}
+	}
+	if !whole {
+		name += map[string]string{"weights": ".weight", "scale": ".weight", "bias": ".bias"}[key[strings.LastIndexByte(key, '/')+1:]]
 	}
 	name = strings.Replace(name, "#", layer, 1)
 	inEncoder := !strings.HasPrefix(key, "head/") || strings.HasPrefix(key, "head/pooler/")
 	if inEncoder && !bare {
 		name = f.prefix + name
 	}
-	return place{name: name, transposed: !whole && strings.HasSuffix(path, "/weights")}, nil
+	p.name = name
+	return p, nil
 }
 
 // fields reads a config.json and collects what is wrong with it.
@@ -287,6 +393,18 @@ var headClasses = map[string]string{
 	"ForSequenceClassification": transformer.Sequence,
 }
 
+// classes maps what follows the stem of the family's class names to a head.
+func (f family) classes() map[string]string {
+	if f.generates == "" {
+		return headClasses
+	}
+	return map[string]string{"Model": transformer.NoHead, f.generates: transformer.LM}
+}
+
+func (f family) positionsField() string { return cmp.Or(f.positions, "max_position_embeddings") }
+
+func (f family) initField() string { return cmp.Or(f.initStd, "initializer_range") }
+
 // readConfig turns a config.json into a Config.
 func readConfig(data []byte) (transformer.Config, family, error) {
 	f := &fields{}
@@ -300,17 +418,18 @@ func readConfig(data []byte) (transformer.Config, family, error) {
 	}
 	c := transformer.Config{
 		VocabSize:    f.integer("vocab_size"),
-		MaxPositions: f.integer("max_position_embeddings"),
+		MaxPositions: f.integer(fam.positionsField()),
 		PadID:        int(f.number("pad_token_id", 0)),
-		InitStd:      f.number("initializer_range", 0.02),
+		InitStd:      f.number(fam.initField(), 0.02),
 	}
 	var architectures []string
 	if f.get("architectures", &architectures) && len(architectures) > 0 {
 		suffix, ok := strings.CutPrefix(architectures[0], fam.class)
-		kind, known := headClasses[suffix]
+		classes := fam.classes()
+		kind, known := classes[suffix]
 		if !ok || !known {
 			f.problems = append(f.problems, fmt.Errorf("architecture %q is not supported; supported: %s followed by one of %v",
-				architectures[0], fam.class, slices.Sorted(maps.Keys(headClasses))))
+				architectures[0], fam.class, slices.Sorted(maps.Keys(classes))))
 		}
 		c.Head.Kind = kind
 	}
@@ -329,7 +448,7 @@ func readConfig(data []byte) (transformer.Config, family, error) {
 		c.Head.Labels = f.labels()
 	}
 	fam.read(f, &c)
-	f.attention(&c, isElastic)
+	f.elastic(&c, isElastic)
 	if len(f.problems) == 0 {
 		if err := c.Validate(); err != nil {
 			f.problems = append(f.problems, err)
@@ -338,26 +457,40 @@ func readConfig(data []byte) (transformer.Config, family, error) {
 	return c, fam, errors.Join(f.problems...)
 }
 
-// attention reads the spec of a model whose attention is not the family's own.
-func (f *fields) attention(c *transformer.Config, isElastic bool) {
-	_, has := f.raw[elasticField]
-	if has != isElastic {
+// elastic reads the attention and the structure of a model where they are not the family's own.
+func (f *fields) elastic(c *transformer.Config, isElastic bool) {
+	_, hasSpec := f.raw[elasticField]
+	_, hasStructure := f.raw[structureField]
+	if (hasSpec || hasStructure) != isElastic {
 		f.problems = append(f.problems, fmt.Errorf("model_type and %s do not fit: a model with one begins with %q", elasticField, elasticType))
 		return
 	}
-	if !has {
-		return
+	var spec elasticAttention
+	if hasSpec && f.versioned(elasticField, &spec) {
+		c.Attention = spec.Spec
 	}
+	var structure elasticStructure
+	if hasStructure && f.versioned(structureField, &structure) {
+		c.NormOrder, c.Depth, c.Experts, c.Decoder = structure.NormOrder, structure.Depth, structure.Experts, structure.Decoder
+	}
+}
+
+// versioned reads a field of our own, if it is of the version that we know.
+func (f *fields) versioned(name string, into any) bool {
 	var version struct {
 		Version int `json:"version"`
 	}
-	if f.get(elasticField, &version); version.Version != elasticVersion {
-		f.problems = append(f.problems, fmt.Errorf("%s has version %d, this program reads version %d", elasticField, version.Version, elasticVersion))
-		return
+	if f.get(name, &version); version.Version != elasticVersion {
+		f.problems = append(f.problems, fmt.Errorf("%s has version %d, this program reads version %d", name, version.Version, elasticVersion))
+		return false
 	}
-	var read elasticAttention
-	f.get(elasticField, &read)
-	c.Attention = read.Spec
+	decoder := json.NewDecoder(bytes.NewReader(f.raw[name]))
+	decoder.DisallowUnknownFields()
+	if err := decoder.Decode(into); err != nil {
+		f.problems = append(f.problems, fmt.Errorf("%s: %s", name, strings.TrimPrefix(err.Error(), "json: ")))
+		return false
+	}
+	return true
 }
 
 // labels reads id2label, whose keys are the ids 0, 1, … in any order. Without it there are num_labels
@@ -392,8 +525,9 @@ func writeConfig(c transformer.Config) ([]byte, error) {
 	modelType := familyOf(c)
 	fam := families[modelType]
 	suffix := ""
-	for _, candidate := range slices.Sorted(maps.Keys(headClasses)) {
-		if headClasses[candidate] == c.Head.Kind && candidate != "ForPreTraining" {
+	classes := fam.classes()
+	for _, candidate := range slices.Sorted(maps.Keys(classes)) {
+		if classes[candidate] == c.Head.Kind && candidate != "ForPreTraining" {
 			suffix = candidate
 		}
 	}
@@ -401,14 +535,17 @@ func writeConfig(c transformer.Config) ([]byte, error) {
 		suffix = "Model"
 	}
 	out := map[string]any{
-		"architectures":           []string{fam.class + suffix},
-		"model_type":              modelType,
-		"vocab_size":              c.VocabSize,
-		"max_position_embeddings": c.MaxPositions,
-		"pad_token_id":            c.PadID,
-		"initializer_range":       c.InitStd,
-		"dtype":                   "float32",
-		"tie_word_embeddings":     !c.Head.Untied,
+		"architectures":       []string{fam.class + suffix},
+		"model_type":          modelType,
+		"vocab_size":          c.VocabSize,
+		fam.positionsField():  c.MaxPositions,
+		"pad_token_id":        c.PadID,
+		fam.initField():       c.InitStd,
+		"dtype":               "float32",
+		"tie_word_embeddings": !c.Head.Untied,
+	}
+	if c.PadID < 0 {
+		out["pad_token_id"] = nil
 	}
 	if len(c.Head.Labels) > 0 {
 		id2label, label2id := map[string]string{}, map[string]int{}
@@ -418,9 +555,14 @@ func writeConfig(c transformer.Config) ([]byte, error) {
 		out["id2label"], out["label2id"] = id2label, label2id
 	}
 	fam.write(c, out)
-	if !c.Attention.Plain() {
+	standard := fam.standard(c)
+	if !same(c.Attention, standard.Attention) {
 		out["model_type"] = elasticType + modelType
 		out[elasticField] = elasticAttention{elasticVersion, c.Attention}
+	}
+	if !same(structureOf(c), structureOf(standard)) {
+		out["model_type"] = elasticType + modelType
+		out[structureField] = structureOf(c)
 	}
 	data, err := json.MarshalIndent(out, "", "  ")
 	return append(data, '\n'), err

@@ -3,6 +3,7 @@ package pretrained_test
 import (
 	"encoding/json"
 	"fmt"
+	"maps"
 	"math"
 	"os"
 	"path/filepath"
@@ -30,7 +31,7 @@ const (
 	normTolerance  = 1e-3 // gradient norms, relative
 )
 
-// TestGoldenCheckpoints loads every checkpoint of the BERT family in the folder and
+// TestGoldenCheckpoints loads every checkpoint of a known family in the folder and
 // compares hidden states, attention weights, logits, loss and gradient norms.
 func TestGoldenCheckpoints(t *testing.T) {
 	root := golden.Dir(t, "checkpoints")
@@ -42,7 +43,7 @@ func TestGoldenCheckpoints(t *testing.T) {
 	for _, entry := range entries {
 		dir := filepath.Join(root, entry.Name())
 		if kind := modelType(t, dir); !slices.Contains(pretrained.Families(), kind) {
-			t.Logf("%s: model type %q is not of the BERT family", entry.Name(), kind)
+			t.Logf("%s: model type %q is not known", entry.Name(), kind)
 			continue
 		}
 		tested++
@@ -91,18 +92,31 @@ func testCheckpoint(t *testing.T, dir string) {
 		t.Fatal(err)
 	}
 
-	mask := tensor(t, want, "attention_mask")
-	states := encode(t, m, tensor(t, want, "input_ids"), optional(t, want, "token_type_ids"), mask)
-	valid := tensors.MustCopyFlatData[int32](mask)
+	given := inputs(t, want)
+	states := encode(t, m, given)
+	valid := map[bool][]int32{false: tensors.MustCopyFlatData[int32](given["attention_mask"])}
+	if m.Config.Decoder != nil { // positions of the decoder count where they have a label
+		for _, label := range tensors.MustCopyFlatData[int32](given["labels"]) {
+			valid[true] = append(valid[true], int32(min(label+100, 1)))
+		}
+	}
 	compared := 0
 	for _, name := range want.Names() {
 		switch {
-		case strings.HasPrefix(name, "hidden_states."), strings.HasPrefix(name, "attentions."), name == "last_hidden_state", name == "logits", name == "pooler_output":
+		case strings.Contains(name, "hidden_state"), strings.Contains(name, "attentions."), name == "logits", name == "pooler_output":
 			got, ok := states[name]
 			if !ok {
 				t.Fatalf("the model computes no %s", name)
 			}
-			compare(t, name, got, tensor(t, want, name), valid, stateTolerance)
+			ofDecoder := m.Config.Decoder != nil && !strings.HasPrefix(name, "encoder_")
+			if strings.HasPrefix(name, "cross_") { // queries of the one, keys of the other
+				compareAll(t, name, got, tensor(t, want, name), stateTolerance, func(b, q, k int) bool {
+					dims := got.Shape().Dimensions
+					return valid[true][b*dims[2]+q] == 1 && valid[false][b*dims[3]+k] == 1
+				})
+			} else {
+				compare(t, name, got, tensor(t, want, name), valid[ofDecoder], stateTolerance)
+			}
 			compared++
 		}
 	}
@@ -110,8 +124,11 @@ func testCheckpoint(t *testing.T, dir string) {
 		t.Fatalf("compared %d tensors only", compared)
 	}
 
-	if labels := optional(t, want, "labels"); labels != nil {
-		gotLoss, norms := gradients(t, m, tensor(t, want, "input_ids"), optional(t, want, "token_type_ids"), mask, labels)
+	if given["labels"] != nil {
+		if m.Config.Decoder != nil { // transformers makes the decoder's inputs of the labels
+			given["decoder_input_ids"] = shifted(t, dir, given["labels"])
+		}
+		gotLoss, norms := gradients(t, m, given)
 		wantLoss := float64(tensors.MustCopyFlatData[float32](tensor(t, want, "loss"))[0])
 		if !(math.Abs(gotLoss-wantLoss) <= lossTolerance*math.Max(wantLoss, 1)) {
 			t.Errorf("loss is %.7f, want %.7f", gotLoss, wantLoss)
@@ -133,45 +150,107 @@ func testCheckpoint(t *testing.T, dir string) {
 	}
 }
 
+// inputs reads what the model reads.
+func inputs(t *testing.T, source safetensors.Source) map[string]*tensors.Tensor {
+	given := map[string]*tensors.Tensor{}
+	for _, name := range []string{"input_ids", "attention_mask", "token_type_ids", "decoder_input_ids", "labels"} {
+		if value := optional(t, source, name); value != nil {
+			given[name] = value
+		}
+	}
+	return given
+}
+
+// shifted returns the labels one position later, behind the token that starts a decoder.
+func shifted(t *testing.T, dir string, labels *tensors.Tensor) *tensors.Tensor {
+	var config struct {
+		Start int32 `json:"decoder_start_token_id"`
+	}
+	content, err := os.ReadFile(filepath.Join(dir, pretrained.ConfigFile))
+	if err == nil {
+		err = json.Unmarshal(content, &config)
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	flat, dims := tensors.MustCopyFlatData[int32](labels), labels.Shape().Dimensions
+	moved := slices.Concat([]int32{config.Start}, flat[:len(flat)-1])
+	for row := 0; row < len(moved); row += dims[1] {
+		moved[row] = config.Start
+	}
+	return tensors.FromFlatDataAndDimensions(moved, dims...)
+}
+
+// run computes a graph of the model's inputs.
+func run(t *testing.T, m *transformer.Model, given map[string]*tensors.Tensor, build func(w elastic.Weights, in map[string]*graph.Node) []*graph.Node) []*tensors.Tensor {
+	t.Helper()
+	names := slices.Sorted(maps.Keys(given))
+	exec, err := model.NewExec(gxtest.Backend(t), m.Store, func(scope *model.Scope, in []*graph.Node) []*graph.Node {
+		byName := map[string]*graph.Node{}
+		for i, name := range names {
+			byName[name] = in[i]
+		}
+		return build(elastic.WeightsOf(scope.Store(), in[0].Graph()), byName)
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	args := make([]any, len(names))
+	for i, name := range names {
+		args[i] = given[name]
+	}
+	outputs, err := exec.Call(args...)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return outputs
+}
+
+// forward returns the encoder's output, and the decoder's if there is one.
+func forward(m *transformer.Model, w elastic.Weights, in map[string]*graph.Node) (encoded transformer.Output, decoded *transformer.Output) {
+	encoded = m.Config.Encode(w, transformer.Inputs{IDs: in["input_ids"], Mask: in["attention_mask"], Types: in["token_type_ids"]}, nil)
+	if m.Config.Decoder != nil {
+		out := m.Config.Decode(w, transformer.Inputs{IDs: in["decoder_input_ids"]}, m.Config.Remember(w, encoded.Hidden, in["attention_mask"]), nil)
+		decoded = &out
+	}
+	return encoded, decoded
+}
+
 // encode returns all outputs by the names that transformers gives them.
-func encode(t *testing.T, m *transformer.Model, ids, types, mask *tensors.Tensor) map[string]*tensors.Tensor {
+func encode(t *testing.T, m *transformer.Model, given map[string]*tensors.Tensor) map[string]*tensors.Tensor {
 	t.Helper()
 	var names []string
-	exec, err := model.NewExec(gxtest.Backend(t), m.Store, func(scope *model.Scope, in []*graph.Node) []*graph.Node {
-		w := elastic.WeightsOf(scope.Store(), in[0].Graph())
-		inputs := transformer.Inputs{IDs: in[0], Mask: in[1]}
-		if len(in) > 2 {
-			inputs.Types = in[2]
-		}
-		out := m.Config.Encode(w, inputs, nil)
-		logits := m.Config.HeadLogits(w, out.Hidden, nil)
-		var nodes []*graph.Node
+	outputs := run(t, m, given, func(w elastic.Weights, in map[string]*graph.Node) (nodes []*graph.Node) {
 		add := func(name string, node *graph.Node) { names, nodes = append(names, name), append(nodes, node) }
-		for i, state := range out.States {
-			add(fmt.Sprintf("hidden_states.%d", i), state)
+		list := func(prefix string, out transformer.Output) {
+			for i, state := range out.States {
+				add(fmt.Sprintf("%shidden_states.%d", prefix, i), state)
+			}
+			for i, weights := range out.Attentions {
+				add(fmt.Sprintf("%sattentions.%d", prefix, i), weights)
+			}
+			for i, weights := range out.Crosses {
+				add(fmt.Sprintf("cross_attentions.%d", i), weights)
+			}
 		}
-		for i, weights := range out.Attentions {
-			add(fmt.Sprintf("attentions.%d", i), weights)
+		encoded, decoded := forward(m, w, in)
+		hidden := encoded.Hidden
+		if decoded == nil {
+			list("", encoded)
+			add("last_hidden_state", hidden)
+		} else {
+			list("encoder_", encoded)
+			list("decoder_", *decoded)
+			add("encoder_last_hidden_state", hidden)
+			hidden = decoded.Hidden
 		}
-		add("last_hidden_state", out.Hidden)
-		if m.Config.Head.Kind == transformer.Pooled {
+		if logits := m.Config.HeadLogits(w, hidden, nil); m.Config.Head.Kind == transformer.Pooled {
 			add("pooler_output", logits)
 		} else {
 			add("logits", logits)
 		}
 		return nodes
 	})
-	if err != nil {
-		t.Fatal(err)
-	}
-	args := []any{ids, mask}
-	if types != nil {
-		args = append(args, types)
-	}
-	outputs, err := exec.Call(args...)
-	if err != nil {
-		t.Fatal(err)
-	}
 	byName := map[string]*tensors.Tensor{}
 	for i, name := range names {
 		byName[name] = outputs[i]
@@ -180,21 +259,25 @@ func encode(t *testing.T, m *transformer.Model, ids, types, mask *tensors.Tensor
 }
 
 // gradients returns the mean loss and the gradient norms by the checkpoint's names.
-func gradients(t *testing.T, m *transformer.Model, ids, types, mask, labels *tensors.Tensor) (float64, map[string]float64) {
+func gradients(t *testing.T, m *transformer.Model, given map[string]*tensors.Tensor) (float64, map[string]float64) {
 	t.Helper()
 	variables := m.Config.Variables()
-	exec, err := model.NewExec(gxtest.Backend(t), m.Store, func(scope *model.Scope, in []*graph.Node) []*graph.Node {
-		g := in[0].Graph()
-		w := elastic.WeightsOf(scope.Store(), g)
-		inputs := transformer.Inputs{IDs: in[0], Mask: in[1]}
-		if len(in) > 3 {
-			inputs.Types = in[3]
+	outputs := run(t, m, given, func(w elastic.Weights, in map[string]*graph.Node) []*graph.Node {
+		encoded, decoded := forward(m, w, in)
+		hidden, labels := encoded.Hidden, in["labels"]
+		if decoded != nil {
+			hidden = decoded.Hidden
 		}
-		sum, count := loss.CrossEntropy(m.Config.Logits(w, inputs, nil), in[2])
+		logits := m.Config.HeadLogits(w, hidden, nil)
+		if m.Config.Head.Kind == transformer.LM && decoded == nil { // each token is to foretell the next
+			logits = graph.Slice(logits, graph.AxisRange(), graph.AxisRange(0, -1))
+			labels = graph.Slice(labels, graph.AxisRange(), graph.AxisRange(1))
+		}
+		sum, count := loss.CrossEntropy(logits, labels)
 		mean := graph.Div(sum, count)
 		nodes := make([]*graph.Node, len(variables))
 		for i, v := range variables {
-			nodes[i] = scope.Store().GetVariable(v.Path).NodeValue(g)
+			nodes[i] = w.At(strings.TrimPrefix(v.Path, "/"))
 		}
 		outputs := []*graph.Node{mean}
 		for _, gradient := range graph.Gradient(mean, nodes...) {
@@ -202,24 +285,13 @@ func gradients(t *testing.T, m *transformer.Model, ids, types, mask, labels *ten
 		}
 		return outputs
 	})
-	if err != nil {
-		t.Fatal(err)
-	}
-	args := []any{ids, mask, labels}
-	if types != nil {
-		args = append(args, types)
-	}
-	outputs, err := exec.Call(args...)
-	if err != nil {
-		t.Fatal(err)
-	}
 	norms := map[string]float64{}
 	for i, v := range variables {
 		name, err := pretrained.TensorName(m.Config, v.Path)
 		if err != nil {
 			t.Fatal(err)
 		}
-		norms[name] = float64(tensors.MustCopyFlatData[float32](outputs[i+1])[0])
+		norms[name] = math.Hypot(norms[name], float64(tensors.MustCopyFlatData[float32](outputs[i+1])[0])) // of parts joined
 	}
 	return float64(tensors.ToScalar[float32](outputs[0])), norms
 }
@@ -245,22 +317,26 @@ func optional(t *testing.T, source safetensors.Source, name string) *tensors.Ten
 // queries and keys of [b, h, q, k].
 func compare(t *testing.T, name string, got, want *tensors.Tensor, mask []int32, tolerance float64) {
 	t.Helper()
+	dims := want.Shape().Dimensions
+	length := len(mask) / dims[0]
+	compareAll(t, name, got, want, tolerance, func(b, q, k int) bool {
+		return len(dims) < 3 || dims[len(dims)-2] != length || mask[b*length+q] == 1 && (len(dims) == 3 || mask[b*length+k] == 1)
+	})
+}
+
+// compareAll holds got against want, [batch, …, queries, last], where counts says so.
+func compareAll(t *testing.T, name string, got, want *tensors.Tensor, tolerance float64, counts func(b, q, last int) bool) {
+	t.Helper()
 	if !got.Shape().Equal(want.Shape()) {
 		t.Fatalf("%s has shape %s, want %s", name, got.Shape(), want.Shape())
 	}
 	g, w := tensors.MustCopyFlatData[float32](got), tensors.MustCopyFlatData[float32](want)
 	dims := want.Shape().Dimensions
-	length := len(mask) / dims[0]
+	last, queries := dims[len(dims)-1], dims[len(dims)-2]
 	worst, at := 0.0, -1
 	for i := range w {
-		switch {
-		case len(dims) == 3 && dims[1] == length && mask[i/dims[2]] == 0:
+		if !counts(i/(len(w)/dims[0]), i/last%queries, i%last) {
 			continue
-		case len(dims) == 4 && dims[2] == length:
-			b, q, k := i/(dims[1]*dims[2]*dims[3]), i/dims[3]%dims[2], i%dims[3]
-			if mask[b*length+q] == 0 || mask[b*length+k] == 0 {
-				continue
-			}
 		}
 		if diff := math.Abs(float64(g[i]) - float64(w[i])); !(diff <= worst) {
 			worst, at = diff, i

@@ -54,7 +54,11 @@ func TestGoldenMiniLM(t *testing.T) {
 				}
 				mask = tensors.FromFlatDataAndDimensions(ones, ids.Shape().Dimensions...)
 			}
-			got := encode(t, m, ids, optional(t, want, name+".token_type_ids"), mask)
+			given := map[string]*tensors.Tensor{"input_ids": ids, "attention_mask": mask}
+			if types := optional(t, want, name+".token_type_ids"); types != nil {
+				given["token_type_ids"] = types
+			}
+			got := encode(t, m, given)
 			valid := tensors.MustCopyFlatData[int32](mask)
 			compared := 0
 			for _, full := range want.Names() {
@@ -187,7 +191,7 @@ func TestLoadExplainsWhatDisagrees(t *testing.T) {
 		{"heads that do not divide", config(func(f map[string]any) { f["num_attention_heads"] = 5 }), []string{"config.json", "does not divide"}},
 		{"other labels", config(func(f map[string]any) { f["id2label"] = map[string]string{"0": "O", "1": "B-X"} }), []string{"classifier.weight has shape [7 32], want [2 32]"}},
 		{"gap in labels", config(func(f map[string]any) { f["id2label"] = map[string]string{"0": "O", "2": "B-X"} }), []string{"none for id 1"}},
-		{"foreign family", config(func(f map[string]any) { f["model_type"] = "llama" }), []string{`model_type "llama" is not supported; supported: [bert distilbert roberta]`}},
+		{"foreign family", config(func(f map[string]any) { f["model_type"] = "llama" }), []string{`model_type "llama" is not supported; supported: [bart bert distilbert gpt2 roberta]`}},
 		{"foreign head", config(func(f map[string]any) { f["architectures"] = []string{"BertForQuestionAnswering"} }), []string{`"BertForQuestionAnswering" is not supported`}},
 		{"relative positions", config(func(f map[string]any) { f["position_embedding_type"] = "relative_key" }), []string{`"relative_key" is not supported`}},
 		{"unknown activation", config(func(f map[string]any) { f["hidden_act"] = "swish" }), []string{`hidden_act "swish"`}},

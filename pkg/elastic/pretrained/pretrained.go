@@ -1,6 +1,6 @@
-// Package pretrained reads and writes checkpoints of published encoder families in
-// the layout of Hugging Face: a folder with config.json and model.safetensors (or
-// its shards).
+// Package pretrained reads and writes checkpoints of published families (BERT, RoBERTa,
+// DistilBERT, GPT-2, BART) in the layout of Hugging Face: a folder with config.json and
+// model.safetensors (or its shards).
 //
 // A family is one table that maps our variable paths to its tensor names
 // (family.go). [Load] accounts for every variable and every tensor: a variable that
@@ -9,9 +9,10 @@
 // shape is compared before anything is copied. So no weight is ever random by
 // accident. What [Files] writes, transformers loads, with the same logits.
 //
-// A model whose attention is not BERT's is written with a model_type that begins with
-// "elastic-", so that no other program takes it for what it is not; its config.json holds
-// the attention spec, and the variables of its parts are tensors named "elastic.…".
+// A model whose attention or structure is not its family's is written with a model_type that
+// begins with "elastic-", so that no other program takes it for what it is not; its
+// config.json holds the attention spec and the structure, and the variables of their parts are
+// tensors named "elastic.…".
 package pretrained
 
 import (
@@ -19,6 +20,7 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"path"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -28,6 +30,7 @@ import (
 	"github.com/gomlx/compute/dtypes/float16"
 	"github.com/gomlx/gomlx/core/tensors"
 
+	"github.com/elastic-attention/workbench/pkg/elastic"
 	"github.com/elastic-attention/workbench/pkg/elastic/attention"
 	"github.com/elastic-attention/workbench/pkg/elastic/checkpoint"
 	"github.com/elastic-attention/workbench/pkg/elastic/checkpoint/safetensors"
@@ -49,15 +52,27 @@ type Options struct {
 	// Dropout, if 0, are the checkpoint's. Variables of parts that the checkpoint does not have
 	// begin fresh; projections must have the checkpoint's shapes.
 	Attention *attention.Spec
-	// Seed of the fresh variables of a new head or attention.
+	// Depth takes the place of the checkpoint's; nil keeps it. Its variables begin fresh unless
+	// the checkpoint has them.
+	Depth *transformer.Depth
+	// Experts takes the place of the checkpoint's; nil keeps it. Experts of a checkpoint that
+	// has none all begin as its feed-forward part, so that the model computes what it did; only
+	// the router is fresh. That needs weights that add up to 1, so not Experts.Switch.
+	//
+	// Source: Komatsuzaki et al. 2023, "Sparse upcycling".
+	Experts *transformer.Experts
+	// Seed of the fresh variables of a new head, attention or structure.
 	Seed uint64
 }
+
+// changes tells whether parts that are the checkpoint's own are replaced.
+func (o Options) changes() bool { return o.Attention != nil || o.Depth != nil || o.Experts != nil }
 
 // Report says where a model's variables came from.
 type Report struct {
 	Family string   // model_type
 	Loaded int      // variables read from the checkpoint
-	Fresh  []string // paths of the variables of a new head and of new parts of attention
+	Fresh  []string // paths of the variables of a new head and of new parts
 	Unused []string // names of tensors of the checkpoint that the model does not use
 }
 
@@ -81,8 +96,16 @@ func Load(dir string, options Options) (*transformer.Model, Report, error) {
 	}
 	if options.Attention != nil {
 		config.Attention = options.Attention.Over(original.Attention)
+	}
+	if options.Depth != nil {
+		config.Depth = options.Depth
+	}
+	if options.Experts != nil {
+		config.Experts = options.Experts
+	}
+	if options.changes() {
 		if err := config.Validate(); err != nil {
-			return nil, Report{}, fmt.Errorf("new attention for %s: %w", configPath, err)
+			return nil, Report{}, fmt.Errorf("new parts for %s: %w", configPath, err)
 		}
 	}
 
@@ -99,6 +122,9 @@ func Load(dir string, options Options) (*transformer.Model, Report, error) {
 	places, err := account(source, fam, original, config, options, &report)
 	if err != nil {
 		return nil, Report{}, fmt.Errorf("weights in %s do not fit %s: %w", dir, ConfigFile, err)
+	}
+	if err := onlyZeros(source, fam); err != nil {
+		return nil, Report{}, fmt.Errorf("weights in %s: %w", dir, err)
 	}
 	model, err := transformer.New(config, options.Seed)
 	if err != nil {
@@ -161,12 +187,21 @@ func account(source safetensors.Source, fam family, original, config transformer
 	for i, v := range config.Variables() {
 		at := places[i]
 		info, err := source.Info(at.name)
-		inHead := strings.HasPrefix(v.Path, "/head/")
+		if err != nil && options.Experts != nil {
+			if at, err = dense(fam, v, at, bare); err != nil {
+				return nil, err
+			}
+			if info, err = source.Info(at.name); at.copies > 0 && options.Experts.Switch {
+				return nil, errors.New("experts.switch weighs an expert by its probability, so that experts which begin as the dense part would not compute what it does; want experts without switch")
+			}
+			places[i] = at
+		}
+		inHead := strings.HasPrefix(v.Path, "/head/") || strings.HasPrefix(v.Path, "/depth/exit_")
 		if newHead && inHead && (err != nil || !strings.HasPrefix(v.Path, "/head/pooler/")) {
 			report.Fresh = append(report.Fresh, v.Path)
 			continue
 		}
-		if err != nil && at.elastic && options.Attention != nil {
+		if err != nil && at.elastic && options.changes() {
 			report.Fresh = append(report.Fresh, v.Path)
 			continue
 		}
@@ -207,10 +242,13 @@ func account(source safetensors.Source, fam family, original, config transformer
 		if !bare {
 			short = strings.TrimPrefix(name, fam.prefix)
 		}
-		ignored := slices.ContainsFunc(fam.ignored, func(prefix string) bool { return strings.HasPrefix(short, prefix) })
+		ignored := slices.Contains(fam.zeros, name) || slices.ContainsFunc(fam.ignored, func(pattern string) bool {
+			matched, _ := path.Match(pattern, short)
+			return matched || strings.HasPrefix(short, pattern)
+		})
 		headOnly := strings.Contains(name, "pooler.") || !strings.HasPrefix(name, fam.prefix) && !bare
 		switch {
-		case ignored, known[name] && (newHead || headOnly), options.Attention != nil && strings.HasPrefix(name, elasticPrefix):
+		case ignored, known[name] && (newHead || headOnly), options.changes() && strings.HasPrefix(name, elasticPrefix):
 			report.Unused = append(report.Unused, name)
 		default:
 			problems = append(problems, fmt.Errorf("tensor %s is not part of the model that the config describes", name))
@@ -223,12 +261,48 @@ func account(source safetensors.Source, fam family, original, config transformer
 	return places, errors.Join(problems...)
 }
 
-// shape returns the shape that a variable has in the checkpoint.
-func (p place) shape(ours []int) []int {
-	if p.transposed {
-		return []int{ours[1], ours[0]}
+// dense returns, for a variable of an expert, the place of the dense part that it is to be a
+// copy of, and at for any other.
+func dense(fam family, v elastic.Variable, at place, bare bool) (place, error) {
+	before, after, ok := strings.Cut(v.Path, "/experts/")
+	if !ok {
+		return at, nil
 	}
-	return ours
+	at, err := fam.place(before+"/"+after, bare)
+	at.copies = v.Shape[0]
+	return at, err
+}
+
+// onlyZeros refuses tensors that our model does not have, unless they add nothing.
+func onlyZeros(source safetensors.Source, fam family) error {
+	for _, name := range fam.zeros {
+		if !slices.Contains(source.Names(), name) {
+			continue
+		}
+		value, err := readTensor(source, place{name: name})
+		if err != nil {
+			return err
+		}
+		if slices.ContainsFunc(tensors.MustCopyFlatData[float32](value), func(x float32) bool { return x != 0 }) {
+			return fmt.Errorf("tensor %s is not 0, which is not supported", name)
+		}
+	}
+	return nil
+}
+
+// shape returns the shape that the tensor of a variable has in the checkpoint.
+func (p place) shape(ours []int) []int {
+	shape := slices.Clone(ours)
+	if p.copies > 0 {
+		shape = shape[1:]
+	}
+	if p.transposed {
+		shape[0], shape[1] = shape[1], shape[0]
+	}
+	if p.parts > 0 {
+		shape[len(shape)-1] *= p.parts
+	}
+	return shape
 }
 
 // readers turn the bytes of a tensor into float32, by type.
@@ -259,13 +333,30 @@ func readTensor(source safetensors.Source, at place) (*tensors.Tensor, error) {
 	if err != nil {
 		return nil, err
 	}
-	if t.DType() == dtypes.Float32 && !at.transposed {
+	if t.DType() == dtypes.Float32 && !at.transposed && at.parts == 0 && at.copies == 0 {
 		return t, nil
 	}
-	data, dims := readers[t.DType()](t), t.Shape().Dimensions
+	read, ok := readers[t.DType()]
+	if !ok {
+		return nil, fmt.Errorf("tensor %s has type %s, want F32, F16 or BF16", at.name, t.DType())
+	}
+	data, dims := read(t), slices.Clone(t.Shape().Dimensions)
 	if at.transposed {
 		data = transpose(data, dims[0], dims[1])
 		dims = []int{dims[1], dims[0]}
+	}
+	if at.parts > 0 {
+		last := len(dims) - 1
+		whole := dims[last]
+		dims[last] /= at.parts
+		var own []float32
+		for row := at.part * dims[last]; row < len(data); row += whole {
+			own = append(own, data[row:row+dims[last]]...)
+		}
+		data = own
+	}
+	if at.copies > 0 {
+		data, dims = slices.Repeat(data, at.copies), slices.Insert(dims, 0, at.copies)
 	}
 	return tensors.FromFlatDataAndDimensions(data, dims...), nil
 }
@@ -315,9 +406,9 @@ func Files(m *transformer.Model) []checkpoint.File {
 
 func writeWeights(w io.Writer, m *transformer.Model) error {
 	fam := families[familyOf(m.Config)]
-	variables := m.Config.Variables()
-	list := make([]safetensors.Named, len(variables))
-	for i, v := range variables {
+	var list []safetensors.Named
+	joined := map[string][]*tensors.Tensor{} // parts of a tensor so far
+	for _, v := range m.Config.Variables() {
 		at, err := fam.place(v.Path, isBare(m.Config))
 		if err != nil {
 			return err
@@ -334,9 +425,44 @@ func writeWeights(w io.Writer, m *transformer.Model) error {
 			}
 			value = tensors.FromFlatDataAndDimensions(turned, v.Shape[1], v.Shape[0])
 		}
-		list[i] = safetensors.Named{Name: at.name, Tensor: value}
+		if at.parts > 0 { // they come in their order
+			joined[at.name] = append(joined[at.name], value)
+			if len(joined[at.name]) < at.parts {
+				continue
+			}
+			if value, err = join(joined[at.name]); err != nil {
+				return fmt.Errorf("tensor %s: %w", at.name, err)
+			}
+		}
+		list = append(list, safetensors.Named{Name: at.name, Tensor: value})
 	}
 	return safetensors.Write(w, list, map[string]string{"format": "pt"})
+}
+
+// join puts tensors of one shape side by side along the last axis.
+func join(parts []*tensors.Tensor) (*tensors.Tensor, error) {
+	dims := slices.Clone(parts[0].Shape().Dimensions)
+	last := len(dims) - 1
+	width := dims[last]
+	var flat [][]float32
+	for _, part := range parts {
+		if !slices.Equal(part.Shape().Dimensions, dims) {
+			return nil, fmt.Errorf("parts are %s and %s, want equal shapes", parts[0].Shape(), part.Shape())
+		}
+		data, err := tensors.CopyFlatData[float32](part)
+		if err != nil {
+			return nil, err
+		}
+		flat = append(flat, data)
+	}
+	var data []float32
+	for row := 0; row < len(flat[0]); row += width {
+		for _, part := range flat {
+			data = append(data, part[row:row+width]...)
+		}
+	}
+	dims[last] *= len(parts)
+	return tensors.FromFlatDataAndDimensions(data, dims...), nil
 }
 
 // HeadDropout returns the dropout rate that a checkpoint's config gives to a task

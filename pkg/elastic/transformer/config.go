@@ -1,6 +1,9 @@
 package transformer
 
 import (
+	"crypto/sha256"
+	"encoding/hex"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"maps"
@@ -10,8 +13,8 @@ import (
 	"github.com/elastic-attention/workbench/pkg/elastic/attention"
 )
 
-// Config describes a transformer encoder and its head. It is plain data: the same
-// on every machine, stored with each run and in each checkpoint.
+// Config describes a transformer and its head. It is plain data: the same on every
+// machine, stored with each run and in each checkpoint.
 type Config struct {
 	// VocabSize is the number of token ids.
 	VocabSize int `json:"vocab_size"`
@@ -29,7 +32,8 @@ type Config struct {
 	// PadID has position PadID+1+i, and pads have position PadID. So the longest input is
 	// MaxPositions−PadID−1 tokens. False numbers them 0, 1, 2, … as BERT does.
 	PositionsFromPad bool `json:"positions_from_pad,omitempty"`
-	// PadID is the id of the padding token. Where it stands, its embedding gets no gradient.
+	// PadID is the id of the padding token. Where it stands, its embedding gets no gradient. −1
+	// means that the vocabulary has none.
 	PadID int `json:"pad_id"`
 	// TypeVocab is the number of token types (segments); 0 means that the model has none.
 	TypeVocab int `json:"type_vocab"`
@@ -42,6 +46,17 @@ type Config struct {
 	Dropout float64 `json:"dropout"`
 	// InitStd is the standard deviation of initial matrices and embeddings.
 	InitStd float64 `json:"init_std"`
+	// NormOrder says where blocks normalise: a kind that [NormOrders] lists. Empty is
+	// [PostNorm].
+	NormOrder string `json:"norm_order,omitempty"`
+	// Depth lets the number of layers follow the input; nil means that all are computed.
+	Depth *Depth `json:"depth,omitempty"`
+	// Experts takes the place of the feed-forward part of every block; nil keeps that.
+	Experts *Experts `json:"experts,omitempty"`
+	// Decoder makes the model an encoder–decoder: the fields above describe its encoder, and
+	// the head reads the decoder. Nil means an encoder; with a causal mask in Attention that
+	// is what is called a decoder-only model.
+	Decoder *Decoder `json:"decoder,omitempty"`
 	// Head says what the encoder's output is used for.
 	Head Head `json:"head"`
 }
@@ -91,8 +106,11 @@ func (c Config) Validate() error {
 	if c.TypeVocab < 0 {
 		problems = append(problems, fmt.Errorf("type_vocab is %d, want 0 or more", c.TypeVocab))
 	}
-	if c.PadID < 0 || c.VocabSize > 0 && c.PadID >= c.VocabSize {
-		problems = append(problems, fmt.Errorf("pad_id is %d, want an id below vocab_size %d", c.PadID, c.VocabSize))
+	if c.PadID < -1 || c.VocabSize > 0 && c.PadID >= c.VocabSize {
+		problems = append(problems, fmt.Errorf("pad_id is %d, want an id below vocab_size %d, or -1 for none", c.PadID, c.VocabSize))
+	}
+	if c.PadID < 0 && c.PositionsFromPad {
+		problems = append(problems, errors.New("positions_from_pad needs a pad_id, which is -1"))
 	}
 	if _, ok := activations[c.Activation]; !ok {
 		problems = append(problems, fmt.Errorf("activation %q is unknown; known: %v", c.Activation, Activations()))
@@ -107,6 +125,18 @@ func (c Config) Validate() error {
 	probability("head.dropout", c.Head.Dropout)
 	if c.Hidden > 0 {
 		problems = append(problems, c.Attention.Validate(c.Hidden))
+	}
+	if !slices.Contains(NormOrders(), c.normOrder()) {
+		problems = append(problems, fmt.Errorf("norm_order %q is unknown; known: %q", c.NormOrder, NormOrders()))
+	}
+	if c.Depth != nil {
+		problems = append(problems, c.Depth.validate(c))
+	}
+	if c.Experts != nil {
+		problems = append(problems, c.Experts.validate())
+	}
+	if c.Decoder != nil {
+		problems = append(problems, c.Decoder.validate(c))
 	}
 	if kind, ok := heads[c.Head.Kind]; !ok {
 		problems = append(problems, fmt.Errorf("head.kind %q is unknown; known: %q", c.Head.Kind, Heads()))
@@ -127,24 +157,60 @@ func (c Config) Validate() error {
 // Variables lists every weight of the model that c describes.
 func (c Config) Variables() []elastic.Variable {
 	std := c.InitStd
-	table := func(name string, rows int) elastic.Variable {
-		return elastic.Variable{Path: "/embeddings/" + name, Shape: []int{rows, c.Hidden}, Init: elastic.Init{Normal: std}, Decay: true}
-	}
-	list := []elastic.Variable{table("word", c.VocabSize), table("position", c.MaxPositions)}
+	list := []elastic.Variable{c.table("/embeddings/word", c.VocabSize), c.table("/embeddings/position", c.MaxPositions)}
 	if c.TypeVocab > 0 {
-		list = append(list, table("type", c.TypeVocab))
+		list = append(list, c.table("/embeddings/type", c.TypeVocab))
 	}
-	list = append(list, elastic.Under("/embeddings/norm", elastic.NormVariables(c.Hidden))...)
+	list = append(list, c.normVariables("/embeddings/norm", PostNorm)...)
 	for i := range c.Layers {
 		layer := fmt.Sprintf("/layer_%d", i)
 		list = slices.Concat(list,
 			elastic.Under(layer+"/attention", c.Attention.Variables(c.Hidden, std)),
 			elastic.Under(layer+"/attention/norm", elastic.NormVariables(c.Hidden)),
-			elastic.Under(layer+"/feed_forward/inner", elastic.DenseVariables(c.Hidden, c.FeedForward, std)),
-			elastic.Under(layer+"/feed_forward/outer", elastic.DenseVariables(c.FeedForward, c.Hidden, std)),
-			elastic.Under(layer+"/feed_forward/norm", elastic.NormVariables(c.Hidden)))
+			elastic.Under(layer+"/feed_forward", c.feedForwardVariables(c.FeedForward)))
+	}
+	list = append(list, c.normVariables("/norm", PreNorm)...)
+	if c.Decoder != nil {
+		list = append(list, elastic.Under("/decoder", c.Decoder.variables(c))...)
+	}
+	if c.Depth != nil {
+		list = append(list, elastic.Under("/depth", c.Depth.variables(c))...)
 	}
 	return append(list, elastic.Under("/head", heads[c.Head.Kind].variables(c))...)
+}
+
+// table lists an embedding.
+func (c Config) table(path string, rows int) elastic.Variable {
+	return elastic.Variable{Path: path, Shape: []int{rows, c.Hidden}, Init: elastic.Init{Normal: c.InitStd}, Decay: true}
+}
+
+// normVariables lists those of a normalisation that only one order has: that of the
+// embeddings after the norm, that of the last layer's output before it.
+func (c Config) normVariables(path, order string) []elastic.Variable {
+	if c.normOrder() != order {
+		return nil
+	}
+	return elastic.Under(path, elastic.NormVariables(c.Hidden))
+}
+
+func (c Config) feedForwardVariables(width int) []elastic.Variable {
+	norm := elastic.Under("norm", elastic.NormVariables(c.Hidden))
+	if c.Experts != nil {
+		return append(c.Experts.variables(c, width), norm...)
+	}
+	return slices.Concat(
+		elastic.Under("inner", elastic.DenseVariables(c.Hidden, width, c.InitStd)),
+		elastic.Under("outer", elastic.DenseVariables(width, c.Hidden, c.InitStd)), norm)
+}
+
+// Hash returns a hash of c, the same on every machine and in every process.
+func (c Config) Hash() (string, error) {
+	content, err := json.Marshal(c)
+	if err != nil {
+		return "", fmt.Errorf("hashing transformer config: %w", err)
+	}
+	sum := sha256.Sum256(content)
+	return hex.EncodeToString(sum[:]), nil
 }
 
 // Activations lists the kinds that Config.Activation may name, sorted.

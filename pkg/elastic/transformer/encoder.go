@@ -1,7 +1,7 @@
-// Package transformer defines one configurable transformer encoder in GoMLX.
+// Package transformer defines one configurable transformer in GoMLX.
 //
-// A [Config] says everything about a model: sizes, attention, head. [New] makes one
-// with fresh weights; package pretrained makes one from a published checkpoint. The
+// A [Config] says everything about a model: sizes, attention, structure, head. [New] makes
+// one with fresh weights; package pretrained makes one from a published checkpoint. The
 // graph functions [Config.Encode] and [Config.Logits] compute with it:
 //
 //	inputs   token ids, token types, mask       int32 [batch, length]
@@ -10,7 +10,11 @@
 //	         x = LayerNorm(x + W₂·act(W₁·x))
 //	head     logits
 //
-// Blocks are post-norm, as in BERT.
+// Blocks are post-norm, as in BERT, or pre-norm, as in GPT-2 ([Config].NormOrder). Three
+// fields make the structure elastic: [Depth] computes as many layers as an input needs,
+// [Experts] has several feed-forward parts of which each token uses a few, and [Decoder]
+// adds a decoder that attends to the encoder ([Config.Decode]). [Config.Step] computes a
+// causal model token by token with a cache; [Runner] computes layer by layer and stops early.
 //
 // Source: Vaswani et al. 2017, "Attention is all you need"; Devlin et al. 2019,
 // "BERT: Pre-training of deep bidirectional transformers".
@@ -43,6 +47,8 @@ type Inputs struct {
 	// Words, [batch, length, hidden], takes the place of the word embeddings of IDs, which
 	// then say only where padding is. Explanations move it.
 	Words *Node
+
+	decoder bool // the inputs are those of a decoder, which has no token types
 }
 
 // mask returns where attention is allowed, in a shape that broadcasts to
@@ -74,51 +80,126 @@ func (in Inputs) documents() *Node {
 	return OnesLike(in.IDs)
 }
 
+// The kinds that Config.NormOrder may name.
+const (
+	// PostNorm normalises after each sum, x = LayerNorm(x + f(x)), and after the embeddings.
+	PostNorm = "post"
+	// PreNorm normalises before each part, x = x + f(LayerNorm(x)), and after the last block.
+	//
+	// Source: Radford et al. 2019, "Language models are unsupervised multitask learners",
+	// section 2.3; Xiong et al. 2020, "On layer normalization in the transformer architecture".
+	PreNorm = "pre"
+)
+
+// NormOrders lists the kinds that Config.NormOrder may name, sorted.
+func NormOrders() []string { return []string{PostNorm, PreNorm} }
+
+func (c Config) normOrder() string {
+	if c.NormOrder == "" {
+		return PostNorm
+	}
+	return c.NormOrder
+}
+
 // Output is what an encoder computes.
 type Output struct {
-	// Hidden is the last layer's output [batch, length, hidden].
+	// Hidden is the output [batch, length, hidden]: the last of States, or with adaptive
+	// computation time the mixture of them.
 	Hidden *Node
 	// States holds the embeddings' output and each block's, Layers+1 in all, each
-	// [batch, length, hidden].
+	// [batch, length, hidden]. The last is normalised, also in a pre-norm model.
 	States []*Node
 	// Attentions holds each block's attention weights [batch, heads, queries, keys].
 	Attentions []*Node
-	// Losses holds what the parts of each block's attention report; see attention.Result.
+	// Crosses holds those of each decoder block to the encoder's output.
+	Crosses []*Node
+	// Losses holds what the parts of each block report: those of attention, see
+	// attention.Result, and those of [Experts].
 	Losses []map[string]*Node
-	// Penalty is what those cost, to be added to the training loss; nil if they cost nothing.
+	// Halting is what adaptive computation time did; see [Depth].
+	Halting Halting
+	// Penalty is what all those cost, to be added to the training loss; nil if they cost nothing.
 	Penalty *Node
+}
+
+// block notes what a block computed.
+func (o *Output) block(x *Node, attended attention.Result) {
+	o.States = append(o.States, x)
+	o.Attentions = append(o.Attentions, attended.Weights)
+	o.Losses = append(o.Losses, attended.Losses)
+	o.Penalty = elastic.AddIf(o.Penalty, attended.Penalty)
 }
 
 // Encode computes the encoder. A nil drop source means evaluation.
 func (c Config) Encode(w elastic.Weights, in Inputs, drop *dropout.Source) Output {
-	x := c.embed(w.In("embeddings"), in, drop)
-	mask, documents := in.mask(), in.documents()
+	x := c.embed(w, w.In("embeddings"), in, drop)
+	seen := in.attention(drop)
 	out := Output{States: []*Node{x}}
 	for i := range c.Layers {
-		layer := w.Layer(i)
-
-		attended := attention.Self(c.Attention, layer.In("attention"), x, attention.Inputs{
-			Mask: mask, Drop: drop, QueryPositions: in.Positions, KeyPositions: in.Positions, QueryDocuments: documents, KeyDocuments: documents,
-		})
-		x = Add(x, drop.Apply(attended.Output, c.Dropout))
-		x = elastic.LayerNorm(layer.In("attention").In("norm"), x, c.NormEpsilon)
-
-		ff := layer.In("feed_forward")
-		y := activations[c.Activation](elastic.Dense(ff.In("inner"), x)) // [b, l, feed_forward]
-		y = elastic.Dense(ff.In("outer"), y)                             // [b, l, hidden]
-		x = Add(x, drop.Apply(y, c.Dropout))
-		x = elastic.LayerNorm(ff.In("norm"), x, c.NormEpsilon)
-
-		out.States = append(out.States, x)
-		out.Attentions = append(out.Attentions, attended.Weights)
-		out.Losses = append(out.Losses, attended.Losses)
-		out.Penalty = elastic.AddIf(out.Penalty, attended.Penalty)
+		var attended attention.Result
+		x, attended = c.layer(w, i, x, seen)
+		out.block(x, attended)
 	}
 	out.Hidden = x
+	if c.Depth != nil && c.Depth.Kind == ACT {
+		c.Depth.halt(w, in, &out)
+	}
 	return out
 }
 
-func (c Config) embed(w elastic.Weights, in Inputs, drop *dropout.Source) *Node {
+// attention returns what the attention of every block reads.
+func (in Inputs) attention(drop *dropout.Source) attention.Inputs {
+	documents := in.documents()
+	return attention.Inputs{
+		Mask: in.mask(), Drop: drop, QueryPositions: in.Positions, KeyPositions: in.Positions, QueryDocuments: documents, KeyDocuments: documents,
+	}
+}
+
+// layer computes the i-th block. What its feed-forward part reports is with what its
+// attention does.
+func (c Config) layer(w elastic.Weights, i int, x *Node, in attention.Inputs) (*Node, attention.Result) {
+	layer := w.Layer(i)
+	var attended attention.Result
+	x = c.residual(layer.In("attention").In("norm"), x, in.Drop, func(x *Node) *Node {
+		attended = attention.Self(c.Attention, layer.In("attention"), x, in)
+		return attended.Output
+	})
+	x = c.feedForward(layer.In("feed_forward"), x, in, &attended)
+	if i == c.Layers-1 {
+		x = c.finish(w, x)
+	}
+	return x, attended
+}
+
+// residual adds to x [batch, length, hidden] what f makes of it, and normalises.
+func (c Config) residual(norm elastic.Weights, x *Node, drop *dropout.Source, f func(x *Node) *Node) *Node {
+	if c.normOrder() == PreNorm {
+		return Add(x, drop.Apply(f(elastic.LayerNorm(norm, x, c.NormEpsilon)), c.Dropout))
+	}
+	return elastic.LayerNorm(norm, Add(x, drop.Apply(f(x), c.Dropout)), c.NormEpsilon)
+}
+
+// finish normalises the last block's output in a pre-norm model.
+func (c Config) finish(w elastic.Weights, x *Node) *Node {
+	if c.normOrder() == PreNorm {
+		return elastic.LayerNorm(w.In("norm"), x, c.NormEpsilon)
+	}
+	return x
+}
+
+// feedForward computes a block's feed-forward part, dense or of experts.
+func (c Config) feedForward(w elastic.Weights, x *Node, in attention.Inputs, r *attention.Result) *Node {
+	return c.residual(w.In("norm"), x, in.Drop, func(x *Node) *Node {
+		if c.Experts != nil {
+			return c.Experts.mix(c, w, x, in.QueryDocuments, r)
+		}
+		y := activations[c.Activation](elastic.Dense(w.In("inner"), x)) // [b, l, feed_forward]
+		return elastic.Dense(w.In("outer"), y)                          // [b, l, hidden]
+	})
+}
+
+// embed computes the sum of embeddings. The words are the whole model's, the rest is in own.
+func (c Config) embed(w, own elastic.Weights, in Inputs, drop *dropout.Source) *Node {
 	if in.IDs.Rank() != 2 || in.IDs.DType() != dtypes.Int32 {
 		exceptions.Panicf("token ids must be int32 [batch, length], got %s", in.IDs.Shape())
 	}
@@ -129,7 +210,7 @@ func (c Config) embed(w elastic.Weights, in Inputs, drop *dropout.Source) *Node 
 	pad := Equal(in.IDs, FillScalar(in.IDs.Graph(), in.IDs.Shape(), float64(c.PadID)))
 	x := in.Words // [b, l, hidden]
 	if x == nil {
-		x = withoutGradient(Gather(w.At("word"), InsertAxes(in.IDs, -1)), pad)
+		x = withoutGradient(Gather(w.In("embeddings").At("word"), InsertAxes(in.IDs, -1)), pad)
 	}
 
 	switch {
@@ -138,23 +219,25 @@ func (c Config) embed(w elastic.Weights, in Inputs, drop *dropout.Source) *Node 
 		if c.PositionsFromPad {
 			positions = AddScalar(positions, int32(c.PadID+1))
 		}
-		x = Add(x, Gather(w.At("position"), InsertAxes(positions, -1)))
+		x = Add(x, Gather(own.At("position"), InsertAxes(positions, -1)))
 	case c.PositionsFromPad:
 		real := ConvertDType(LogicalNot(pad), dtypes.Int32)
 		positions := AddScalar(Mul(CumSum(real, 1), real), int32(c.PadID))
-		x = Add(x, withoutGradient(Gather(w.At("position"), InsertAxes(positions, -1)), pad))
+		x = Add(x, withoutGradient(Gather(own.At("position"), InsertAxes(positions, -1)), pad))
 	default:
-		x = Add(x, InsertAxes(Slice(w.At("position"), AxisRange(0, length)), 0))
+		x = Add(x, InsertAxes(Slice(own.At("position"), AxisRange(0, length)), 0))
 	}
 
-	if c.TypeVocab > 0 {
+	if c.TypeVocab > 0 && !in.decoder {
 		types := in.Types
 		if types == nil {
 			types = ZerosLike(in.IDs)
 		}
-		x = Add(x, Gather(w.At("type"), InsertAxes(types, -1)))
+		x = Add(x, Gather(own.At("type"), InsertAxes(types, -1)))
 	}
-	x = elastic.LayerNorm(w.In("norm"), x, c.NormEpsilon)
+	if c.normOrder() == PostNorm {
+		x = elastic.LayerNorm(own.In("norm"), x, c.NormEpsilon)
+	}
 	return drop.Apply(x, c.Dropout)
 }
 

@@ -2,6 +2,7 @@ package transformer
 
 import (
 	. "github.com/gomlx/gomlx/core/graph"
+	"github.com/gomlx/gomlx/support/exceptions"
 
 	"github.com/elastic-attention/workbench/pkg/elastic"
 	"github.com/elastic-attention/workbench/pkg/elastic/dropout"
@@ -20,31 +21,34 @@ const (
 	// MaskedLM gives a logit for each token and vocabulary entry [batch, length, vocabulary];
 	// its output matrix is the word embedding unless Head.Untied.
 	MaskedLM = "masked_lm"
+	// LM gives a logit for each token and vocabulary entry that may follow it, [batch, length,
+	// vocabulary]; its output matrix is the word embedding, without a bias, as in GPT-2.
+	LM = "lm"
 )
 
 type head struct {
 	labelled  bool
 	variables func(c Config) []elastic.Variable // paths relative to /head
-	logits    func(c Config, w elastic.Weights, hidden *Node, drop *dropout.Source) *Node
+	logits    func(c Config, w, own elastic.Weights, hidden *Node, drop *dropout.Source) *Node
 }
 
-// heads maps the kinds to what they compute. w is the whole model's weights.
+// heads maps the kinds to what they compute. w is the whole model's weights, own the head's.
 var heads = map[string]head{
 	NoHead: {
 		variables: func(Config) []elastic.Variable { return nil },
-		logits:    func(_ Config, _ elastic.Weights, hidden *Node, _ *dropout.Source) *Node { return hidden },
+		logits:    func(_ Config, _, _ elastic.Weights, hidden *Node, _ *dropout.Source) *Node { return hidden },
 	},
 	Pooled: {
 		variables: poolerVariables,
-		logits: func(_ Config, w elastic.Weights, hidden *Node, _ *dropout.Source) *Node {
-			return pool(w, hidden)
+		logits: func(_ Config, _, own elastic.Weights, hidden *Node, _ *dropout.Source) *Node {
+			return pool(own, hidden)
 		},
 	},
 	Tokens: {
 		labelled:  true,
 		variables: classifierVariables,
-		logits: func(c Config, w elastic.Weights, hidden *Node, drop *dropout.Source) *Node {
-			return elastic.Dense(w.In("head").In("classifier"), drop.Apply(hidden, c.Head.Dropout))
+		logits: func(c Config, _, own elastic.Weights, hidden *Node, drop *dropout.Source) *Node {
+			return elastic.Dense(own.In("classifier"), drop.Apply(hidden, c.Head.Dropout))
 		},
 	},
 	Sequence: {
@@ -52,8 +56,8 @@ var heads = map[string]head{
 		variables: func(c Config) []elastic.Variable {
 			return append(poolerVariables(c), classifierVariables(c)...)
 		},
-		logits: func(c Config, w elastic.Weights, hidden *Node, drop *dropout.Source) *Node {
-			return elastic.Dense(w.In("head").In("classifier"), drop.Apply(pool(w, hidden), c.Head.Dropout))
+		logits: func(c Config, _, own elastic.Weights, hidden *Node, drop *dropout.Source) *Node {
+			return elastic.Dense(own.In("classifier"), drop.Apply(pool(own, hidden), c.Head.Dropout))
 		},
 	},
 	MaskedLM: {
@@ -65,17 +69,26 @@ var heads = map[string]head{
 			}
 			return append(list, elastic.Variable{Path: "bias", Shape: []int{c.VocabSize}})
 		},
-		logits: func(c Config, w elastic.Weights, hidden *Node, _ *dropout.Source) *Node {
-			h := w.In("head")
-			x := activations[c.Activation](elastic.Dense(h.In("transform"), hidden))
-			x = elastic.LayerNorm(h.In("norm"), x, c.NormEpsilon)
+		logits: func(c Config, w, own elastic.Weights, hidden *Node, _ *dropout.Source) *Node {
+			x := activations[c.Activation](elastic.Dense(own.In("transform"), hidden))
+			x = elastic.LayerNorm(own.In("norm"), x, c.NormEpsilon)
 			if c.Head.Untied {
-				return elastic.Dense(h.In("decoder"), x)
+				return elastic.Dense(own.In("decoder"), x)
 			}
-			x = DotGeneral(x, []int{2}, nil, w.In("embeddings").At("word"), []int{1}, nil) // [b, l, vocabulary]
-			return Add(x, ExpandLeftToRank(h.At("bias"), 3))
+			return Add(vocabulary(w, x), ExpandLeftToRank(own.At("bias"), 3))
 		},
 	},
+	LM: {
+		variables: func(Config) []elastic.Variable { return nil },
+		logits: func(_ Config, w, _ elastic.Weights, hidden *Node, _ *dropout.Source) *Node {
+			return vocabulary(w, hidden)
+		},
+	},
+}
+
+// vocabulary returns the products of x [b, l, hidden] and all words, [b, l, vocabulary].
+func vocabulary(w elastic.Weights, x *Node) *Node {
+	return DotGeneral(x, []int{2}, nil, w.In("embeddings").At("word"), []int{1}, nil)
 }
 
 func poolerVariables(c Config) []elastic.Variable {
@@ -86,18 +99,21 @@ func classifierVariables(c Config) []elastic.Variable {
 	return elastic.Under("classifier", elastic.DenseVariables(c.Hidden, len(c.Head.Labels), c.InitStd))
 }
 
-func pool(w elastic.Weights, hidden *Node) *Node {
+func pool(own elastic.Weights, hidden *Node) *Node {
 	first := Squeeze(Slice(hidden, AxisRange(), AxisElem(0)), 1) // [b, hidden]
-	return Tanh(elastic.Dense(w.In("head").In("pooler"), first))
+	return Tanh(elastic.Dense(own.In("pooler"), first))
 }
 
 // Logits computes the encoder and its head; see [Head] for the shape. A nil drop
-// source means evaluation.
+// source means evaluation. An encoder–decoder's logits come from [Config.Decode].
 func (c Config) Logits(w elastic.Weights, in Inputs, drop *dropout.Source) *Node {
+	if c.Decoder != nil {
+		exceptions.Panicf("the head of an encoder–decoder reads the decoder: its logits are those of Decode")
+	}
 	return c.HeadLogits(w, c.Encode(w, in, drop).Hidden, drop)
 }
 
-// HeadLogits computes the head on an encoder's last hidden states.
+// HeadLogits computes the head on the last hidden states.
 func (c Config) HeadLogits(w elastic.Weights, hidden *Node, drop *dropout.Source) *Node {
-	return heads[c.Head.Kind].logits(c, w, hidden, drop)
+	return heads[c.Head.Kind].logits(c, w, w.In("head"), hidden, drop)
 }

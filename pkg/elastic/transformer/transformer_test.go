@@ -171,7 +171,7 @@ func TestConfigReportsAllProblems(t *testing.T) {
 	config.Head.Labels = []string{"O", "O"}
 	_, err := transformer.New(config, 1)
 	for _, want := range []string{
-		"layers is 0", `activation "swish" is unknown; known: [gelu gelu_tanh relu tanh]`, "norm_epsilon is 0", "dropout is 1", "pad_id is 50",
+		"layers is 0", `activation "swish" is unknown; known: [gelu gelu_tanh relu tanh]`, "norm_epsilon is 0", "dropout is 1", "pad_id is 50", "or -1 for none",
 		"attention.heads is 4, which does not divide the hidden size 18", `head.labels 0 and 1 are both "O"`,
 	} {
 		if err == nil || !strings.Contains(err.Error(), want) {
@@ -216,4 +216,87 @@ func ExampleNew() {
 	}
 	fmt.Println(m.Parameters(), "parameters, logits", logits.Shape())
 	// Output: 22563 parameters, logits (Float32)[1, 4, 3]
+}
+
+func TestStructureReportsAllProblems(t *testing.T) {
+	for _, test := range []struct {
+		change func(c *transformer.Config)
+		want   []string
+	}{
+		{func(c *transformer.Config) { c.NormOrder = "sandwich" }, []string{`norm_order "sandwich" is unknown; known: ["post" "pre"]`}},
+		{func(c *transformer.Config) { c.Depth = &transformer.Depth{Kind: "skip"} }, []string{`depth.kind "skip" is unknown; known: ["act" "early_exit"]`}},
+		{func(c *transformer.Config) {
+			c.Depth = &transformer.Depth{Kind: transformer.ACT, Epsilon: 1, Penalty: -1, Threshold: 0.1}
+		}, []string{"depth.epsilon is 1", "depth.penalty is -1", "depth.rule, threshold and loss are for"}},
+		{func(c *transformer.Config) {
+			c.Head, c.Depth = transformer.Head{}, &transformer.Depth{Kind: transformer.EarlyExit, Rule: "luck", Loss: "max", Epsilon: 0.1}
+		}, []string{`depth.rule "luck" is unknown; known: ["confidence" "entropy" "patience"]`, `depth.loss "max" is unknown`, "depth.epsilon and penalty are for", "needs a head with at least two labels"}},
+		{func(c *transformer.Config) {
+			c.Depth = &transformer.Depth{Kind: transformer.EarlyExit, Rule: transformer.Patience, Threshold: 1.5}
+		}, []string{"depth.threshold is 1.5, want a whole number"}},
+		{func(c *transformer.Config) { c.Experts = &transformer.Experts{Count: 2, Keep: 3, Balance: -1} }, []string{"experts.keep is 3, want 1 to count, 2", "experts.balance is -1"}},
+		{func(c *transformer.Config) { c.Experts = &transformer.Experts{Count: 4, Keep: 1} }, []string{"experts.keep is 1, whose router would learn nothing"}},
+		{func(c *transformer.Config) { c.Experts = &transformer.Experts{Count: 4, Keep: 2, Switch: true} }, []string{"experts.keep is 2, want 1 with experts.switch"}},
+		{func(c *transformer.Config) {
+			c.Depth, c.Decoder = &transformer.Depth{Kind: transformer.ACT}, &transformer.Decoder{FeedForward: -1, Attention: attention.Spec{Heads: 4}, Cross: attention.Spec{Heads: 3}}
+		}, []string{
+			"depth.kind \"act\" is for encoders only", "decoder.layers is 0", "decoder.feed_forward is -1",
+			"decoder.attention.mask: a cache needs a mask that hides later keys", "decoder.cross.heads is 3, which does not divide the hidden size 16",
+		}},
+	} {
+		config := small()
+		test.change(&config)
+		err := config.Validate()
+		for _, want := range test.want {
+			if err == nil || !strings.Contains(err.Error(), want) {
+				t.Errorf("error does not say %q: %v", want, err)
+			}
+		}
+	}
+}
+
+func TestHash(t *testing.T) {
+	seen := map[string]bool{}
+	for _, depth := range []*transformer.Depth{nil, {Kind: transformer.ACT}, {Kind: transformer.EarlyExit}, {Kind: transformer.EarlyExit, Threshold: 0.1}} {
+		config := small()
+		config.Depth = depth
+		hash, err := config.Hash()
+		if err != nil || seen[hash] {
+			t.Errorf("hash %s of %+v, %v: want one of its own", hash, depth, err)
+		}
+		seen[hash] = true
+	}
+}
+
+// TestPenaltiesReachTheLoss: what depth and experts cost is in the training loss.
+func TestPenaltiesReachTheLoss(t *testing.T) {
+	loss := func(change func(c *transformer.Config)) float32 {
+		config := small()
+		change(&config)
+		m, err := transformer.New(config, 1)
+		if err != nil {
+			t.Fatal(err)
+		}
+		out, err := model.CallOnce(gxtest.Backend(t), m.Store, func(scope *model.Scope, ids, labels *graph.Node) *graph.Node {
+			w := elastic.WeightsOf(scope.Store(), ids.Graph())
+			sum, count := m.Config.Loss(w, m.Config.Encode(w, transformer.Inputs{IDs: ids}, nil), labels, nil)
+			return graph.Div(sum, count)
+		}, [][]int32{{5, 9, 7}}, [][]int32{{0, 1, -100}})
+		if err != nil {
+			t.Fatal(err)
+		}
+		return tensors.ToScalar[float32](out)
+	}
+	for name, change := range map[string]func(c *transformer.Config, cost float64){
+		"act": func(c *transformer.Config, cost float64) {
+			c.Depth = &transformer.Depth{Kind: transformer.ACT, Penalty: cost}
+		},
+		"balance": func(c *transformer.Config, cost float64) { c.Experts = &transformer.Experts{Count: 3, Balance: cost} },
+		"router":  func(c *transformer.Config, cost float64) { c.Experts = &transformer.Experts{Count: 3, RouterZ: cost} },
+	} {
+		free, dear := loss(func(c *transformer.Config) { change(c, 0) }), loss(func(c *transformer.Config) { change(c, 1) })
+		if !(dear > free+0.1) {
+			t.Errorf("%s: loss is %g without a penalty and %g with one", name, free, dear)
+		}
+	}
 }
