@@ -60,7 +60,7 @@ type Config struct {
 	Budget *Budget `json:"budget,omitempty"`
 	// Train are patterns of variables of the model that are trained, and saved, beside the
 	// adapter's; nil means those of the head, "/head/*", if the model has one.
-	Train []string `json:"train,omitempty"`
+	Train []string `json:"train,omitzero"`
 }
 
 // Budget says how adalora spends ranks: those of all targets together shrink from Rank to

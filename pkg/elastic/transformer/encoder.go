@@ -81,7 +81,8 @@ type Output struct {
 	// States holds the embeddings' output and each block's, Layers+1 in all, each
 	// [batch, length, hidden].
 	States []*Node
-	// Attentions holds each block's attention weights [batch, heads, queries, keys].
+	// Attentions holds each block's attention weights [batch, heads, queries, keys]; virtual
+	// tokens of an adapter are the first keys.
 	Attentions []*Node
 	// Losses holds what the parts of each block's attention report; see attention.Result.
 	Losses []map[string]*Node
@@ -91,6 +92,7 @@ type Output struct {
 
 // Encode computes the encoder. A nil drop source means evaluation.
 func (c Config) Encode(w elastic.Weights, in Inputs, drop *dropout.Source) Output {
+	in, virtual := c.withVirtual(w, in)
 	x := c.embed(w.In("embeddings"), in, drop)
 	mask, documents := in.mask(), in.documents()
 	out := Output{States: []*Node{x}}
@@ -115,7 +117,7 @@ func (c Config) Encode(w elastic.Weights, in Inputs, drop *dropout.Source) Outpu
 		out.Penalty = elastic.AddIf(out.Penalty, attended.Penalty)
 	}
 	out.Hidden = x
-	return out
+	return out.withoutVirtual(virtual)
 }
 
 func (c Config) embed(w elastic.Weights, in Inputs, drop *dropout.Source) *Node {
