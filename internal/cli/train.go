@@ -1,6 +1,7 @@
 package cli
 
 import (
+	"bytes"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -12,6 +13,7 @@ import (
 
 	"github.com/elastic-attention/workbench/pkg/data/hub"
 	"github.com/elastic-attention/workbench/pkg/elastic/attention"
+	"github.com/elastic-attention/workbench/pkg/elastic/peft"
 	"github.com/elastic-attention/workbench/pkg/elastic/train"
 	"github.com/elastic-attention/workbench/pkg/ner"
 	"github.com/elastic-attention/workbench/pkg/ner/experiment"
@@ -41,6 +43,8 @@ type trainNERCmd struct {
 	SaveEvery    int     `help:"Updates between checkpoints." placeholder:"N"`
 	MaxLength    int     `help:"Longest training example in tokens." placeholder:"N"`
 	Attention    string  `help:"Attention in place of the model's: a JSON spec, or a file that holds one." placeholder:"SPEC" predictor:"path"`
+	Peft         string  `help:"Train an adapter and the head only: ${adapters}, or a JSON spec, or a file that holds one." placeholder:"KIND" predictor:"path"`
+	Merge        bool    `help:"Save the model with the adapter of --peft in its weights, in place of the adapter."`
 	Seed         *uint64 `help:"Seed of data order, fresh weights and dropout." placeholder:"N"`
 
 	Folder string `name:"run" help:"Run folder. Default: runs/ner-PRESET-TIME." placeholder:"DIR" predictor:"path"`
@@ -57,6 +61,8 @@ func (trainNERCmd) Help() string {
   elastic train ner --model google-bert/bert-base-cased --lr 3e-5 --epochs 3
   elastic train ner --model scratch --data synthetic   no download at all
   elastic train ner --attention '{"normalizer": "sparsemax", "scores": [{"kind": "temperature", "learned": true}]}'
+  elastic train ner --peft lora                        an adapter and the head only; also: dora, adalora, ia3, …
+  elastic train ner --peft '{"kind": "lora", "rank": 16, "targets": ["*/query/weights"]}' --merge
   elastic train ner --resume                           after Ctrl-C, a crash or kill -9; with the flags of before
 
 Without a network and without a mirror, a run with the preset's model and data falls back to a
@@ -115,10 +121,44 @@ func (c trainNERCmd) config() (experiment.Config, error) {
 			return config, usageError{err}
 		}
 	}
+	if c.Peft != "" {
+		if config.Tagger.Adapter, err = adapterSpec(c.Peft); err != nil {
+			return config, usageError{err}
+		}
+		if c.LearningRate == 0 {
+			config.Train.Schedule.Peak = adapterRate
+		}
+	}
+	config.Merge = c.Merge
 	if err := config.Validate(); err != nil {
 		return config, usageError{err}
 	}
 	return config, nil
+}
+
+// adapterRate is the learning rate of adapters, whose few weights want larger steps.
+const adapterRate = 1e-3
+
+// adapterSpec reads a kind, a spec in JSON, or a file that holds one.
+func adapterSpec(text string) (*peft.Config, error) {
+	if slices.Contains(peft.Kinds(), text) {
+		return &peft.Config{Kind: text}, nil
+	}
+	content, name := []byte(text), "--peft"
+	if !strings.HasPrefix(strings.TrimSpace(text), "{") {
+		name = text
+		var err error
+		if content, err = os.ReadFile(text); err != nil {
+			return nil, fmt.Errorf("--peft wants one of %s, a JSON object, or a file that holds one: %w", strings.Join(peft.Kinds(), ", "), err)
+		}
+	}
+	var spec peft.Config
+	decoder := json.NewDecoder(bytes.NewReader(content))
+	decoder.DisallowUnknownFields()
+	if err := decoder.Decode(&spec); err != nil {
+		return nil, fmt.Errorf("%s: %s", name, strings.TrimPrefix(err.Error(), "json: "))
+	}
+	return &spec, nil
 }
 
 // attentionSpec reads a spec from JSON or from a file that holds it.
@@ -199,6 +239,9 @@ func (c trainNERCmd) Run(a *app) error {
 		Loaded: func(l experiment.Loaded) {
 			fmt.Fprintf(a.stderr, "model %s: %.1f M parameters; data %s: %d sentences to train on, %d dev, %d test; labels %s\n",
 				config.Model, float64(l.Parameters)/1e6, dataName(config.Data), l.Train, l.Dev, l.Test, strings.Join(l.Labels, " "))
+			if l.Trained != l.Parameters {
+				fmt.Fprintf(a.stderr, "adapter %s: %d parameters are trained, head included\n", config.Tagger.Adapter.Kind, l.Trained)
+			}
 			fmt.Fprintf(a.stderr, "%d batches an epoch in %d shapes, %.0f %% padding; run folder %s\n", l.Batches.Batches, l.Batches.Shapes, 100*l.Batches.Padding, dir)
 			for _, err := range l.Skipped {
 				fmt.Fprintf(a.stderr, "PASSED OVER: %v\n", err)

@@ -85,10 +85,16 @@ func (a *Adapter) Penalty(w elastic.Weights) *Node {
 	return MulScalar(sum, a.config.Budget.Orthogonality/float64(count))
 }
 
+// spends says whether there are ranks to allocate.
+func (a *Adapter) spends() bool {
+	return a.config.Kind == "adalora" && !slices.ContainsFunc(a.layers, func(l layer) bool { return l.kept != nil })
+}
+
 // FollowSlots lists the state of the budget between updates: sensitivity and uncertainty of
-// each of the adapter's elements, and which ranks are kept. Only adalora has it.
+// each of the adapter's elements, and which ranks are kept. Only adalora has it, before its
+// tensors are as small as the budget.
 func (a *Adapter) FollowSlots() []elastic.Variable {
-	if a.config.Kind != "adalora" {
+	if !a.spends() {
 		return nil
 	}
 	var slots []elastic.Variable
@@ -108,13 +114,10 @@ func (a *Adapter) FollowSlots() []elastic.Variable {
 // allocation holds, and how many ranks are dropped. The budget falls by the cube of the time
 // that is left, from the end of Warmup to the beginning of Final.
 func (a *Adapter) FollowScalars(update, total int) []float32 {
-	if a.config.Kind != "adalora" {
+	if !a.spends() {
 		return nil
 	}
-	b := *a.config.Budget
-	if b.Updates > 0 {
-		total = b.Updates
-	}
+	b := a.config.Budget
 	a.updates = total
 	warmup, settled := a.phases()
 	t := update + 1
@@ -208,7 +211,7 @@ func place(x *Node) *Node {
 // the greatest |E|, as many as the budget says. After a run that was not cut short, these are
 // the ones that the last allocation left.
 func (a *Adapter) Finish(store *model.Store) (*Adapter, error) {
-	if a.config.Kind != "adalora" || a.layers[0].kept != nil {
+	if !a.spends() {
 		return a, nil
 	}
 	type rank struct {

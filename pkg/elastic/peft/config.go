@@ -80,8 +80,6 @@ type Budget struct {
 	// Orthogonality is the cost of ‖A·Aᵀ − I‖ and ‖Bᵀ·B − I‖, their mean over all targets; 0
 	// means 0.5, which is peft's, and -1 none.
 	Orthogonality float64 `json:"orthogonality,omitempty"`
-	// Updates of the whole run; 0 means what the training loop says.
-	Updates int `json:"updates,omitempty"`
 }
 
 // method is what a kind is made of.
@@ -195,13 +193,10 @@ func (c Config) Validate() error {
 			problems = append(problems, fmt.Errorf("budget.target is %d, want 1 to the rank, %d", b.Target, c.Rank))
 		}
 		positive("budget", "budget.every", b.Every)
-		for name, value := range map[string]int{"warmup": b.Warmup, "final": b.Final, "updates": b.Updates} {
+		for name, value := range map[string]int{"warmup": b.Warmup, "final": b.Final} {
 			if value < 0 {
 				problems = append(problems, fmt.Errorf("budget.%s is %d, want 0 or more", name, value))
 			}
-		}
-		if b.Updates > 0 && b.Warmup+b.Final >= b.Updates {
-			problems = append(problems, fmt.Errorf("budget.warmup and budget.final are %d and %d, want less than budget.updates, %d, together", b.Warmup, b.Final, b.Updates))
 		}
 		for name, value := range map[string]float64{"beta1": b.Beta1, "beta2": b.Beta2} {
 			if !(value > 0 && value < 1) {

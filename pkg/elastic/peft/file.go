@@ -247,16 +247,15 @@ func (a *Adapter) fields(c transformer.Config, base string) (map[string]any, err
 }
 
 func (a *Adapter) writeBudget(out map[string]any, kept map[string][]bool) {
-	b := *a.config.Budget
-	warmup, settled := b.Warmup, b.Updates-b.Final
-	if updates := max(b.Updates, a.updates, 1); b.Updates == 0 { // peft wants numbers
-		run := *a
-		run.updates = updates
-		warmup, settled = run.phases()
-		b.Updates, b.Final = updates, updates-settled
+	b := a.config.Budget
+	warmup, final, updates := b.Warmup, b.Final, b.Warmup+b.Final+1 // before any training
+	if a.updates > 0 {
+		var settled int
+		warmup, settled = a.phases()
+		warmup, final, updates = min(warmup, settled-1), a.updates-settled, a.updates
 	}
 	out["peft_type"], out["init_r"], out["target_r"] = "ADALORA", a.config.Rank, b.Target
-	out["tinit"], out["tfinal"], out["deltaT"], out["total_step"] = min(warmup, settled-1), b.Final, b.Every, b.Updates
+	out["tinit"], out["tfinal"], out["deltaT"], out["total_step"] = warmup, final, b.Every, updates
 	out["beta1"], out["beta2"], out["orth_reg_weight"] = b.Beta1, b.Beta2, max(0, b.Orthogonality)
 	out["rank_pattern"] = nil
 	if len(kept) > 0 {
@@ -355,7 +354,7 @@ func (f file) config() (Config, error) {
 			orthogonality = -1
 		}
 		return Config{Kind: "adalora", Rank: f.StartRank, Alpha: f.Alpha, Dropout: f.Dropout, Budget: &Budget{
-			Target: f.Target, Warmup: f.Warmup, Final: f.Final, Every: f.Every, Beta1: f.Beta1, Beta2: f.Beta2, Orthogonality: orthogonality, Updates: f.Updates,
+			Target: f.Target, Warmup: f.Warmup, Final: f.Final, Every: f.Every, Beta1: f.Beta1, Beta2: f.Beta2, Orthogonality: orthogonality,
 		}}, nil
 	case "IA3":
 		return Config{Kind: "ia3"}, nil
@@ -484,6 +483,7 @@ func match(config Config, f file, model transformer.Config, source *safetensors.
 	if err != nil {
 		return nil, nil, err
 	}
+	a.updates = f.Updates
 	kept, err := f.kept()
 	if err != nil {
 		return nil, nil, err

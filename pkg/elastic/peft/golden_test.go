@@ -198,9 +198,9 @@ func newNet(c goldenCase, config peft.Config) net {
 		}
 	}
 	if config.Kind == "adalora" {
-		s := c.ints("const.schedule") // rank, target, warm-up, final, every, updates
+		s := c.ints("const.schedule") // rank, target, warm-up, final, every, and updates, which are the steps of the trajectory
 		config.Budget = &peft.Budget{
-			Target: int(s[1]), Warmup: int(s[2]), Final: int(s[3]), Every: int(s[4]), Updates: int(s[5]),
+			Target: int(s[1]), Warmup: int(s[2]), Final: int(s[3]), Every: int(s[4]),
 			Beta1: 0.85, Beta2: 0.85, Orthogonality: 0.5,
 		}
 	}
