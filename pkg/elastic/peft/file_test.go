@@ -94,7 +94,6 @@ func TestGoldenAdapterFiles(t *testing.T) {
 			m := loadBase(t, filepath.Join(filepath.Dir(folder), "base"))
 			recorded := open(t, folder+".safetensors")
 			ids, mask := tensorOf(t, recorded, "ids"), tensorOf(t, recorded, "mask")
-			alone := modelLogits(t, m, nil, ids, mask)
 			a, err := peft.Load(folder, m)
 			if err != nil {
 				t.Fatal(err)
@@ -108,9 +107,6 @@ func TestGoldenAdapterFiles(t *testing.T) {
 				if used != 0 {
 					gxtest.Close(t, got[i*labels:(i+1)*labels], flat[i*labels:(i+1)*labels], 1e-5)
 				}
-			}
-			if slices.Equal(alone, got) {
-				t.Error("the adapter changes nothing")
 			}
 
 			base, err := peft.Base(folder)
@@ -127,8 +123,11 @@ func TestGoldenAdapterFiles(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			if !slices.Equal(modelLogits(t, fresh, read, ids, mask), got) {
-				t.Error("what was written computes something else")
+			for _, v := range a.Trained() {
+				got, want := fresh.Store.GetVariable(v.Path).MustValue(), m.Store.GetVariable(v.Path).MustValue()
+				if !slices.Equal(tensors.MustCopyFlatData[float32](got), tensors.MustCopyFlatData[float32](want)) {
+					t.Errorf("%s came back as something else", v.Path)
+				}
 			}
 			if a.Mergeable() == nil {
 				if _, err := read.Merge(gxtest.Backend(t), fresh.Store); err != nil {

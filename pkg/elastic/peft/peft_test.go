@@ -51,7 +51,7 @@ func scrambled(t testing.TB, m *transformer.Model, config peft.Config, seed uint
 		t.Fatal(err)
 	}
 	for _, v := range a.Variables() {
-		v.Init = elastic.Init{Normal: 0.3}
+		v.Init = elastic.Init{Normal: 0.1}
 		if err := m.Store.GetVariable(v.Path).SetValue(v.Tensor(seed)); err != nil {
 			t.Fatal(err)
 		}
