@@ -61,7 +61,7 @@ func (trainNERCmd) Help() string {
   elastic train ner --model google-bert/bert-base-cased --lr 3e-5 --epochs 3
   elastic train ner --model scratch --data synthetic   no download at all
   elastic train ner --attention '{"normalizer": "sparsemax", "scores": [{"kind": "temperature", "learned": true}]}'
-  elastic train ner --peft lora                        an adapter and the head only; also: dora, adalora, ia3, …
+  elastic train ner --peft lora                        an adapter and the head only; also dora, adalora, ia3, …
   elastic train ner --peft '{"kind": "lora", "rank": 16, "targets": ["*/query/weights"]}' --merge
   elastic train ner --resume                           after Ctrl-C, a crash or kill -9; with the flags of before
 
@@ -285,16 +285,20 @@ func (c trainNERCmd) Run(a *app) error {
 	if result.BestEpoch > 0 {
 		fmt.Fprintf(a.stdout, "The weights are those of epoch %d, the best on dev.", result.BestEpoch)
 	}
+	model := "the tagger; transformers loads it too (AutoModelForTokenClassification)"
+	if adapter := result.Tagger.Adapter(); adapter != nil {
+		model = fmt.Sprintf("the tagger's adapter (%s) and head, on the base model that it names; --merge would save the whole", adapter.Config().Kind)
+	}
 	fmt.Fprintf(a.stdout, `
 Run folder: %[1]s
-  model/         the tagger; transformers loads it too (AutoModelForTokenClassification)
+  model/         %[3]s
   run.json       config, seed, checksums, versions
 Try next:
   %[2]s predict %[1]s "Angela Merkel met Tim Cook of Apple in Berlin."
   %[2]s explain %[1]s "Angela Merkel met Tim Cook of Apple in Berlin."
   %[2]s eval %[1]s --split dev --strict
   %[2]s train ner --preset full
-`, dir, program())
+`, dir, program(), model)
 	return nil
 }
 

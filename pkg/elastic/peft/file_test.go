@@ -129,7 +129,7 @@ func TestGoldenAdapterFiles(t *testing.T) {
 					t.Errorf("%s came back as something else", v.Path)
 				}
 			}
-			if a.Mergeable() == nil {
+			if a.Config().Mergeable() == nil {
 				if _, err := read.Merge(gxtest.Backend(t), fresh.Store); err != nil {
 					t.Fatal(err)
 				}

@@ -21,9 +21,9 @@ type Merged struct {
 
 // Mergeable says whether the kind can be put into a model's weights: bottlenecks and virtual
 // tokens cannot.
-func (a *Adapter) Mergeable() error {
-	if _, ok := methods[a.config.Kind].layer.(merger); !ok {
-		return fmt.Errorf("kind %q cannot be merged: it is more than other weights of the same layers", a.config.Kind)
+func (c Config) Mergeable() error {
+	if _, ok := methods[c.Kind].layer.(merger); !ok {
+		return fmt.Errorf("kind %q cannot be merged: it is more than other weights of the same layers", c.Kind)
 	}
 	return nil
 }
@@ -31,7 +31,7 @@ func (a *Adapter) Mergeable() error {
 // Merge puts the adapter into the weights of the model in the store, which then computes
 // without the adapter what it computed with it. The adapter's own variables stay.
 func (a *Adapter) Merge(backend compute.Backend, store *model.Store) (*Merged, error) {
-	if err := a.Mergeable(); err != nil {
+	if err := a.config.Mergeable(); err != nil {
 		return nil, fmt.Errorf("merging the adapter: %w", err)
 	}
 	method := methods[a.config.Kind].layer.(merger)

@@ -94,6 +94,8 @@ func (c Config) Validate() error {
 	if c.Tagger.Adapter != nil {
 		if err := c.Tagger.Adapter.Validate(); err != nil {
 			problems = append(problems, fmt.Errorf("tagger.adapter: %w", err))
+		} else if err := c.Tagger.Adapter.Mergeable(); err != nil && c.Merge {
+			problems = append(problems, fmt.Errorf("tagger.adapter: %w", err))
 		}
 		if c.Model == Scratch {
 			problems = append(problems, fmt.Errorf("tagger.adapter wants a pretrained model, not %q", Scratch))
