@@ -89,6 +89,9 @@ func (n *net) adapt(config peft.Config, base string, fresh []string, seed uint64
 	if err != nil {
 		return err
 	}
+	if err := adapter.Writable(n.Config); err != nil {
+		return fmt.Errorf("adapter: %w", err)
+	}
 	if n.base, err = filepath.Abs(base); err != nil {
 		return fmt.Errorf("finding the base of the adapter: %w", err)
 	}

@@ -208,6 +208,18 @@ func TestAdapterWithoutItsBase(t *testing.T) {
 	}
 }
 
+// TestAdapterThatCannotBeSaved is refused before it is trained.
+func TestAdapterThatCannotBeSaved(t *testing.T) {
+	labels, err := ner.LabelsOfTypes("LOC")
+	if err != nil {
+		t.Fatal(err)
+	}
+	config := ner.Config{Adapter: &peft.Config{Kind: "prefix", Targets: []string{"/layer_0/attention/key/weights"}}}
+	if _, err := ner.NewTagger(gxtest.Backend(t), savedBase(t), labels, config, 1); err == nil || !strings.Contains(err.Error(), "a prefix of only some layers") {
+		t.Errorf("error is %v", err)
+	}
+}
+
 // TestAdaptedTaggerExplains checks that explanations see virtual tokens.
 func TestAdaptedTaggerExplains(t *testing.T) {
 	tagger := adapted(t, savedBase(t), peft.Config{Kind: "prefix", Length: 3}, nil)

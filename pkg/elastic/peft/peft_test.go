@@ -370,6 +370,53 @@ func TestDamagedFilesAreExplained(t *testing.T) {
 	}
 }
 
+func ExampleBank() {
+	engine, _, err := backend.Open(context.Background(), backend.Options{Config: backend.PureGo})
+	if err != nil {
+		fmt.Println(err)
+		return
+	}
+	m, err := transformer.New(small(), 7)
+	if err != nil {
+		fmt.Println(err)
+		return
+	}
+	bank, err := peft.NewBank(engine, m.Store, func(w elastic.Weights, in []*Node) []*Node {
+		return []*Node{m.Config.Logits(w, transformer.Inputs{IDs: in[0]}, nil)}
+	})
+	if err != nil {
+		fmt.Println(err)
+		return
+	}
+	defer bank.Finalize()
+	adapter, err := peft.New(peft.Config{Kind: "lora"}, m.Config.Variables())
+	for i, name := range []string{"news", "law"} {
+		if err == nil {
+			err = adapter.Create(m.Store, uint64(i)) // or peft.Load
+		}
+		if err == nil {
+			err = bank.Add(name, adapter, m.Store)
+		}
+	}
+	if err != nil {
+		fmt.Println(err)
+		return
+	}
+	for _, name := range []string{"news", "law", "", "news"} {
+		logits, err := bank.Call(name, [][]int32{{2, 3, 4}})
+		if err != nil {
+			fmt.Println(err)
+			return
+		}
+		fmt.Println(logits[0].Shape(), bank.Compilations())
+	}
+	// Output:
+	// (Float32)[1, 3, 2] 1
+	// (Float32)[1, 3, 2] 1
+	// (Float32)[1, 3, 2] 2
+	// (Float32)[1, 3, 2] 2
+}
+
 func ExampleAdapter() {
 	engine, _, err := backend.Open(context.Background(), backend.Options{Config: backend.PureGo})
 	if err != nil {
