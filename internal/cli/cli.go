@@ -20,6 +20,7 @@ import (
 
 	"github.com/elastic-attention/workbench/pkg/backend"
 	"github.com/elastic-attention/workbench/pkg/data/hub"
+	"github.com/elastic-attention/workbench/pkg/elastic/peft"
 	"github.com/elastic-attention/workbench/pkg/elastic/train"
 	"github.com/elastic-attention/workbench/pkg/ner/experiment"
 )
@@ -67,6 +68,7 @@ func Run(ctx context.Context, args []string, stdin io.Reader, stdout, stderr io.
 		kong.UsageOnError(),
 		kong.ConfigureHelp(kong.HelpOptions{Compact: true, WrapUpperBound: 100}),
 		kong.Vars{
+			"adapters":      strings.Join(peft.Kinds(), ", "),
 			"presets":       strings.Join(experiment.Presets(), ","),
 			"defaultPreset": experiment.DefaultPreset,
 			"models":        strings.Join(hub.Models(), ", "),

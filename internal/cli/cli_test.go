@@ -476,3 +476,52 @@ func TestElasticAttention(t *testing.T) {
 		t.Errorf("explain with 0 steps: code %d", out.code)
 	}
 }
+
+// TestAdapter trains an adapter on a saved model, and uses what was saved, apart from the base
+// and merged into it.
+func TestAdapter(t *testing.T) {
+	base, dir := filepath.Join(t.TempDir(), "base"), filepath.Join(t.TempDir(), "run")
+	if out := run(t, "", quickly(base)...); out.code != 0 {
+		t.Fatalf("code %d, %s", out.code, out.stderr)
+	}
+	adapted := func(dir string, more ...string) output {
+		return run(t, "", append([]string{"train", "ner", "--model", base, "--data", "synthetic", "--limit", "96", "--max-updates", "6", "--run", dir}, more...)...)
+	}
+	out := adapted(dir, "--peft", `{"kind": "adalora", "rank": 4, "budget": {"target": 1, "every": 1}}`)
+	if out.code != 0 || !strings.Contains(out.stderr, "adapter adalora: ") || !strings.Contains(out.stdout, "the tagger's adapter (adalora)") {
+		t.Fatalf("code %d, %s\n%s", out.code, out.stderr, out.stdout)
+	}
+	config, err := os.ReadFile(filepath.Join(dir, "model", "adapter_config.json"))
+	if err != nil || !strings.Contains(string(config), `"rank_pattern": {`) {
+		t.Errorf("%v, %s", err, config)
+	}
+	if other := run(t, "", "eval", dir); other.code != 0 {
+		t.Errorf("eval: code %d, %s", other.code, other.stderr)
+	}
+	if other := run(t, "", "predict", dir, "Angela met Tim."); other.code != 0 {
+		t.Errorf("predict: code %d, %s", other.code, other.stderr)
+	}
+	merged := filepath.Join(t.TempDir(), "merged")
+	if other := adapted(merged, "--peft", "ia3", "--merge"); other.code != 0 {
+		t.Fatalf("merge: code %d, %s", other.code, other.stderr)
+	}
+	if _, err := os.Stat(filepath.Join(merged, "model", "model.safetensors")); err != nil {
+		t.Error(err)
+	}
+	for _, test := range []struct {
+		want string
+		args []string
+	}{
+		{"--peft wants one of adalora, dora, ", []string{"--peft", "lorra"}},
+		{`unknown field "ranks"`, []string{"--peft", `{"kind": "lora", "ranks": 4}`}},
+		{"tagger.adapter: rank is -1", []string{"--peft", `{"kind": "lora", "rank": -1}`}},
+		{`pattern "*/nothing" matches no variable`, []string{"--peft", `{"kind": "lora", "targets": ["*/nothing"]}`}},
+		{"merge wants a tagger.adapter", []string{"--merge"}},
+		{"tagger.adapter: kind \"prefix\" cannot be merged", []string{"--peft", "prefix", "--merge"}},
+	} {
+		fresh := filepath.Join(t.TempDir(), "fresh")
+		if out := adapted(fresh, test.args...); out.code == 0 || !strings.Contains(out.stderr, test.want) {
+			t.Errorf("%v: code %d, %s", test.args, out.code, out.stderr)
+		}
+	}
+}

@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"github.com/elastic-attention/workbench/pkg/data/hub"
+	"github.com/elastic-attention/workbench/pkg/elastic/peft"
 	"github.com/elastic-attention/workbench/pkg/elastic/train"
 	"github.com/elastic-attention/workbench/pkg/ner"
 	"github.com/elastic-attention/workbench/pkg/ner/experiment"
@@ -43,6 +44,8 @@ type trainNERCmd struct {
 	Attention    string  `help:"Attention in place of the model's: a JSON spec, or a file that holds one." placeholder:"SPEC" predictor:"path"`
 	Depth        string  `help:"Depth that adapts, in JSON or a file: {\"kind\": \"early_exit\"} or {\"kind\": \"act\"}." placeholder:"SPEC" predictor:"path"`
 	Experts      string  `help:"Experts in place of feed-forward parts, in JSON or a file: {\"count\": 4}." placeholder:"SPEC" predictor:"path"`
+	Peft         string  `help:"Train an adapter and the head only: ${adapters}, or a JSON spec, or a file that holds one." placeholder:"KIND" predictor:"path"`
+	Merge        bool    `help:"Save the model with the adapter of --peft in its weights, in place of the adapter."`
 	Seed         *uint64 `help:"Seed of data order, fresh weights and dropout." placeholder:"N"`
 
 	Folder string `name:"run" help:"Run folder. Default: runs/ner-PRESET-TIME." placeholder:"DIR" predictor:"path"`
@@ -61,6 +64,8 @@ func (trainNERCmd) Help() string {
   elastic train ner --attention '{"normalizer": "sparsemax", "scores": [{"kind": "temperature", "learned": true}]}'
   elastic train ner --depth '{"kind": "early_exit"}'    a head after each layer; predict and eval take --threshold
   elastic train ner --experts '{"count": 4, "balance": 0.01}'
+  elastic train ner --peft lora                        an adapter and the head only; also dora, adalora, ia3, …
+  elastic train ner --peft '{"kind": "lora", "rank": 16, "targets": ["*/query/weights"]}' --merge
   elastic train ner --resume                           after Ctrl-C, a crash or kill -9; with the flags of before
 
 Without a network and without a mirror, a run with the preset's model and data falls back to a
@@ -115,15 +120,26 @@ func (c trainNERCmd) config() (experiment.Config, error) {
 		config.Train.Seed = *c.Seed
 	}
 	tagger := &config.Tagger
+	adapter := c.Peft
+	if slices.Contains(peft.Kinds(), adapter) {
+		adapter = fmt.Sprintf(`{"kind": %q}`, adapter)
+	}
 	if err := errors.Join(spec("--attention", c.Attention, &tagger.Attention), spec("--depth", c.Depth, &tagger.Depth),
-		spec("--experts", c.Experts, &tagger.Experts)); err != nil {
+		spec("--experts", c.Experts, &tagger.Experts), spec("--peft", adapter, &tagger.Adapter)); err != nil {
 		return config, usageError{err}
 	}
+	if c.Peft != "" && c.LearningRate == 0 {
+		config.Train.Schedule.Peak = adapterRate
+	}
+	config.Merge = c.Merge
 	if err := config.Validate(); err != nil {
 		return config, usageError{err}
 	}
 	return config, nil
 }
+
+// adapterRate is the learning rate of adapters, whose few weights want larger steps.
+const adapterRate = 1e-3
 
 // spec reads what a flag describes, from JSON or from a file that holds it. An empty text
 // describes nothing.
@@ -209,6 +225,9 @@ func (c trainNERCmd) Run(a *app) error {
 		Loaded: func(l experiment.Loaded) {
 			fmt.Fprintf(a.stderr, "model %s: %.1f M parameters; data %s: %d sentences to train on, %d dev, %d test; labels %s\n",
 				config.Model, float64(l.Parameters)/1e6, dataName(config.Data), l.Train, l.Dev, l.Test, strings.Join(l.Labels, " "))
+			if l.Trained != l.Parameters {
+				fmt.Fprintf(a.stderr, "adapter %s: %d parameters are trained, head included\n", config.Tagger.Adapter.Kind, l.Trained)
+			}
 			fmt.Fprintf(a.stderr, "%d batches an epoch in %d shapes, %.0f %% padding; run folder %s\n", l.Batches.Batches, l.Batches.Shapes, 100*l.Batches.Padding, dir)
 			for _, err := range l.Skipped {
 				fmt.Fprintf(a.stderr, "PASSED OVER: %v\n", err)
@@ -252,16 +271,20 @@ func (c trainNERCmd) Run(a *app) error {
 	if result.BestEpoch > 0 {
 		fmt.Fprintf(a.stdout, "The weights are those of epoch %d, the best on dev.", result.BestEpoch)
 	}
+	model := "the tagger; transformers loads it too (AutoModelForTokenClassification)"
+	if adapter := result.Tagger.Adapter(); adapter != nil {
+		model = fmt.Sprintf("the tagger's adapter (%s) and head, on the base model that it names; --merge would save the whole", adapter.Config().Kind)
+	}
 	fmt.Fprintf(a.stdout, `
 Run folder: %[1]s
-  model/         the tagger; transformers loads it too (AutoModelForTokenClassification)
+  model/         %[3]s
   run.json       config, seed, checksums, versions
 Try next:
   %[2]s predict %[1]s "Angela Merkel met Tim Cook of Apple in Berlin."
   %[2]s explain %[1]s "Angela Merkel met Tim Cook of Apple in Berlin."
   %[2]s eval %[1]s --split dev --strict
   %[2]s train ner --preset full
-`, dir, program())
+`, dir, program(), model)
 	return nil
 }
 

@@ -115,6 +115,7 @@ type Weights struct {
 	graph    *graph.Graph
 	scope    string
 	replaced map[string]*graph.Node
+	adapter  Adapter
 }
 
 // WeightsOf returns the weights of a store for one graph.

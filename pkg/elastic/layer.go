@@ -17,8 +17,15 @@ func AddIf(x, y *Node) *Node {
 }
 
 // Dense computes x·W + b over the last axis of x, with W [inputs, outputs] and b
-// [outputs] the variables "weights" and "bias" of w.
+// [outputs] the variables "weights" and "bias" of w, or what the adapter of w makes of it.
 func Dense(w Weights, x *Node) *Node {
+	if a := w.adapter; a != nil {
+		return a.Dense(w.scope, w, x, func(x *Node) *Node { return dense(w, x) })
+	}
+	return dense(w, x)
+}
+
+func dense(w Weights, x *Node) *Node {
 	weights, bias := w.At("weights"), w.At("bias")
 	last := x.Rank() - 1
 	if weights.Rank() != 2 || x.Shape().Dimensions[last] != weights.Shape().Dimensions[0] {

@@ -3,7 +3,6 @@ package ner
 import (
 	"context"
 	"errors"
-	"fmt"
 	"slices"
 
 	"github.com/gomlx/gomlx/core/graph"
@@ -30,21 +29,11 @@ func (t *Tagger) Adapt(config testtime.Config) (*Adaptive, error) {
 	if config.Method == "memo" {
 		return nil, errors.New("adapting a tagger: memo wants augmentations of one input, which a tagger does not make; want tent, eata or sar")
 	}
-	store := model.NewStore()
-	for _, v := range t.Model.Config.Variables() {
-		value, err := t.Model.Store.GetVariable(v.Path).Value()
-		if err == nil {
-			value, err = value.LocalClone()
-		}
-		if err == nil {
-			_, err = store.CreateVariable(v.Path, value)
-		}
-		if err != nil {
-			return nil, fmt.Errorf("copying %s: %w", v.Path, err)
-		}
+	m, err := t.net.copied()
+	if err != nil {
+		return nil, err
 	}
-	m := &transformer.Model{Config: t.Model.Config, Store: store}
-	copied := &Tagger{Model: m, Tokenizer: t.Tokenizer, backend: t.backend, labels: t.labels, config: t.config, assets: t.assets, compiled: map[graph.GraphId]bool{}}
+	copied := &Tagger{Model: m.Model, net: m, Tokenizer: t.Tokenizer, backend: t.backend, labels: t.labels, config: t.config, assets: t.assets, compiled: map[graph.GraphId]bool{}}
 	adapter, err := testtime.New(t.backend, stream{m}, config)
 	if err != nil {
 		return nil, err
@@ -83,15 +72,15 @@ func (t *Tagger) adapt(ctx context.Context, b batch.Batch, parts []part) ([]floa
 }
 
 // stream is a tagger's model as test-time adaptation sees it.
-type stream struct{ m *transformer.Model }
+type stream struct{ m net }
 
 func (s stream) Store() *model.Store { return s.m.Store }
 
-func (s stream) Variables() []elastic.Variable { return s.m.Config.Variables() }
+func (s stream) Variables() []elastic.Variable { return s.m.variables() }
 
 func (s stream) Classes() int { return len(s.m.Config.Head.Labels) }
 
 func (s stream) Logits(w elastic.Weights, in []*graph.Node) (logits, counts *graph.Node) {
-	logits = s.m.Config.Logits(w, transformer.Inputs{IDs: in[0], Types: in[1], Mask: in[2]}, nil)
+	logits = s.m.logits(w, transformer.Inputs{IDs: in[0], Types: in[1], Mask: in[2]})
 	return graph.Reshape(logits, -1, s.Classes()), in[3]
 }

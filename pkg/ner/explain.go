@@ -50,12 +50,12 @@ func (t *Tagger) Explain(ctx context.Context, text string, steps int) ([]Explana
 	if err != nil || len(entities) == 0 {
 		return nil, err
 	}
-	_, parts, err := t.cut(words, t.Model.Config.MaxLength())
+	_, parts, err := t.cut(words, t.net.maxLength())
 	if err != nil {
 		return nil, err
 	}
 	if len(parts) != 1 {
-		return nil, fmt.Errorf("the text has more tokens than the model has positions for, %d: explain a part of it", t.Model.Config.MaxLength())
+		return nil, fmt.Errorf("the text has more tokens than the model has positions for, %d: explain a part of it", t.net.maxLength())
 	}
 	p := parts[0]
 	evidence, err := t.evidence(p, entities, tagged[0].Tags)
@@ -71,6 +71,7 @@ func (t *Tagger) Explain(ctx context.Context, text string, steps int) ([]Explana
 	}
 	config := t.Model.Config
 	explained := func(w elastic.Weights, x *graph.Node, in []*graph.Node) *graph.Node {
+		w = t.net.weights(w, nil)
 		encoded := config.Encode(w, transformer.Inputs{Words: x, IDs: in[0], Types: in[1]}, nil)
 		return graph.ReduceSum(graph.Mul(config.HeadLogits(w, encoded.Hidden, nil), in[2]), 1, 2)
 	}

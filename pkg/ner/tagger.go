@@ -27,6 +27,7 @@ import (
 	"github.com/elastic-attention/workbench/pkg/elastic/adapt/testtime"
 	"github.com/elastic-attention/workbench/pkg/elastic/attention"
 	"github.com/elastic-attention/workbench/pkg/elastic/checkpoint"
+	"github.com/elastic-attention/workbench/pkg/elastic/peft"
 	"github.com/elastic-attention/workbench/pkg/elastic/pretrained"
 	"github.com/elastic-attention/workbench/pkg/elastic/transformer"
 )
@@ -59,6 +60,9 @@ type Config struct {
 	// see [Tagger.ExitAt].
 	Depth   *transformer.Depth   `json:"depth,omitempty"`
 	Experts *transformer.Experts `json:"experts,omitempty"`
+	// Adapter is added to a pretrained model when a tagger is made of it: then only the adapter
+	// and the head are trained, and saved. Nil trains the whole model.
+	Adapter *peft.Config `json:"adapter,omitempty"`
 }
 
 // withDefaults fills in the defaults for a model that has positions for limit tokens.
@@ -118,6 +122,7 @@ type Tagger struct {
 	config  Config
 	assets  map[string][]byte // tokenizer files, by name
 
+	net     net               // Model with its adapter
 	adapter *testtime.Adapter // nil but in an Adaptive
 	events  []testtime.Event
 
@@ -137,16 +142,25 @@ func NewTagger(backend compute.Backend, dir string, labels LabelSet, config Conf
 		return nil, err
 	}
 	head := &transformer.Head{Kind: transformer.Tokens, Labels: labels.Tags(), Dropout: rate}
-	m, _, err := pretrained.Load(dir, pretrained.Options{Head: head, Attention: config.Attention, Depth: config.Depth, Experts: config.Experts, Seed: seed})
+	m, report, err := pretrained.Load(dir, pretrained.Options{Head: head, Attention: config.Attention, Depth: config.Depth, Experts: config.Experts, Seed: seed})
 	if err != nil {
 		return nil, fmt.Errorf("loading pretrained model: %w", err)
 	}
-	return newTagger(backend, m, dir, config)
+	n := net{Model: m}
+	if config.Adapter != nil {
+		if err := n.adapt(*config.Adapter, dir, report.Fresh, seed); err != nil {
+			return nil, err
+		}
+	}
+	return newTagger(backend, n, dir, config)
 }
 
 // NewTaggerFromScratch makes a tagger whose transformer has fresh weights. Dir holds
 // the tokenizer; config.VocabSize, PadID and Head are set from it and the labels.
 func NewTaggerFromScratch(backend compute.Backend, dir string, encoder transformer.Config, labels LabelSet, config Config, seed uint64) (*Tagger, error) {
+	if config.Adapter != nil {
+		return nil, errors.New("an adapter wants a pretrained model, not fresh weights")
+	}
 	tok, err := tokenizer.Load(dir)
 	if err != nil {
 		return nil, fmt.Errorf("loading tokenizer: %w", err)
@@ -166,13 +180,14 @@ func NewTaggerFromScratch(backend compute.Backend, dir string, encoder transform
 	if err != nil {
 		return nil, err
 	}
-	return newTagger(backend, m, dir, config)
+	return newTagger(backend, net{Model: m}, dir, config)
 }
 
 // Load reads a tagger from a folder that [Tagger.Save] wrote, or from any checkpoint
-// for token classification in Hugging Face layout.
+// for token classification in Hugging Face layout, or an adapter in the layout of Python's peft
+// whose base model is a folder.
 func Load(backend compute.Backend, dir string) (*Tagger, error) {
-	m, _, err := pretrained.Load(dir, pretrained.Options{})
+	m, err := loadNet(dir)
 	if err != nil {
 		return nil, fmt.Errorf("loading tagger: %w", err)
 	}
@@ -198,8 +213,8 @@ func Load(backend compute.Backend, dir string) (*Tagger, error) {
 	return newTagger(backend, m, dir, config)
 }
 
-func newTagger(backend compute.Backend, m *transformer.Model, dir string, config Config) (*Tagger, error) {
-	limit := m.Config.MaxLength()
+func newTagger(backend compute.Backend, m net, dir string, config Config) (*Tagger, error) {
+	limit := m.maxLength()
 	config = config.withDefaults(limit)
 	if err := config.Validate(limit); err != nil {
 		return nil, fmt.Errorf("tagger config: %w", err)
@@ -208,6 +223,9 @@ func newTagger(backend compute.Backend, m *transformer.Model, dir string, config
 	if err != nil {
 		return nil, fmt.Errorf("%s: id2label: %w", filepath.Join(dir, pretrained.ConfigFile), err)
 	}
+	if _, err := os.Stat(filepath.Join(dir, tokenizerFiles[0])); errors.Is(err, os.ErrNotExist) && m.base != "" {
+		dir = m.base // an adapter of another program
+	}
 	tok, err := tokenizer.Load(dir)
 	if err != nil {
 		return nil, fmt.Errorf("loading tokenizer: %w", err)
@@ -215,7 +233,7 @@ func newTagger(backend compute.Backend, m *transformer.Model, dir string, config
 	if tok.VocabSize() > m.Config.VocabSize {
 		return nil, fmt.Errorf("%s: tokenizer has %d tokens, the model embeddings for %d: they do not belong together", dir, tok.VocabSize(), m.Config.VocabSize)
 	}
-	t := &Tagger{Model: m, Tokenizer: tok, backend: backend, labels: labels, config: config, assets: map[string][]byte{}, compiled: map[graph.GraphId]bool{}}
+	t := &Tagger{Model: m.Model, net: m, Tokenizer: tok, backend: backend, labels: labels, config: config, assets: map[string][]byte{}, compiled: map[graph.GraphId]bool{}}
 	for _, name := range tokenizerFiles {
 		content, err := os.ReadFile(filepath.Join(dir, name))
 		if errors.Is(err, os.ErrNotExist) {
@@ -226,21 +244,61 @@ func newTagger(backend compute.Backend, m *transformer.Model, dir string, config
 		}
 		t.assets[name] = content
 	}
-	t.forward, err = model.NewExec(backend, m.Store, func(scope *model.Scope, in []*graph.Node) []*graph.Node {
+	return t, t.prepare()
+}
+
+// prepare makes ready to compute with the net as it is.
+func (t *Tagger) prepare() error {
+	if t.forward != nil {
+		t.forward.Finalize()
+	}
+	n := t.net
+	var err error
+	t.forward, err = model.NewExec(t.backend, n.Store, func(scope *model.Scope, in []*graph.Node) []*graph.Node {
 		w := elastic.WeightsOf(scope.Store(), in[0].Graph())
-		logits := m.Config.Logits(w, transformer.Inputs{IDs: in[0], Types: in[1], Mask: in[2]}, nil)
-		return []*graph.Node{logits}
+		return []*graph.Node{n.logits(w, transformer.Inputs{IDs: in[0], Types: in[1], Mask: in[2]})}
 	})
 	if err != nil {
-		return nil, fmt.Errorf("preparing prediction: %w", err)
+		return fmt.Errorf("preparing prediction: %w", err)
 	}
 	t.forward.SetMaxCache(-1)
-	if m.Config.Depth != nil {
-		if t.runner, err = transformer.NewRunner(backend, m); err != nil {
-			return nil, fmt.Errorf("preparing prediction: %w", err)
+	if n.Config.Depth != nil {
+		if n.adapter != nil {
+			return errors.New("the model has a depth that adapts, which does not go with an adapter")
+		}
+		if t.runner, err = transformer.NewRunner(t.backend, n.Model); err != nil {
+			return fmt.Errorf("preparing prediction: %w", err)
 		}
 	}
-	return t, nil
+	return nil
+}
+
+// Adapter returns the tagger's adapter, nil if it has none.
+func (t *Tagger) Adapter() *peft.Adapter { return t.net.adapter }
+
+// Trained returns the number of elements of the variables that training changes.
+func (t *Tagger) Trained() int {
+	total := 0
+	for _, v := range t.net.trained() {
+		total += v.Size()
+	}
+	return total
+}
+
+// Merge puts the adapter into the model's weights, for good: the tagger predicts the same, and
+// is saved as a whole model, which needs no adapter and no base.
+func (t *Tagger) Merge() error {
+	if t.net.adapter == nil {
+		return errors.New("the tagger has no adapter to merge")
+	}
+	if _, err := t.net.adapter.Merge(t.backend, t.Model.Store); err != nil {
+		return err
+	}
+	if err := peft.Remove(t.Model.Store); err != nil {
+		return err
+	}
+	t.net.adapter, t.net.base, t.config.Adapter = nil, "", nil
+	return t.prepare()
 }
 
 // ExitAt sets the threshold at which predictions leave a model with early exits, in place of
@@ -279,9 +337,13 @@ func (t *Tagger) Compilations() int {
 
 // Files returns the files of a checkpoint: the model in Hugging Face layout, the
 // tokenizer, and the tagger's config. Transformers loads them with
-// AutoModelForTokenClassification and AutoTokenizer.
+// AutoModelForTokenClassification and AutoTokenizer. Of a tagger with an adapter, only that, the
+// head, and the model's config are written, in the layout of Python's peft.
 func (t *Tagger) Files() []checkpoint.File {
 	files := pretrained.Files(t.Model)
+	if t.net.adapter != nil {
+		files = append(files[:1], peft.Files(t.Model, t.net.adapter, t.net.base)...)
+	}
 	for _, name := range tokenizerFiles {
 		if content, ok := t.assets[name]; ok {
 			files = append(files, checkpoint.FromBytes(name, content))

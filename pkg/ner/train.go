@@ -16,7 +16,6 @@ import (
 	"github.com/elastic-attention/workbench/pkg/elastic"
 	"github.com/elastic-attention/workbench/pkg/elastic/checkpoint"
 	"github.com/elastic-attention/workbench/pkg/elastic/dropout"
-	"github.com/elastic-attention/workbench/pkg/elastic/pretrained"
 	"github.com/elastic-attention/workbench/pkg/elastic/train"
 	"github.com/elastic-attention/workbench/pkg/elastic/transformer"
 )
@@ -67,6 +66,7 @@ func (t *Tagger) Train(ctx context.Context, sentences, dev []data.Sentence, conf
 	dataset, err := batch.Pack("train", examples, batch.PackConfig{
 		Size: config.BatchSize, Length: t.config.MaxLength, Epochs: max(config.Epochs, 1), MaxShapes: config.Shapes,
 		Seed: config.Seed, PadID: int32(t.Model.Config.PadID),
+		Apart: t.net.adapter != nil && t.net.adapter.Config().Kind == "prompt", // which stands before one text
 	})
 	if err != nil {
 		return train.Result{}, err
@@ -74,7 +74,7 @@ func (t *Tagger) Train(ctx context.Context, sentences, dev []data.Sentence, conf
 	if options.Plan != nil {
 		options.Plan(dataset.Stats())
 	}
-	trainer, err := train.New(t.backend, task{t.Model}, config.Config)
+	trainer, err := train.New(t.backend, task{t.net}, config.Config)
 	if err != nil {
 		return train.Result{}, err
 	}
@@ -114,9 +114,24 @@ func (t *Tagger) Train(ctx context.Context, sentences, dev []data.Sentence, conf
 		return result, err
 	}
 	if options.Run.Dir != "" && len(dev) > 0 {
-		return result, t.loadBest(options.Run)
+		if err := t.loadBest(options.Run); err != nil {
+			return result, err
+		}
 	}
-	return result, nil
+	return result, t.finish()
+}
+
+// finish makes an adapter as small as its training left it.
+func (t *Tagger) finish() error {
+	if t.net.adapter == nil {
+		return nil
+	}
+	finished, err := t.net.adapter.Finish(t.Model.Store)
+	if err != nil || finished == t.net.adapter {
+		return err
+	}
+	t.net.adapter = finished
+	return t.prepare()
 }
 
 // markAgain marks the checkpoint that a run continues from as the best, if it is that: a
@@ -138,11 +153,11 @@ func (t *Tagger) loadBest(run checkpoint.Run) error {
 	if err != nil {
 		return fmt.Errorf("opening the best checkpoint: %w", err)
 	}
-	best, _, err := pretrained.Load(folder.Dir, pretrained.Options{})
+	best, err := loadNet(folder.Dir)
 	if err != nil {
 		return fmt.Errorf("loading the best checkpoint: %w", err)
 	}
-	for _, v := range t.Model.Config.Variables() {
+	for _, v := range t.net.variables() {
 		value, err := best.Store.GetVariable(v.Path).Value()
 		if err == nil {
 			err = t.Model.Store.GetVariable(v.Path).SetValue(value)
@@ -188,15 +203,40 @@ func (t *Tagger) Examples(sentences []data.Sentence) ([]batch.Example, error) {
 }
 
 // task is a tagger's model as the training loop sees it.
-type task struct{ m *transformer.Model }
+type task struct{ m net }
 
 func (t task) Store() *model.Store { return t.m.Store }
 
-func (t task) Variables() []elastic.Variable { return t.m.Config.Variables() }
+func (t task) Variables() []elastic.Variable { return t.m.trained() }
 
 func (t task) Loss(w elastic.Weights, inputs, labels []*graph.Node, drop *dropout.Source) (sum, count *graph.Node) {
+	w = t.m.weights(w, drop)
 	encoded := t.m.Config.Encode(w, transformer.Inputs{IDs: inputs[0], Types: inputs[1], Documents: inputs[2], Positions: inputs[3]}, drop)
-	return t.m.Config.Loss(w, encoded, labels[0], drop)
+	sum, count = t.m.Config.Loss(w, encoded, labels[0], drop)
+	if t.m.adapter != nil {
+		if penalty := t.m.adapter.Penalty(w); penalty != nil { // the loop divides by the count
+			sum = graph.Add(sum, graph.Mul(penalty, count))
+		}
+	}
+	return sum, count
+}
+
+func (t task) FollowSlots() []elastic.Variable {
+	if t.m.adapter == nil {
+		return nil
+	}
+	return t.m.adapter.FollowSlots()
+}
+
+func (t task) FollowScalars(update, total int) []float32 {
+	if t.m.adapter == nil {
+		return nil
+	}
+	return t.m.adapter.FollowScalars(update, total)
+}
+
+func (t task) Follow(scalars *graph.Node, values, gradients, slots []*graph.Node) (newValues, newSlots []*graph.Node) {
+	return t.m.adapter.Follow(scalars, values, gradients, slots)
 }
 
 // trainData gives a dataset's batches to the training loop.

@@ -21,6 +21,7 @@ type PackConfig struct {
 	MaxShapes int    `json:"max_shapes,omitempty"` // different numbers of rows; 0 means 3
 	Seed      uint64 `json:"seed,omitempty"`       // seed of the order
 	PadID     int32  `json:"pad_id,omitempty"`     // token id of padding
+	Apart     bool   `json:"apart,omitempty"`      // each example has a row of its own
 	Prefetch  int    `json:"prefetch,omitempty"`   // batches made in advance; 0 means 2, -1 means none and no goroutine
 }
 
@@ -136,7 +137,7 @@ func (d *Packed) fit(drawn []int32) [][]int32 {
 	for _, i := range drawn {
 		size := len(d.examples[i].IDs)
 		at := slices.IndexFunc(room, func(free int) bool { return free >= size })
-		if at < 0 {
+		if at < 0 || d.config.Apart {
 			at = len(rows)
 			rows, room = append(rows, nil), append(room, d.config.Length)
 		}

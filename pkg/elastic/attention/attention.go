@@ -51,6 +51,11 @@ type Inputs struct {
 	// QueryDocuments and KeyDocuments are int32 [batch, length]: which of several texts in a
 	// row a token belongs to. Only parts that ask for them need them; see [Document].
 	QueryDocuments, KeyDocuments *Node
+	// PrefixKeys and PrefixValues, [prefix, key heads, head or value width], stand before the keys
+	// and values of every row: all queries see them, whatever the masks say, and they are neither
+	// normalised nor turned. Their positions are 0, 1, …, so if positions are given, those of the
+	// text begin behind them. [Self] and [Cross] take them from the adapter of their weights.
+	PrefixKeys, PrefixValues *Node
 	// Tasks is int32 [batch]: the task of each row, for parts that are conditioned on it.
 	Tasks *Node
 	// X is what the queries were projected from, [batch, queries, hidden]. [Self] and [Cross]
@@ -161,6 +166,7 @@ func Cross(s Spec, w elastic.Weights, x, memory *Node, in Inputs) Result {
 	sizes := s.Sizes(x.Shape().Dimensions[2])
 	q, k, v := project(s, sizes, w, x, memory)
 	in.X = x
+	in = in.fromAdapter(w, k, v)
 	return output(w, attend(s, sizes, w, q, k, v, in))
 }
 
@@ -211,17 +217,18 @@ func sizesOf(s Spec, q, k, v *Node) Sizes {
 func attend(s Spec, sizes Sizes, w elastic.Weights, q, k, v *Node, in Inputs) Result {
 	g := q.Graph()
 	dims := []int{q.Shape().Dimensions[0], sizes.Heads, q.Shape().Dimensions[1], k.Shape().Dimensions[1]}
-	regular := in.KeyPositions == nil
-	if regular {
-		regular = in.QueryPositions == nil
-		in.KeyPositions = Iota(g, shapes.Make(dtypes.Int32, 1, dims[3]), 1)
+	regular := in.KeyPositions == nil && in.prefix() == 0
+	if in.KeyPositions == nil {
+		regular = regular && in.QueryPositions == nil
+		in.KeyPositions = AddScalar(Iota(g, shapes.Make(dtypes.Int32, 1, dims[3]), 1), float64(in.prefix()))
 		if in.QueryPositions == nil {
-			in.QueryPositions = AddScalar(Iota(g, shapes.Make(dtypes.Int32, 1, dims[2]), 1), float64(dims[3]-dims[2]))
+			in.QueryPositions = AddScalar(Iota(g, shapes.Make(dtypes.Int32, 1, dims[2]), 1), float64(in.prefix()+dims[3]-dims[2]))
 		}
 	} else if in.QueryPositions == nil {
 		exceptions.Panicf("attention input has positions of keys and none of queries")
 	}
 	q, k = prepare(s, w, q, k, in.QueryPositions, in.KeyPositions)
+	k, v, in = in.prepend(k, v)
 	return pipeline(s, sizes, w, q, k, v, in, regular)
 }
 
@@ -267,7 +274,7 @@ func pipeline(s Spec, sizes Sizes, w elastic.Weights, q, k, v *Node, in Inputs, 
 func allowed(s Spec, t *Tile) *Node {
 	var mask *Node
 	if m := s.mask(); m != nil {
-		mask = BroadcastToDims(m.Allowed(t), t.shape()...)
+		mask = t.seePrefix(BroadcastToDims(m.Allowed(t), t.shape()...))
 	}
 	if t.Inputs.Mask != nil {
 		given := BroadcastToDims(t.Inputs.Mask, t.shape()...)

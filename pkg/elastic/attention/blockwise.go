@@ -14,6 +14,9 @@ import (
 )
 
 func refuseBlockwise(j job) error {
+	if j.in.prefix() > 0 {
+		return errors.New("virtual tokens of an adapter stand before the keys")
+	}
 	if j.drops() {
 		return errors.New("dropout draws its noise for the whole matrix")
 	}

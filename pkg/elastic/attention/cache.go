@@ -93,6 +93,9 @@ func Step(s Spec, w elastic.Weights, x *Node, cache Cache, position *Node, in In
 	if x.Rank() != 3 || position.Rank() != 0 || position.DType() != dtypes.Int32 {
 		exceptions.Panicf("a step needs tokens [batch, tokens, hidden] and an int32 scalar position, got %s and %s", x.Shape(), position.Shape())
 	}
+	if w.In("prefix").Extra("keys") != nil {
+		exceptions.Panicf("an adapter has a prefix for this attention, for which its cache has no place")
+	}
 	g, tokens, slots := x.Graph(), x.Shape().Dimensions[1], cache.Keys.Shape().Dimensions[1]
 	if tokens > slots {
 		exceptions.Panicf("a step of %d tokens does not fit a cache of %d slots", tokens, slots)

@@ -413,28 +413,20 @@ func writeWeights(w io.Writer, m *transformer.Model) error {
 		if err != nil {
 			return err
 		}
-		value, err := m.Store.GetVariable(v.Path).Value()
+		one, err := export(m, v.Path, at)
 		if err != nil {
-			return fmt.Errorf("reading %s: %w", v.Path, err)
-		}
-		if at.transposed {
-			var turned []float32
-			err := tensors.ConstFlatData(value, func(flat []float32) { turned = transpose(flat, v.Shape[0], v.Shape[1]) })
-			if err != nil {
-				return fmt.Errorf("reading %s: %w", v.Path, err)
-			}
-			value = tensors.FromFlatDataAndDimensions(turned, v.Shape[1], v.Shape[0])
+			return err
 		}
 		if at.parts > 0 { // they come in their order
-			joined[at.name] = append(joined[at.name], value)
+			joined[at.name] = append(joined[at.name], one.Tensor)
 			if len(joined[at.name]) < at.parts {
 				continue
 			}
-			if value, err = join(joined[at.name]); err != nil {
+			if one.Tensor, err = join(joined[at.name]); err != nil {
 				return fmt.Errorf("tensor %s: %w", at.name, err)
 			}
 		}
-		list = append(list, safetensors.Named{Name: at.name, Tensor: value})
+		list = append(list, one)
 	}
 	return safetensors.Write(w, list, map[string]string{"format": "pt"})
 }
@@ -465,17 +457,81 @@ func join(parts []*tensors.Tensor) (*tensors.Tensor, error) {
 	return tensors.FromFlatDataAndDimensions(data, dims...), nil
 }
 
-// HeadDropout returns the dropout rate that a checkpoint's config gives to a task
-// head.
-func HeadDropout(dir string) (float64, error) {
+// Export returns a variable of a model as a checkpoint has it, under its name there and turned
+// as there.
+func Export(m *transformer.Model, path string) (safetensors.Named, error) {
+	at, err := placeOf(m, path)
+	if err != nil {
+		return safetensors.Named{}, err
+	}
+	return export(m, path, at)
+}
+
+// placeOf returns where a variable is in a checkpoint, by itself.
+func placeOf(m *transformer.Model, path string) (place, error) {
+	at, err := families[familyOf(m.Config)].place(path, isBare(m.Config))
+	if err == nil && at.parts > 0 {
+		err = fmt.Errorf("variable %s is part of the tensor %s", path, at.name)
+	}
+	return at, err
+}
+
+func export(m *transformer.Model, path string, at place) (safetensors.Named, error) {
+	value, err := m.Store.GetVariable(path).Value()
+	if err == nil && at.transposed {
+		dims := value.Shape().Dimensions
+		var turned []float32
+		err = tensors.ConstFlatData(value, func(flat []float32) { turned = transpose(flat, dims[0], dims[1]) })
+		value = tensors.FromFlatDataAndDimensions(turned, dims[1], dims[0])
+	}
+	if err != nil {
+		return safetensors.Named{}, fmt.Errorf("reading %s: %w", path, err)
+	}
+	return safetensors.Named{Name: at.name, Tensor: value}, nil
+}
+
+// Import sets a variable of a model from the file that has it as [Export] gives it.
+func Import(m *transformer.Model, path string, source safetensors.Source, name string) error {
+	at, err := placeOf(m, path)
+	if err != nil {
+		return err
+	}
+	variable := m.Store.GetVariable(path)
+	info, err := source.Info(name)
+	if err != nil {
+		return err
+	}
+	if want := at.shape(variable.Shape().Dimensions); !slices.Equal(info.Shape, want) {
+		return fmt.Errorf("tensor %s has shape %v, want %v", name, info.Shape, want)
+	}
+	if _, ok := readers[info.DType]; !ok {
+		return fmt.Errorf("tensor %s has type %s, want F32, F16 or BF16", name, info.Format)
+	}
+	at.name = name
+	value, err := readTensor(source, at)
+	if err != nil {
+		return err
+	}
+	return variable.SetValue(value)
+}
+
+// ReadConfig reads the config.json of a folder.
+func ReadConfig(dir string) (transformer.Config, error) {
 	path := filepath.Join(dir, ConfigFile)
 	data, err := os.ReadFile(path)
 	if err != nil {
-		return 0, fmt.Errorf("reading model config: %w", err)
+		return transformer.Config{}, fmt.Errorf("reading model config: %w", err)
 	}
 	config, _, err := readConfig(data)
 	if err != nil {
-		return 0, fmt.Errorf("%s: %w", path, err)
+		return transformer.Config{}, fmt.Errorf("%s: %w", path, err)
 	}
-	return config.Head.Dropout, nil
+	return config, nil
+}
+
+// HeadDropout returns the dropout rate that a checkpoint's config gives to a task
+// head.
+func HeadDropout(dir string) (float64, error) {
+	config, err := ReadConfig(dir)
+	return config.Head.Dropout, err
 }

@@ -110,7 +110,7 @@ func (t *Trainer) Files() []checkpoint.File {
 		}},
 		{Name: SlotsFile, Write: func(w io.Writer) error {
 			var list []safetensors.Named
-			for _, slot := range t.moments() {
+			for _, slot := range t.kept() {
 				value, err := t.task.Store().GetVariable(slot.Path).Value()
 				if err != nil {
 					return fmt.Errorf("reading %s: %w", slot.Path, err)
@@ -138,7 +138,7 @@ func (t *Trainer) Restore(dir string) error {
 		return fmt.Errorf("opening optimizer state: %w", err)
 	}
 	defer file.Close()
-	slots := t.moments()
+	slots := t.kept()
 	if got, want := len(file.Names()), len(slots); got != want {
 		return fmt.Errorf("%s: has %d tensors, want %d: it belongs to another model or optimizer", path, got, want)
 	}

@@ -49,6 +49,21 @@ type Task interface {
 	Loss(w elastic.Weights, inputs, labels []*Node, drop *dropout.Source) (sum, count *Node)
 }
 
+// Follower is a [Task] that does something of its own after each update, in the same compiled
+// step, so that no caller can forget it: AdaLoRA's allocation of ranks, for one.
+type Follower interface {
+	Task
+	// FollowSlots lists what it remembers between updates, 0 at first. It lies below
+	// [SlotsScope], and checkpoints hold it. Without any, Follow is not called.
+	FollowSlots() []elastic.Variable
+	// FollowScalars returns the numbers that Follow takes for an update, counted from 0, of a
+	// run of total updates: always as many.
+	FollowScalars(update, total int) []float32
+	// Follow takes the values of the task's variables after the update, the gradients that led
+	// to it, clipped, and the slots. It returns the values and slots to keep.
+	Follow(scalars *Node, values, gradients, slots []*Node) (newValues, newSlots []*Node)
+}
+
 // Data gives the micro-batches of a run. The same epoch must give the same batches
 // at every call and in every process.
 type Data interface {
@@ -105,6 +120,7 @@ type Trainer struct {
 	task      Task
 	config    Config
 	variables []elastic.Variable
+	follower  Follower // nil if the task is none
 	state     State
 
 	step, accumulate, apply *model.Exec
@@ -120,8 +136,9 @@ func New(backend compute.Backend, task Task, config Config) (*Trainer, error) {
 	}
 	t := &Trainer{backend: backend, task: task, config: config, variables: task.Variables(), compiled: map[GraphId]bool{}}
 	t.state = State{Version: stateVersion, Seed: config.Seed, Best: Best{Epoch: -1}}
+	t.follower, _ = task.(Follower)
 	store := task.Store()
-	for _, slot := range append(t.moments(), t.sums()...) {
+	for _, slot := range append(t.kept(), t.sums()...) {
 		if v := store.GetVariable(slot.Path); v != nil {
 			if err := store.DeleteVariable(slot.Path); err != nil {
 				return nil, fmt.Errorf("replacing %s: %w", slot.Path, err)
@@ -161,7 +178,18 @@ const SlotsScope = "/optimizer"
 
 func slotPath(slot, path string) string { return SlotsScope + "/" + slot + path }
 
-// moments lists the optimizer's slots, which a checkpoint holds.
+// kept lists the slots that a checkpoint holds: the optimizer's and the follower's.
+func (t *Trainer) kept() []elastic.Variable { return append(t.moments(), t.followed()...) }
+
+// followed lists the follower's slots.
+func (t *Trainer) followed() []elastic.Variable {
+	if t.follower == nil {
+		return nil
+	}
+	return elastic.Under(SlotsScope, t.follower.FollowSlots())
+}
+
+// moments lists the optimizer's slots.
 func (t *Trainer) moments() []elastic.Variable {
 	var list []elastic.Variable
 	for _, name := range t.config.Optimizer.Slots() {
@@ -219,19 +247,42 @@ func (t *Trainer) update(store *model.Store, scalars, count *Node, gradients []*
 	for i, slot := range moments {
 		slots[i] = store.GetVariable(slot.Path).NodeValue(g)
 	}
+	values := make([]*Node, len(t.variables))
 	for i, v := range t.variables {
-		variable := store.GetVariable(v.Path)
+		gradients[i] = Mul(gradients[i], factor)
 		var own []*Node
 		for j := i; j < len(slots); j += len(t.variables) {
 			own = append(own, slots[j])
 		}
-		value, own := t.config.Optimizer.Update(variable.NodeValue(g), Mul(gradients[i], factor), own, scalars, v.Decay)
-		variable.SetNodeValue(value)
+		values[i], own = t.config.Optimizer.Update(store.GetVariable(v.Path).NodeValue(g), gradients[i], own, scalars, v.Decay)
 		for j, slot := range own {
 			store.GetVariable(moments[i+j*len(t.variables)].Path).SetNodeValue(slot)
 		}
 	}
+	values = t.follow(store, scalars, values, gradients)
+	for i, v := range t.variables {
+		store.GetVariable(v.Path).SetNodeValue(values[i])
+	}
 	return norm
+}
+
+// follow lets a follower that remembers something have the last word on the new values. Its
+// scalars stand behind the optimizer's.
+func (t *Trainer) follow(store *model.Store, scalars *Node, values, gradients []*Node) []*Node {
+	followed := t.followed()
+	if len(followed) == 0 {
+		return values
+	}
+	slots := make([]*Node, len(followed))
+	for i, slot := range followed {
+		slots[i] = store.GetVariable(slot.Path).NodeValue(scalars.Graph())
+	}
+	own := len(t.config.Optimizer.Scalars(0, 0))
+	values, slots = t.follower.Follow(Slice(scalars, AxisRange(own)), values, gradients, slots)
+	for i, slot := range followed {
+		store.GetVariable(slot.Path).SetNodeValue(slots[i])
+	}
+	return values
 }
 
 // stepGraph is a whole update on one micro-batch: inputs are the optimizer's scalars,
@@ -369,7 +420,7 @@ func (t *Trainer) Run(ctx context.Context, data Data, hooks Hooks) (Result, erro
 // given back to the system at once: they would stay resident through the first updates,
 // when memory is needed most.
 func (t *Trainer) toDevice() error {
-	for _, list := range [][]elastic.Variable{t.variables, t.moments(), t.sums()} {
+	for _, list := range [][]elastic.Variable{t.variables, t.kept(), t.sums()} {
 		for _, v := range list {
 			value, err := t.task.Store().GetVariable(v.Path).Value()
 			if err == nil {
@@ -406,6 +457,9 @@ func (t *Trainer) epoch(ctx context.Context, data Data, hooks Hooks, total int, 
 		micro++
 		rate := schedule.At(t.state.Update)
 		scalars := t.config.Optimizer.Scalars(t.state.Update, rate)
+		if t.follower != nil {
+			scalars = append(scalars, t.follower.FollowScalars(t.state.Update, total)...)
+		}
 		key := dropout.Key(t.config.Seed, uint64(t.state.Update)*uint64(t.config.Accumulate)+uint64(micro-1))
 		args := []any{key}
 		for _, input := range batch.Inputs {
@@ -491,7 +545,7 @@ func (t *Trainer) Finalize() error {
 			exec.Finalize()
 		}
 	}
-	for _, slot := range append(t.moments(), t.sums()...) {
+	for _, slot := range append(t.kept(), t.sums()...) {
 		if err := t.task.Store().DeleteVariable(slot.Path); err != nil {
 			return fmt.Errorf("freeing %s: %w", slot.Path, err)
 		}

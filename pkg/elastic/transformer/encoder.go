@@ -109,7 +109,8 @@ type Output struct {
 	// States holds the embeddings' output and each block's, Layers+1 in all, each
 	// [batch, length, hidden]. The last is normalised, also in a pre-norm model.
 	States []*Node
-	// Attentions holds each block's attention weights [batch, heads, queries, keys].
+	// Attentions holds each block's attention weights [batch, heads, queries, keys]; virtual
+	// tokens of an adapter are the first keys.
 	Attentions []*Node
 	// Crosses holds those of each decoder block to the encoder's output.
 	Crosses []*Node
@@ -132,6 +133,7 @@ func (o *Output) block(x *Node, attended attention.Result) {
 
 // Encode computes the encoder. A nil drop source means evaluation.
 func (c Config) Encode(w elastic.Weights, in Inputs, drop *dropout.Source) Output {
+	in, virtual := c.withVirtual(w, in)
 	x := c.embed(w, w.In("embeddings"), in, drop)
 	seen := in.attention(drop)
 	out := Output{States: []*Node{x}}
@@ -144,7 +146,7 @@ func (c Config) Encode(w elastic.Weights, in Inputs, drop *dropout.Source) Outpu
 	if c.Depth != nil && c.Depth.Kind == ACT {
 		c.Depth.halt(w, in, &out)
 	}
-	return out
+	return out.withoutVirtual(virtual)
 }
 
 // attention returns what the attention of every block reads.

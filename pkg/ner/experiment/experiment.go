@@ -48,6 +48,9 @@ type Config struct {
 	Tagger ner.Config `json:"tagger"`
 	// Train is the recipe.
 	Train ner.TrainConfig `json:"train"`
+	// Merge puts Tagger.Adapter into the weights of the model that the run ends with, which is
+	// then whole. False saves the adapter, which names its base.
+	Merge bool `json:"merge,omitempty"`
 }
 
 // Data names a corpus: one of the catalogue or [Synthetic], or three files.
@@ -87,6 +90,18 @@ func (c Config) Validate() error {
 	}
 	if c.Model == Scratch && c.Data.Name != Synthetic {
 		problems = append(problems, fmt.Errorf("model %q has the vocabulary of the %q data only", Scratch, Synthetic))
+	}
+	if c.Tagger.Adapter != nil {
+		if err := c.Tagger.Adapter.Validate(); err != nil {
+			problems = append(problems, fmt.Errorf("tagger.adapter: %w", err))
+		} else if err := c.Tagger.Adapter.Mergeable(); err != nil && c.Merge {
+			problems = append(problems, fmt.Errorf("tagger.adapter: %w", err))
+		}
+		if c.Model == Scratch {
+			problems = append(problems, fmt.Errorf("tagger.adapter wants a pretrained model, not %q", Scratch))
+		}
+	} else if c.Merge {
+		problems = append(problems, errors.New("merge wants a tagger.adapter"))
 	}
 	return errors.Join(append(problems, c.Train.Validate())...)
 }
@@ -145,6 +160,7 @@ func (c Config) Offline() Config {
 	c.Model = Scratch
 	c.Data = Data{Name: Synthetic, Limit: c.Data.Limit}
 	c.Tagger = ner.Config{MaxLength: 64, Lengths: []int{64}}
+	c.Merge = false
 	c.Train.Epochs = max(c.Train.Epochs, scratchEpochs)
 	c.Train.ClipNorm = 1
 	c.Train.Schedule = schedule.Config{Peak: 2e-3, Warmup: 0.1}

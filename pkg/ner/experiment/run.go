@@ -59,6 +59,7 @@ type Loaded struct {
 	Train, Dev, Test int // sentences
 	Labels           []string
 	Parameters       int
+	Trained          int // of them, the others stay as they are
 	Batches          batch.Stats
 	Note             string
 	ResumedAt        int     // update that the run continues from; 0 for a fresh one
@@ -181,7 +182,7 @@ func Run(ctx context.Context, backend compute.Backend, config Config, options Op
 			Started: time.Now().UTC(), Sentences: [3]int{len(corpus.Train), len(corpus.Dev), len(corpus.Test)},
 		}
 	}
-	loaded.Parameters = tagger.Model.Parameters()
+	loaded.Parameters, loaded.Trained = tagger.Model.Parameters(), tagger.Trained()
 	record.Backend = options.Backend
 	if err := writeJSON(filepath.Join(options.Dir, RecordFile), record); err != nil {
 		return Result{}, err
@@ -222,6 +223,11 @@ func Run(ctx context.Context, backend compute.Backend, config Config, options Op
 	}
 	result.Compilations = trained.Compilations + tagger.Compilations()
 	result.Seconds = time.Since(begin).Seconds()
+	if config.Merge {
+		if err := tagger.Merge(); err != nil {
+			return result, err
+		}
+	}
 	if err := tagger.Save(filepath.Join(options.Dir, ModelDir)); err != nil {
 		return result, fmt.Errorf("saving the model: %w", err)
 	}
