@@ -60,6 +60,27 @@ func (a *Adaptive) Reset() error {
 	return a.adapter.Reset()
 }
 
+// Restart begins anew with the present weights of a tagger of the same model, as [Tagger.Adapt]
+// would, without compiling anything again.
+func (a *Adaptive) Restart(from *Tagger) error {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	for _, v := range a.Model.Config.Variables() {
+		value, err := from.Model.Store.GetVariable(v.Path).Value()
+		if err == nil {
+			value, err = value.LocalClone()
+		}
+		if err == nil {
+			err = a.Model.Store.GetVariable(v.Path).SetValue(value)
+		}
+		if err != nil {
+			return fmt.Errorf("copying %s: %w", v.Path, err)
+		}
+	}
+	a.events = nil
+	return a.adapter.Restart()
+}
+
 // Events lists what was done since the last reset, a batch each.
 func (a *Adaptive) Events() []testtime.Event {
 	a.mu.Lock()

@@ -119,6 +119,9 @@ func New(backend compute.Backend, task Task, config Config) (*Trainer, error) {
 		return nil, fmt.Errorf("training config: %w", err)
 	}
 	t := &Trainer{backend: backend, task: task, config: config, variables: task.Variables(), compiled: map[GraphId]bool{}}
+	if err := config.checkRates(t.variables); err != nil {
+		return nil, fmt.Errorf("training config: %w", err)
+	}
 	t.state = State{Version: stateVersion, Seed: config.Seed, Best: Best{Epoch: -1}}
 	store := task.Store()
 	for _, slot := range append(t.moments(), t.sums()...) {
@@ -225,7 +228,11 @@ func (t *Trainer) update(store *model.Store, scalars, count *Node, gradients []*
 		for j := i; j < len(slots); j += len(t.variables) {
 			own = append(own, slots[j])
 		}
-		value, own := t.config.Optimizer.Update(variable.NodeValue(g), Mul(gradients[i], factor), own, scalars, v.Decay)
+		before := variable.NodeValue(g)
+		value, own := t.config.Optimizer.Update(before, Mul(gradients[i], factor), own, scalars, v.Decay)
+		if rate := t.config.rateOf(v.Path); rate != 1 { // step and decay are both proportional to the rate
+			value = Add(before, MulScalar(Sub(value, before), rate))
+		}
 		variable.SetNodeValue(value)
 		for j, slot := range own {
 			store.GetVariable(moments[i+j*len(t.variables)].Path).SetNodeValue(slot)
