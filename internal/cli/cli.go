@@ -70,7 +70,7 @@ func Run(ctx context.Context, args []string, stdin io.Reader, stdout, stderr io.
 			"presets":       strings.Join(experiment.Presets(), ","),
 			"defaultPreset": experiment.DefaultPreset,
 			"models":        strings.Join(hub.Models(), ", "),
-			"corpora":       strings.Join(hub.Corpora(), ", "),
+			"corpora":       strings.Join(hub.Corpora(hub.TaskNER), ", "),
 		},
 	)
 	if err != nil {

@@ -63,7 +63,7 @@ func (e *NameError) Error() string {
 }
 
 func (d Data) checkName() error {
-	if known := append(hub.Corpora(), Synthetic); d.Name != "" && !slices.Contains(known, d.Name) {
+	if known := append(hub.Corpora(hub.TaskNER), Synthetic); d.Name != "" && !slices.Contains(known, d.Name) {
 		return &NameError{What: "data", Name: d.Name, Known: append(known, "a file")}
 	}
 	return nil
