@@ -22,6 +22,7 @@ import (
 	"github.com/elastic-attention/workbench/pkg/data/hub"
 	"github.com/elastic-attention/workbench/pkg/elastic/train"
 	"github.com/elastic-attention/workbench/pkg/ner/experiment"
+	"github.com/elastic-attention/workbench/pkg/run"
 )
 
 // Exit codes.
@@ -70,7 +71,7 @@ func Run(ctx context.Context, args []string, stdin io.Reader, stdout, stderr io.
 			"presets":       strings.Join(experiment.Presets(), ","),
 			"defaultPreset": experiment.DefaultPreset,
 			"models":        strings.Join(hub.Models(), ", "),
-			"corpora":       strings.Join(hub.Corpora(), ", "),
+			"corpora":       strings.Join(hub.Corpora(hub.TaskNER), ", "),
 		},
 	)
 	if err != nil {
@@ -113,7 +114,7 @@ func Run(ctx context.Context, args []string, stdin io.Reader, stdout, stderr io.
 		err = fmt.Errorf("writing the output: %w", out.err)
 	}
 	var usage usageError
-	var unknown *experiment.NameError
+	var unknown *run.NameError
 	switch {
 	case err == nil:
 		return exitOK
@@ -180,8 +181,8 @@ func (a *app) printJSON(value any) error {
 // modelDir returns the folder of a model: the argument itself, or the final model of a
 // run folder.
 func modelDir(path string) string {
-	if matches, _ := filepath.Glob(filepath.Join(path, experiment.ModelDir, "config.json")); len(matches) == 1 {
-		return filepath.Join(path, experiment.ModelDir)
+	if matches, _ := filepath.Glob(filepath.Join(path, run.ModelDir, "config.json")); len(matches) == 1 {
+		return filepath.Join(path, run.ModelDir)
 	}
 	return path
 }

@@ -7,7 +7,6 @@ import (
 	"fmt"
 	"io/fs"
 	"os"
-	"path/filepath"
 	"slices"
 	"strings"
 	"unicode/utf8"
@@ -16,6 +15,7 @@ import (
 	"github.com/elastic-attention/workbench/pkg/elastic/adapt/testtime"
 	"github.com/elastic-attention/workbench/pkg/ner"
 	"github.com/elastic-attention/workbench/pkg/ner/experiment"
+	"github.com/elastic-attention/workbench/pkg/run"
 )
 
 // loadTagger loads the tagger of a run or model folder.
@@ -65,7 +65,7 @@ func (c evalCmd) Run(a *app) error {
 		return usageError{fmt.Errorf("--digits is %d, want 0 to 10", c.Digits)}
 	}
 	var corpus experiment.Data
-	record, err := readRecord(c.Model)
+	record, err := run.ReadRecord[experiment.Config](c.Model)
 	if err == nil {
 		corpus = record.Config.Data
 	} else if !errors.Is(err, fs.ErrNotExist) {
@@ -186,19 +186,6 @@ func (a *app) tellEvents(events []testtime.Event) {
 	}
 	first, last := events[0], events[len(events)-1]
 	fmt.Fprintf(a.stderr, "adapted to %d batches: entropy %.4f in the first, %.4f in the last; steps of length %.3g in all\n", len(events), first.Entropy, last.Entropy, moved)
-}
-
-func readRecord(dir string) (experiment.Record, error) {
-	var record experiment.Record
-	path := filepath.Join(dir, experiment.RecordFile)
-	content, err := os.ReadFile(path)
-	if err != nil {
-		return record, err
-	}
-	if err := json.Unmarshal(content, &record); err != nil {
-		return record, fmt.Errorf("%s is not the record of a run: %w", path, err)
-	}
-	return record, nil
 }
 
 type predictCmd struct {

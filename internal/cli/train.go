@@ -15,6 +15,7 @@ import (
 	"github.com/elastic-attention/workbench/pkg/elastic/train"
 	"github.com/elastic-attention/workbench/pkg/ner"
 	"github.com/elastic-attention/workbench/pkg/ner/experiment"
+	"github.com/elastic-attention/workbench/pkg/run"
 )
 
 type trainCmd struct {
@@ -179,7 +180,7 @@ func (c trainNERCmd) Run(a *app) error {
 	if err != nil {
 		return err
 	}
-	record, recordErr := readRecord(dir) // an error is experiment.Run's to explain
+	record, recordErr := run.ReadRecord[experiment.Config](dir) // an error is experiment.Run's to explain
 	resumes := c.Resume && recordErr == nil
 	if resumes && c.preset() && record.Config.Model == experiment.Scratch {
 		config = config.Offline() // the run fell back to it when it began
@@ -278,7 +279,7 @@ func noSuchRun(path string) error {
 	if info, err := os.Stat(path); err != nil || !info.IsDir() {
 		return fmt.Errorf("%s is no folder: want that of a run, or of a model with config.json, model.safetensors and tokenizer.json", path)
 	}
-	if _, err := os.Stat(filepath.Join(path, experiment.RecordFile)); err == nil {
+	if _, err := os.Stat(filepath.Join(path, run.RecordFile)); err == nil {
 		return fmt.Errorf("%s holds a run that is not finished: continue it with the command that began it and --resume --run %s", path, path)
 	}
 	return nil

@@ -151,6 +151,7 @@ const (
 	elasticPrefix  = "elastic." // of the names of its parts' tensors
 	elasticType    = "elastic-" // before the family's model_type
 	elasticField   = "elastic_attention"
+	poolingField   = "elastic_pooling" // Head.Pooling, where it is not the family's
 	elasticVersion = 1
 )
 
@@ -175,6 +176,9 @@ func (f family) place(path string, bare bool) (place, error) {
 		name, whole = f.names[key[:max(at, 0)]], false
 		if rest, ok := strings.CutPrefix(key, "layer_#/attention/"); ok && name == "" {
 			return place{name: elasticPrefix + "layer." + layer + ".attention." + strings.ReplaceAll(rest, "/", "."), elastic: true}, nil
+		}
+		if strings.HasPrefix(key, "head/pooling/") {
+			return place{name: elasticPrefix + strings.ReplaceAll(key, "/", "."), elastic: true}, nil
 		}
 		if name == "" {
 			return place{}, fmt.Errorf("%s has no name for %s", f.class, path)
@@ -338,11 +342,13 @@ func readConfig(data []byte) (transformer.Config, family, error) {
 	return c, fam, errors.Join(f.problems...)
 }
 
-// attention reads the spec of a model whose attention is not the family's own.
+// attention reads the spec of a model whose attention is not the family's own, and the
+// pooling of one whose pooling is not.
 func (f *fields) attention(c *transformer.Config, isElastic bool) {
 	_, has := f.raw[elasticField]
-	if has != isElastic {
-		f.problems = append(f.problems, fmt.Errorf("model_type and %s do not fit: a model with one begins with %q", elasticField, elasticType))
+	pooled := f.get(poolingField, &c.Head.Pooling)
+	if (has || pooled) != isElastic {
+		f.problems = append(f.problems, fmt.Errorf("model_type and %s or %s do not fit: a model with one begins with %q", elasticField, poolingField, elasticType))
 		return
 	}
 	if !has {
@@ -421,6 +427,10 @@ func writeConfig(c transformer.Config) ([]byte, error) {
 	if !c.Attention.Plain() {
 		out["model_type"] = elasticType + modelType
 		out[elasticField] = elasticAttention{elasticVersion, c.Attention}
+	}
+	if kind := c.Head.Pooling; kind != "" && kind != transformer.FirstPooling {
+		out["model_type"] = elasticType + modelType
+		out[poolingField] = kind
 	}
 	data, err := json.MarshalIndent(out, "", "  ")
 	return append(data, '\n'), err

@@ -9,9 +9,10 @@
 // shape is compared before anything is copied. So no weight is ever random by
 // accident. What [Files] writes, transformers loads, with the same logits.
 //
-// A model whose attention is not BERT's is written with a model_type that begins with
-// "elastic-", so that no other program takes it for what it is not; its config.json holds
-// the attention spec, and the variables of its parts are tensors named "elastic.…".
+// A model whose attention or pooling is not BERT's is written with a model_type that begins
+// with "elastic-", so that no other program takes it for what it is not; its config.json holds
+// the attention spec or the pooling, and the variables of its parts are tensors named
+// "elastic.…".
 package pretrained
 
 import (
@@ -77,6 +78,9 @@ func Load(dir string, options Options) (*transformer.Model, Report, error) {
 	report := Report{Family: familyOf(config)}
 	original := config
 	if options.Head != nil {
+		if options.Head.Kind == transformer.Sequence && report.Family != "bert" {
+			return nil, Report{}, fmt.Errorf("%s: a new head of kind %q is not supported for model_type %q, whose own head differs from BERT's", configPath, transformer.Sequence, report.Family)
+		}
 		config.Head = *options.Head
 	}
 	if options.Attention != nil {
@@ -339,17 +343,17 @@ func writeWeights(w io.Writer, m *transformer.Model) error {
 	return safetensors.Write(w, list, map[string]string{"format": "pt"})
 }
 
-// HeadDropout returns the dropout rate that a checkpoint's config gives to a task
-// head.
-func HeadDropout(dir string) (float64, error) {
+// ReadHead returns the head that a checkpoint's config describes: what the model is for, its
+// labels, and the dropout rate that a new head would have. It reads no weights.
+func ReadHead(dir string) (transformer.Head, error) {
 	path := filepath.Join(dir, ConfigFile)
 	data, err := os.ReadFile(path)
 	if err != nil {
-		return 0, fmt.Errorf("reading model config: %w", err)
+		return transformer.Head{}, fmt.Errorf("reading model config: %w", err)
 	}
 	config, _, err := readConfig(data)
 	if err != nil {
-		return 0, fmt.Errorf("%s: %w", path, err)
+		return transformer.Head{}, fmt.Errorf("%s: %w", path, err)
 	}
-	return config.Head.Dropout, nil
+	return config.Head, nil
 }

@@ -1,10 +1,15 @@
 package transformer
 
 import (
+	"maps"
+	"slices"
+
 	. "github.com/gomlx/gomlx/core/graph"
+	"github.com/gomlx/gomlx/support/exceptions"
 
 	"github.com/elastic-attention/workbench/pkg/elastic"
 	"github.com/elastic-attention/workbench/pkg/elastic/dropout"
+	"github.com/elastic-attention/workbench/pkg/elastic/pooling"
 )
 
 // The kinds that Head.Kind may name.
@@ -15,45 +20,87 @@ const (
 	Pooled = "pooled"
 	// Tokens gives a logit for each token and label [batch, length, labels].
 	Tokens = "tokens"
-	// Sequence gives a logit for each label, from the pooled first token [batch, labels].
+	// Sequence gives a logit for each label, from the pooled tokens [batch, labels]:
+	// classifier(tanh(W·h + b)), where Head.Pooling says what h is.
 	Sequence = "sequence"
 	// MaskedLM gives a logit for each token and vocabulary entry [batch, length, vocabulary];
 	// its output matrix is the word embedding unless Head.Untied.
 	MaskedLM = "masked_lm"
 )
 
+// The kinds that Head.Pooling may name: how a sequence head makes one vector h of the last
+// hidden states u of a text's tokens.
+const (
+	// FirstPooling takes the first token, [CLS], as BERT does. It is the default.
+	FirstPooling = "cls"
+	// MeanPooling takes the mean of all tokens, special ones included.
+	MeanPooling = "mean"
+	// AttentionPooling is the theory's: h = Σ aₜ·uₜ with a = softmax(w·u); see
+	// [pooling.ByTokens]. The learned w is the variable /head/pooling/w, which begins as 0, so
+	// that a fresh head begins as MeanPooling.
+	AttentionPooling = "attention"
+)
+
+// poolings maps the kinds to functions of u [batch, length, hidden] and a mask, boolean
+// [batch, length] or nil for all, that give h [batch, hidden].
+var poolings = map[string]func(w elastic.Weights, u, mask *Node) *Node{
+	FirstPooling: func(_ elastic.Weights, u, _ *Node) *Node {
+		return Squeeze(Slice(u, AxisRange(), AxisElem(0)), 1)
+	},
+	MeanPooling: func(_ elastic.Weights, u, mask *Node) *Node { return pooling.Mean(u, mask) },
+	AttentionPooling: func(w elastic.Weights, u, mask *Node) *Node {
+		h, _ := pooling.ByTokens(w.In("pooling").At("w"), u, mask)
+		return h
+	},
+}
+
+// Poolings lists the kinds that Head.Pooling may name, sorted.
+func Poolings() []string { return slices.Sorted(maps.Keys(poolings)) }
+
+// pooling returns the kind that a head's pooling has.
+func (h Head) pooling() string {
+	if h.Pooling == "" {
+		return FirstPooling
+	}
+	return h.Pooling
+}
+
 type head struct {
 	labelled  bool
 	variables func(c Config) []elastic.Variable // paths relative to /head
-	logits    func(c Config, w elastic.Weights, hidden *Node, drop *dropout.Source) *Node
+	logits    func(c Config, w elastic.Weights, hidden, mask *Node, drop *dropout.Source) *Node
 }
 
 // heads maps the kinds to what they compute. w is the whole model's weights.
 var heads = map[string]head{
 	NoHead: {
 		variables: func(Config) []elastic.Variable { return nil },
-		logits:    func(_ Config, _ elastic.Weights, hidden *Node, _ *dropout.Source) *Node { return hidden },
+		logits:    func(_ Config, _ elastic.Weights, hidden, _ *Node, _ *dropout.Source) *Node { return hidden },
 	},
 	Pooled: {
 		variables: poolerVariables,
-		logits: func(_ Config, w elastic.Weights, hidden *Node, _ *dropout.Source) *Node {
-			return pool(w, hidden)
+		logits: func(c Config, w elastic.Weights, hidden, mask *Node, _ *dropout.Source) *Node {
+			return pool(c, w, hidden, mask)
 		},
 	},
 	Tokens: {
 		labelled:  true,
 		variables: classifierVariables,
-		logits: func(c Config, w elastic.Weights, hidden *Node, drop *dropout.Source) *Node {
+		logits: func(c Config, w elastic.Weights, hidden, _ *Node, drop *dropout.Source) *Node {
 			return elastic.Dense(w.In("head").In("classifier"), drop.Apply(hidden, c.Head.Dropout))
 		},
 	},
 	Sequence: {
 		labelled: true,
 		variables: func(c Config) []elastic.Variable {
-			return append(poolerVariables(c), classifierVariables(c)...)
+			list := append(poolerVariables(c), classifierVariables(c)...)
+			if c.Head.pooling() == AttentionPooling {
+				list = append(list, elastic.Variable{Path: "pooling/w", Shape: []int{c.Hidden}})
+			}
+			return list
 		},
-		logits: func(c Config, w elastic.Weights, hidden *Node, drop *dropout.Source) *Node {
-			return elastic.Dense(w.In("head").In("classifier"), drop.Apply(pool(w, hidden), c.Head.Dropout))
+		logits: func(c Config, w elastic.Weights, hidden, mask *Node, drop *dropout.Source) *Node {
+			return elastic.Dense(w.In("head").In("classifier"), drop.Apply(pool(c, w, hidden, mask), c.Head.Dropout))
 		},
 	},
 	MaskedLM: {
@@ -65,7 +112,7 @@ var heads = map[string]head{
 			}
 			return append(list, elastic.Variable{Path: "bias", Shape: []int{c.VocabSize}})
 		},
-		logits: func(c Config, w elastic.Weights, hidden *Node, _ *dropout.Source) *Node {
+		logits: func(c Config, w elastic.Weights, hidden, _ *Node, _ *dropout.Source) *Node {
 			h := w.In("head")
 			x := activations[c.Activation](elastic.Dense(h.In("transform"), hidden))
 			x = elastic.LayerNorm(h.In("norm"), x, c.NormEpsilon)
@@ -86,18 +133,35 @@ func classifierVariables(c Config) []elastic.Variable {
 	return elastic.Under("classifier", elastic.DenseVariables(c.Hidden, len(c.Head.Labels), c.InitStd))
 }
 
-func pool(w elastic.Weights, hidden *Node) *Node {
-	first := Squeeze(Slice(hidden, AxisRange(), AxisElem(0)), 1) // [b, hidden]
-	return Tanh(elastic.Dense(w.In("head").In("pooler"), first))
+// pool makes one vector of each row's tokens, [batch, hidden].
+func pool(c Config, w elastic.Weights, hidden, mask *Node) *Node {
+	w = w.In("head")
+	return Tanh(elastic.Dense(w.In("pooler"), poolings[c.Head.pooling()](w, hidden, mask)))
 }
 
 // Logits computes the encoder and its head; see [Head] for the shape. A nil drop
-// source means evaluation.
+// source means evaluation. Rows that hold several texts have no logits of their own under a
+// head that pools: see [Unpack].
 func (c Config) Logits(w elastic.Weights, in Inputs, drop *dropout.Source) *Node {
-	return c.HeadLogits(w, c.Encode(w, in, drop).Hidden, drop)
+	if in.Documents != nil && (c.Head.Kind == Sequence || c.Head.Kind == Pooled) {
+		exceptions.Panicf("a head of kind %q takes rows of one text, want them unpacked first", c.Head.Kind)
+	}
+	var mask *Node
+	if in.Mask != nil {
+		mask = NotEqual(in.Mask, ZerosLike(in.Mask))
+	}
+	return c.MaskedHeadLogits(w, c.Encode(w, in, drop).Hidden, mask, drop)
 }
 
-// HeadLogits computes the head on an encoder's last hidden states.
+// HeadLogits computes the head on an encoder's last hidden states, in rows without padding
+// where the head pools them.
 func (c Config) HeadLogits(w elastic.Weights, hidden *Node, drop *dropout.Source) *Node {
-	return heads[c.Head.Kind].logits(c, w, hidden, drop)
+	return c.MaskedHeadLogits(w, hidden, nil, drop)
+}
+
+// MaskedHeadLogits computes the head on an encoder's last hidden states [batch, length,
+// hidden]. The mask, boolean [batch, length], is true for tokens and false for padding; nil
+// means all tokens. Only heads that pool read it.
+func (c Config) MaskedHeadLogits(w elastic.Weights, hidden, mask *Node, drop *dropout.Source) *Node {
+	return heads[c.Head.Kind].logits(c, w, hidden, mask, drop)
 }
