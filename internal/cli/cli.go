@@ -23,6 +23,7 @@ import (
 	"github.com/elastic-attention/workbench/pkg/elastic/train"
 	"github.com/elastic-attention/workbench/pkg/ner/experiment"
 	"github.com/elastic-attention/workbench/pkg/run"
+	"github.com/elastic-attention/workbench/pkg/study"
 )
 
 // Exit codes.
@@ -38,6 +39,7 @@ type commands struct {
 	Eval    evalCmd    `cmd:"" help:"Score a trained model on labelled data."`
 	Predict predictCmd `cmd:"" help:"Find named entities in text."`
 	Explain explainCmd `cmd:"" help:"Say which words speak for the entities that are found."`
+	Study   studyCmd   `cmd:"" help:"Compare variants of a model: many runs, paired seeds, intervals."`
 	Fetch   fetchCmd   `cmd:"" help:"Download models and data sets, with checksums and licence."`
 	Backend backendCmd `cmd:"" help:"Show, install or name the backend that computes."`
 	Doctor  doctorCmd  `cmd:"" help:"Say what this machine has, and what to do about what is missing."`
@@ -70,6 +72,7 @@ func Run(ctx context.Context, args []string, stdin io.Reader, stdout, stderr io.
 		kong.Vars{
 			"presets":       strings.Join(experiment.Presets(), ","),
 			"defaultPreset": experiment.DefaultPreset,
+			"studies":       strings.Join(study.Presets(), ", "),
 			"models":        strings.Join(hub.Models(), ", "),
 			"corpora":       strings.Join(hub.Corpora(hub.TaskNER), ", "),
 		},

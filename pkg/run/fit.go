@@ -96,13 +96,21 @@ func (f Fitting) loadBest() error {
 	if err != nil {
 		return fmt.Errorf("loading the best checkpoint: %w", err)
 	}
-	for _, v := range f.Model.Config.Variables() {
-		value, err := best.Store.GetVariable(v.Path).Value()
+	if err := take(f.Model, best); err != nil {
+		return fmt.Errorf("the best checkpoint: %w", err)
+	}
+	return nil
+}
+
+// take gives a model the weights of another one of the same config.
+func take(to, from *transformer.Model) error {
+	for _, v := range to.Config.Variables() {
+		value, err := from.Store.GetVariable(v.Path).Value()
 		if err == nil {
-			err = f.Model.Store.GetVariable(v.Path).SetValue(value)
+			err = to.Store.GetVariable(v.Path).SetValue(value)
 		}
 		if err != nil {
-			return fmt.Errorf("taking %s from the best checkpoint: %w", v.Path, err)
+			return fmt.Errorf("taking %s: %w", v.Path, err)
 		}
 	}
 	return nil

@@ -16,6 +16,8 @@ const (
 	MiniLML6 = "minilm-l6"
 	// UNEREnglishEWT is Universal NER on the English Web Treebank.
 	UNEREnglishEWT = "uner-en-ewt"
+	// WNUT17 is the shared task on emerging and rare entities: noisy user text.
+	WNUT17 = "wnut-17"
 	// Banking77 is questions to a bank with 77 intents.
 	Banking77 = "banking77"
 	// CLINC150 is queries to an assistant with 150 intents and some that have none of these.
@@ -52,7 +54,7 @@ func Corpora(task string) []string {
 }
 
 func catalogue() map[string]func() Resource {
-	return map[string]func() Resource{MiniLML6: miniLM, UNEREnglishEWT: unerEWT, Banking77: banking77, CLINC150: clinc150}
+	return map[string]func() Resource{MiniLML6: miniLM, UNEREnglishEWT: unerEWT, WNUT17: wnut17, Banking77: banking77, CLINC150: clinc150}
 }
 
 // miniLM: the files of the wheel and those of the hub at this commit are the same
@@ -152,5 +154,28 @@ func clinc150() Resource {
 			{Path: "LICENSE", URLs: []string{site + "LICENSE"}, Size: 19467, SHA256: "e6bc9e9c474700b708f568bac9e5a8a9bcb2b1dad53442f5ba449fcb848b8e76"},
 		},
 		Mirrors: []Mirror{{Folder: "cls_clinc150"}},
+	}
+}
+
+func wnut17() Resource {
+	const commit = "e52a2d2a71ac1a051ca2d532eef28653c5c02603"
+	const site = "https://raw.githubusercontent.com/leondz/emerging_entities_17/" + commit + "/"
+	file := func(path string, split data.Split, size int64, sum string) File {
+		return File{Path: path, Split: split, URLs: []string{site + path}, Size: size, SHA256: sum}
+	}
+	return Resource{
+		Name: WNUT17, Version: commit[:12], Task: TaskNER,
+		Kind: "data: named entities (six types) in tweets and comments, English; 3,394 + 1,009 + 1,287 sentences",
+		Licence: Licence{
+			ID: "CC-BY-4.0", URL: "https://creativecommons.org/licenses/by/4.0/legalcode",
+			Evidence: "README.md of leondz/emerging_entities_17, section Usage and acknowledgment",
+		},
+		Citation: "Derczynski, Nichols, van Erp, Limsopatham 2017, Results of the WNUT2017 Shared Task on Novel and Emerging Entity Recognition, W-NUT at EMNLP 2017",
+		Files: []File{
+			file("wnut17train.conll", data.Train, 493781, "731820e13f71af324c6b55a1575ec2ce59fbaa2a0806f8f0400b98d56cd6a7a5"),
+			file("emerging.dev.conll", data.Dev, 114749, "e053b752b8155113ca66e7db08af5f2f5f43ab993694e4774f1ec5bad42312d8"),
+			file("emerging.test.annotated", data.Test, 192425, "2aa79b764e56ec9264a1b30fdd9b70195bd00ff400b62edd8f399d5f13c178f0"),
+		},
+		Mirrors: []Mirror{{Folder: "ner_wnut17"}},
 	}
 }

@@ -15,7 +15,7 @@ import (
 )
 
 func TestCatalogue(t *testing.T) {
-	if diff := cmp.Diff([]string{"banking77", "clinc150", "minilm-l6", "uner-en-ewt"}, hub.Names()); diff != "" {
+	if diff := cmp.Diff([]string{"banking77", "clinc150", "minilm-l6", "uner-en-ewt", "wnut-17"}, hub.Names()); diff != "" {
 		t.Errorf("names (-want +got):\n%s", diff)
 	}
 	for _, name := range hub.Names() {
@@ -36,7 +36,7 @@ func TestCatalogue(t *testing.T) {
 		}
 	}
 	_, err := hub.Lookup("bert")
-	wantError(t, err, `no resource "bert", want one of banking77, clinc150, minilm-l6, uner-en-ewt`)
+	wantError(t, err, `no resource "bert", want one of banking77, clinc150, minilm-l6, uner-en-ewt, wnut-17`)
 }
 
 func TestKinds(t *testing.T) {

@@ -24,6 +24,7 @@ import (
 	"iter"
 	"math"
 	"runtime/debug"
+	"slices"
 	"time"
 
 	"github.com/gomlx/compute"
@@ -121,6 +122,10 @@ func New(backend compute.Backend, task Task, config Config) (*Trainer, error) {
 	t := &Trainer{backend: backend, task: task, config: config, variables: task.Variables(), compiled: map[GraphId]bool{}}
 	if err := config.checkRates(t.variables); err != nil {
 		return nil, fmt.Errorf("training config: %w", err)
+	}
+	t.variables = slices.DeleteFunc(slices.Clone(t.variables), func(v elastic.Variable) bool { return config.rateOf(v.Path) == 0 })
+	if len(t.variables) == 0 {
+		return nil, errors.New("training config: rates freeze all variables, so that there is nothing to train")
 	}
 	t.state = State{Version: stateVersion, Seed: config.Seed, Best: Best{Epoch: -1}}
 	store := task.Store()
