@@ -5,7 +5,6 @@ import (
 	"compress/gzip"
 	"errors"
 	"fmt"
-	"iter"
 	"os"
 	"path/filepath"
 	"slices"
@@ -195,7 +194,7 @@ func FuzzCLINC(f *testing.F) {
 
 func ExampleCSV() {
 	table := strings.NewReader("text,intent\nWhere is my card?,card_arrival\n\"How much, please?\",fee\n")
-	var texts iter.Seq2[data.Text, error] = format.CSV("questions.csv", table, format.CSVOptions{Label: "intent"})
+	texts := format.CSV("questions.csv", table, format.CSVOptions{Label: "intent"})
 	for text, err := range texts {
 		if err != nil {
 			fmt.Println(err)
