@@ -24,6 +24,7 @@ import (
 	"github.com/elastic-attention/workbench/pkg/ner/experiment"
 	"github.com/elastic-attention/workbench/pkg/run"
 	"github.com/elastic-attention/workbench/pkg/study"
+	classify "github.com/elastic-attention/workbench/pkg/task/classify/experiment"
 )
 
 // Exit codes.
@@ -37,8 +38,8 @@ const (
 type commands struct {
 	Train   trainCmd   `cmd:"" help:"Train a model."`
 	Eval    evalCmd    `cmd:"" help:"Score a trained model on labelled data."`
-	Predict predictCmd `cmd:"" help:"Find named entities in text."`
-	Explain explainCmd `cmd:"" help:"Say which words speak for the entities that are found."`
+	Predict predictCmd `cmd:"" help:"Find named entities in texts, or tell their classes."`
+	Explain explainCmd `cmd:"" help:"Say which words speak for what is predicted."`
 	Study   studyCmd   `cmd:"" help:"Compare variants of a model: many runs, paired seeds, intervals."`
 	Fetch   fetchCmd   `cmd:"" help:"Download models and data sets, with checksums and licence."`
 	Backend backendCmd `cmd:"" help:"Show, install or name the backend that computes."`
@@ -64,7 +65,7 @@ func Run(ctx context.Context, args []string, stdin io.Reader, stdout, stderr io.
 	out := &output{Writer: stdout}
 	parser, err := kong.New(&grammar,
 		kong.Name("elastic"),
-		kong.Description("Train, evaluate and run models with elastic attention.\n\nStart with \"elastic train ner\": it fetches a model and data, fine-tunes, and prints a report. Every command has --help."),
+		kong.Description("Train, evaluate and run models with elastic attention.\n\nStart with \"elastic train ner\" (named entities) or \"elastic train classify\" (classes of texts): it fetches a model and data, fine-tunes, and prints a report. Every command has --help."),
 		kong.Writers(out, stderr),
 		kong.Exit(func(c int) { code = c }),
 		kong.UsageOnError(),
@@ -75,6 +76,10 @@ func Run(ctx context.Context, args []string, stdin io.Reader, stdout, stderr io.
 			"studies":       strings.Join(study.Presets(), ", "),
 			"models":        strings.Join(hub.Models(), ", "),
 			"corpora":       strings.Join(hub.Corpora(hub.TaskNER), ", "),
+
+			"classifyPresets":       strings.Join(classify.Presets(), ","),
+			"defaultClassifyPreset": classify.DefaultPreset,
+			"classifyCorpora":       strings.Join(hub.Corpora(hub.TaskClassify), ", "),
 		},
 	)
 	if err != nil {

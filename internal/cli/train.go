@@ -10,6 +10,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/elastic-attention/workbench/pkg/backend"
 	"github.com/elastic-attention/workbench/pkg/data/hub"
 	"github.com/elastic-attention/workbench/pkg/elastic/attention"
 	"github.com/elastic-attention/workbench/pkg/elastic/train"
@@ -19,7 +20,70 @@ import (
 )
 
 type trainCmd struct {
-	NER trainNERCmd `cmd:"" name:"ner" help:"Fine-tune a named-entity tagger."`
+	NER      trainNERCmd      `cmd:"" name:"ner" help:"Fine-tune a named-entity tagger."`
+	Classify trainClassifyCmd `cmd:"" help:"Fine-tune a classifier of texts."`
+}
+
+// recipeFlags are those of every task.
+type recipeFlags struct {
+	Epochs       int     `help:"Times to go through the data." placeholder:"N"`
+	MaxUpdates   int     `help:"Stop after so many updates." placeholder:"N"`
+	BatchSize    int     `help:"Sentences or texts a batch." placeholder:"N"`
+	Accumulate   int     `help:"Batches an update." placeholder:"N"`
+	LearningRate float64 `name:"lr" help:"Highest learning rate." placeholder:"RATE"`
+	Patience     int     `help:"Stop after so many epochs without a better score on dev." placeholder:"N"`
+	SaveEvery    int     `help:"Updates between checkpoints." placeholder:"N"`
+	MaxLength    int     `help:"Longest training example in tokens." placeholder:"N"`
+	Attention    string  `help:"Attention in place of the model's: a JSON spec, or a file that holds one." placeholder:"SPEC" predictor:"path"`
+	Seed         *uint64 `help:"Seed of data order, fresh weights and dropout." placeholder:"N"`
+
+	Folder string `name:"run" help:"Run folder. Default: runs/TASK-PRESET-TIME." placeholder:"DIR" predictor:"path"`
+	Resume bool   `help:"Continue an interrupted run: the one in --run, or the newest of this preset below runs/."`
+	JSON   bool   `help:"Print the result as JSON."`
+}
+
+// set replaces a value where a flag gives one.
+func set(into *int, value int) {
+	if value != 0 {
+		*into = value
+	}
+}
+
+// apply changes a recipe as the flags say.
+func (f recipeFlags) apply(recipe *train.Config, batchSize, maxLength *int, spec **attention.Spec) (err error) {
+	set(&recipe.Epochs, f.Epochs)
+	set(&recipe.MaxUpdates, f.MaxUpdates)
+	set(&recipe.Accumulate, f.Accumulate)
+	set(&recipe.Patience, f.Patience)
+	set(&recipe.SaveEvery, f.SaveEvery)
+	set(batchSize, f.BatchSize)
+	set(maxLength, f.MaxLength)
+	if f.LearningRate != 0 {
+		recipe.Schedule.Peak = f.LearningRate
+	}
+	if f.Seed != nil {
+		recipe.Seed = *f.Seed
+	}
+	if f.Attention != "" {
+		*spec, err = attentionSpec(f.Attention)
+	}
+	return err
+}
+
+// dir returns the run folder, for a run that is resumed the newest that fits.
+func (f recipeFlags) dir(task, preset string) (string, error) {
+	if f.Folder != "" {
+		return f.Folder, nil
+	}
+	stem := filepath.Join("runs", task+"-"+preset+"-")
+	if !f.Resume {
+		return stem + time.Now().Format("20060102-150405"), nil
+	}
+	found, err := filepath.Glob(stem + "*")
+	if err != nil || len(found) == 0 {
+		return "", usageError{fmt.Errorf("no run %s* to resume: name its folder by --run", stem)}
+	}
+	return slices.Max(found), nil
 }
 
 type trainNERCmd struct {
@@ -33,20 +97,7 @@ type trainNERCmd struct {
 	Types string `help:"Entity types to keep, by comma; others become O. \"all\" keeps every type." placeholder:"A,B"`
 	Limit int    `help:"Take only the first sentences of each part." placeholder:"N"`
 
-	Epochs       int     `help:"Times to go through the data." placeholder:"N"`
-	MaxUpdates   int     `help:"Stop after so many updates." placeholder:"N"`
-	BatchSize    int     `help:"Sentences a batch." placeholder:"N"`
-	Accumulate   int     `help:"Batches an update." placeholder:"N"`
-	LearningRate float64 `name:"lr" help:"Highest learning rate." placeholder:"RATE"`
-	Patience     int     `help:"Stop after so many epochs without a better F1 on dev." placeholder:"N"`
-	SaveEvery    int     `help:"Updates between checkpoints." placeholder:"N"`
-	MaxLength    int     `help:"Longest training example in tokens." placeholder:"N"`
-	Attention    string  `help:"Attention in place of the model's: a JSON spec, or a file that holds one." placeholder:"SPEC" predictor:"path"`
-	Seed         *uint64 `help:"Seed of data order, fresh weights and dropout." placeholder:"N"`
-
-	Folder string `name:"run" help:"Run folder. Default: runs/ner-PRESET-TIME." placeholder:"DIR" predictor:"path"`
-	Resume bool   `help:"Continue an interrupted run: the one in --run, or the newest of this preset below runs/."`
-	JSON   bool   `help:"Print the result as JSON."`
+	recipeFlags
 }
 
 // Help is shown below the usage.
@@ -92,29 +143,9 @@ func (c trainNERCmd) config() (experiment.Config, error) {
 	if c.Types != "" {
 		config.Data.Types = typeList(c.Types)
 	}
-	set := func(into *int, value int) {
-		if value != 0 {
-			*into = value
-		}
-	}
 	set(&config.Data.Limit, c.Limit)
-	set(&config.Train.Epochs, c.Epochs)
-	set(&config.Train.MaxUpdates, c.MaxUpdates)
-	set(&config.Train.BatchSize, c.BatchSize)
-	set(&config.Train.Accumulate, c.Accumulate)
-	set(&config.Train.Patience, c.Patience)
-	set(&config.Train.SaveEvery, c.SaveEvery)
-	set(&config.Tagger.MaxLength, c.MaxLength)
-	if c.LearningRate != 0 {
-		config.Train.Schedule.Peak = c.LearningRate
-	}
-	if c.Seed != nil {
-		config.Train.Seed = *c.Seed
-	}
-	if c.Attention != "" {
-		if config.Tagger.Attention, err = attentionSpec(c.Attention); err != nil {
-			return config, usageError{err}
-		}
+	if err := c.apply(&config.Train.Config, &config.Train.BatchSize, &config.Tagger.MaxLength, &config.Tagger.Attention); err != nil {
+		return config, usageError{err}
 	}
 	if err := config.Validate(); err != nil {
 		return config, usageError{err}
@@ -154,29 +185,13 @@ func typeList(list string) []string {
 // preset reports whether model and data are left to the preset.
 func (c trainNERCmd) preset() bool { return c.Model == "" && c.Data == "" && c.Train == "" }
 
-// dir returns the run folder, for a run that is resumed the newest that fits.
-func (c trainNERCmd) dir() (string, error) {
-	if c.Folder != "" {
-		return c.Folder, nil
-	}
-	stem := filepath.Join("runs", "ner-"+c.Preset+"-")
-	if !c.Resume {
-		return stem + time.Now().Format("20060102-150405"), nil
-	}
-	found, err := filepath.Glob(stem + "*")
-	if err != nil || len(found) == 0 {
-		return "", usageError{fmt.Errorf("no run %s* to resume: name its folder by --run", stem)}
-	}
-	return slices.Max(found), nil
-}
-
 // Run trains.
 func (c trainNERCmd) Run(a *app) error {
 	config, err := c.config()
 	if err != nil {
 		return err
 	}
-	dir, err := c.dir()
+	dir, err := c.dir(hub.TaskNER, c.Preset)
 	if err != nil {
 		return err
 	}
@@ -185,38 +200,21 @@ func (c trainNERCmd) Run(a *app) error {
 	if resumes && c.preset() && record.Config.Model == experiment.Scratch {
 		config = config.Offline() // the run fell back to it when it began
 	}
-	begin := time.Now()
+	progress := &trainProgress{w: a.stderr, started: time.Now()}
 	engine, choice, err := a.open()
 	if err != nil {
 		return err
 	}
-	if before, ok := record.Backend.(map[string]any); resumes && ok && before["name"] != choice.Name {
-		fmt.Fprintf(a.stderr, "the run was on backend %v and continues on %s: its weights will not be, bit by bit, those of a run that stayed on one\n", before["name"], choice.Name)
+	if resumes {
+		a.tellBackend(record.Backend, choice)
 	}
-	progress := &trainProgress{w: a.stderr}
 	client := &hub.Client{Progress: fetching(a.stderr)}
 	options := experiment.Options{
 		Dir: dir, Resume: c.Resume, Client: client, Backend: choice,
 		Loaded: func(l experiment.Loaded) {
-			fmt.Fprintf(a.stderr, "model %s: %.1f M parameters; data %s: %d sentences to train on, %d dev, %d test; labels %s\n",
-				config.Model, float64(l.Parameters)/1e6, dataName(config.Data), l.Train, l.Dev, l.Test, strings.Join(l.Labels, " "))
-			fmt.Fprintf(a.stderr, "%d batches an epoch in %d shapes, %.0f %% padding; run folder %s\n", l.Batches.Batches, l.Batches.Shapes, 100*l.Batches.Padding, dir)
-			for _, err := range l.Skipped {
-				fmt.Fprintf(a.stderr, "PASSED OVER: %v\n", err)
-			}
-			switch {
-			case l.ResumedAt > 0:
-				fmt.Fprintf(a.stderr, "continuing after update %d\n", l.ResumedAt)
-			case c.Resume:
-				fmt.Fprintf(a.stderr, "%s has no checkpoint to continue from; beginning\n", dir)
-			}
+			a.tellLoaded(l, config.Model, dataName(config.Data.Name, config.Data.TrainFile), "sentences", dir, c.Resume)
 		},
-		Step: func(s train.Step) {
-			if progress.bar == nil {
-				fmt.Fprintf(a.stderr, "first update after %.1f s\n", time.Since(begin).Seconds())
-			}
-			progress.step(s)
-		},
+		Step: progress.step,
 		Epoch: func(epoch int, dev ner.Report) {
 			progress.pause()
 			fmt.Fprintf(a.stderr, "epoch %d: dev F1 %.4f  precision %.4f  recall %.4f\n", epoch, dev.Micro.F1, dev.Micro.Precision, dev.Micro.Recall)
@@ -267,11 +265,42 @@ func (a *app) printSamples(result experiment.Result) {
 	fmt.Fprintln(a.stdout)
 }
 
-func dataName(d experiment.Data) string {
-	if d.Name != "" {
-		return d.Name
+// dataName is what a corpus is called in messages.
+func dataName(name, file string) string {
+	if name != "" {
+		return name
 	}
-	return filepath.Base(d.TrainFile)
+	return filepath.Base(file)
+}
+
+// tellBackend warns of a run that goes on elsewhere than it began.
+func (a *app) tellBackend(before any, choice backend.Choice) {
+	if before, ok := before.(map[string]any); ok && before["name"] != choice.Name {
+		fmt.Fprintf(a.stderr, "the run was on backend %v and continues on %s: its weights will not be, bit by bit, those of a run that stayed on one\n", before["name"], choice.Name)
+	}
+}
+
+// manyLabels is from how many on only their number is told.
+const manyLabels = 16
+
+// tellLoaded says what a run is about to work on.
+func (a *app) tellLoaded(l run.Loaded, model, data, items, dir string, resume bool) {
+	labels := "labels " + strings.Join(l.Labels, " ")
+	if len(l.Labels) > manyLabels {
+		labels = fmt.Sprintf("%d labels", len(l.Labels))
+	}
+	fmt.Fprintf(a.stderr, "model %s: %.1f M parameters; data %s: %d %s to train on, %d dev, %d test; %s\n",
+		model, float64(l.Parameters)/1e6, data, l.Train, items, l.Dev, l.Test, labels)
+	fmt.Fprintf(a.stderr, "%d batches an epoch in %d shapes, %.0f %% padding; run folder %s\n", l.Batches.Batches, l.Batches.Shapes, 100*l.Batches.Padding, dir)
+	for _, err := range l.Skipped {
+		fmt.Fprintf(a.stderr, "PASSED OVER: %v\n", err)
+	}
+	switch {
+	case l.ResumedAt > 0:
+		fmt.Fprintf(a.stderr, "continuing after update %d\n", l.ResumedAt)
+	case resume:
+		fmt.Fprintf(a.stderr, "%s has no checkpoint to continue from; beginning\n", dir)
+	}
 }
 
 // noSuchRun explains a path that leads to no model.

@@ -14,6 +14,7 @@ import (
 	"github.com/elastic-attention/workbench/pkg/elastic"
 	"github.com/elastic-attention/workbench/pkg/elastic/adapt/testtime"
 	"github.com/elastic-attention/workbench/pkg/elastic/transformer"
+	"github.com/elastic-attention/workbench/pkg/run"
 )
 
 // Adaptive is a tagger that adapts to the texts that it tags, without labels: each batch
@@ -65,17 +66,8 @@ func (a *Adaptive) Reset() error {
 func (a *Adaptive) Restart(from *Tagger) error {
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	for _, v := range a.Model.Config.Variables() {
-		value, err := from.Model.Store.GetVariable(v.Path).Value()
-		if err == nil {
-			value, err = value.LocalClone()
-		}
-		if err == nil {
-			err = a.Model.Store.GetVariable(v.Path).SetValue(value)
-		}
-		if err != nil {
-			return fmt.Errorf("copying %s: %w", v.Path, err)
-		}
+	if err := run.Copy(a.Model, from.Model); err != nil {
+		return fmt.Errorf("adapting anew: %w", err)
 	}
 	a.events = nil
 	return a.adapter.Restart()

@@ -96,21 +96,24 @@ func (f Fitting) loadBest() error {
 	if err != nil {
 		return fmt.Errorf("loading the best checkpoint: %w", err)
 	}
-	if err := take(f.Model, best); err != nil {
+	if err := Copy(f.Model, best); err != nil {
 		return fmt.Errorf("the best checkpoint: %w", err)
 	}
 	return nil
 }
 
-// take gives a model the weights of another one of the same config.
-func take(to, from *transformer.Model) error {
+// Copy gives a model the weights of another one of the same config, as they are now.
+func Copy(to, from *transformer.Model) error {
 	for _, v := range to.Config.Variables() {
 		value, err := from.Store.GetVariable(v.Path).Value()
+		if err == nil {
+			value, err = value.LocalClone()
+		}
 		if err == nil {
 			err = to.Store.GetVariable(v.Path).SetValue(value)
 		}
 		if err != nil {
-			return fmt.Errorf("taking %s: %w", v.Path, err)
+			return fmt.Errorf("copying %s: %w", v.Path, err)
 		}
 	}
 	return nil

@@ -30,6 +30,7 @@ import (
 	"github.com/gofrs/flock"
 
 	"github.com/elastic-attention/workbench/internal/atomicfile"
+	"github.com/elastic-attention/workbench/pkg/data/batch"
 	"github.com/elastic-attention/workbench/pkg/data/hub"
 	"github.com/elastic-attention/workbench/pkg/elastic/checkpoint"
 	"github.com/elastic-attention/workbench/pkg/elastic/train"
@@ -97,6 +98,17 @@ func Check[C any](dir, task string, config C, resume bool) (record Record[C], be
 		return record, false, fmt.Errorf("%s was begun with another config: %s; resume with the same settings, or name another folder", dir, field)
 	}
 	return record, true, nil
+}
+
+// Loaded says what a run is about to work on.
+type Loaded struct {
+	Train, Dev, Test int // sentences or texts
+	Labels           []string
+	Parameters       int
+	Batches          batch.Stats
+	Note             string
+	ResumedAt        int     // update that the run continues from; 0 for a fresh one
+	Skipped          []error // newer checkpoints that are damaged and were passed over
 }
 
 // Begun is a run folder that this process holds.

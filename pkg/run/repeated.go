@@ -42,7 +42,7 @@ func (r *Repeated) Train(ctx context.Context, i int, seed uint64) (train.Result,
 	if err != nil {
 		return train.Result{}, fmt.Errorf("loading pretrained model: %w", err)
 	}
-	if err := take(r.model, start); err != nil {
+	if err := Copy(r.model, start); err != nil {
 		return train.Result{}, fmt.Errorf("pretrained model: %w", err)
 	}
 	if err := r.trainer.Restart(seed); err != nil {

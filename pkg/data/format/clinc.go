@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io"
 	"iter"
+	"math"
 	"unicode/utf8"
 
 	"github.com/elastic-attention/workbench/pkg/data"
@@ -31,7 +32,8 @@ func CLINC(name string, r io.Reader, part string) iter.Seq2[data.Text, error] {
 			if syntax := (*json.SyntaxError)(nil); errors.As(err, &syntax) {
 				at = c.lines.at(syntax.Offset)
 			}
-			if errors.Is(err, io.EOF) {
+			if errors.Is(err, io.EOF) || err == io.ErrUnexpectedEOF { // as it is: gzip's own is explained already
+				at = c.lines.at(math.MaxInt64)
 				err = errors.New("the file ends before its JSON does")
 			}
 			yield(data.Text{}, &ParseError{File: name, Line: at, Err: err})

@@ -38,15 +38,7 @@ type Options struct {
 }
 
 // Loaded says what a run is about to work on.
-type Loaded struct {
-	Train, Dev, Test int // sentences
-	Labels           []string
-	Parameters       int
-	Batches          batch.Stats
-	Note             string
-	ResumedAt        int     // update that the run continues from; 0 for a fresh one
-	Skipped          []error // newer checkpoints that are damaged and were passed over
-}
+type Loaded = run.Loaded
 
 // Record is the content of run.json.
 type Record = run.Record[Config]
