@@ -10,12 +10,23 @@ import (
 )
 
 type studyCmd struct {
-	Run studyRunCmd `cmd:"" help:"Train and score the variants of a study."`
+	Run  studyRunCmd  `cmd:"" help:"Train and score the variants of a study, or go on with it."`
+	Show studyShowCmd `cmd:"" help:"Compare what the runs of a study found."`
 }
 
 type studyRunCmd struct {
 	Study  string `arg:"" help:"Study that comes with the program (${studies}), or a JSON file that holds one." predictor:"path"`
 	Folder string `name:"run" help:"Study folder. Default: runs/study-NAME. A folder that holds a part of the study goes on." placeholder:"DIR" predictor:"path"`
+}
+
+// Help is shown below the usage.
+func (studyRunCmd) Help() string {
+	return `Examples:
+  elastic study run claim-ner-quick          some minutes: what a study is
+  elastic study run mine.json --run runs/mine
+  elastic study show runs/mine
+
+A study can be stopped in any way: the same command goes on with the runs that are missing.`
 }
 
 // config reads the study.
@@ -56,5 +67,8 @@ func (c studyRunCmd) Run(a *app) error {
 			fmt.Fprintf(a.stderr, "  (%.0f s)\n", r.Seconds)
 		},
 	})
+	if err == nil {
+		fmt.Fprintf(a.stdout, "Study folder: %[1]s\nTry next:\n  %[2]s study show %[1]s\n", dir, program())
+	}
 	return err
 }

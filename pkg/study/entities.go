@@ -7,43 +7,66 @@ import (
 	"github.com/gomlx/compute"
 
 	"github.com/elastic-attention/workbench/pkg/data"
+	"github.com/elastic-attention/workbench/pkg/data/hub"
 	"github.com/elastic-attention/workbench/pkg/elastic/attention"
 	"github.com/elastic-attention/workbench/pkg/elastic/train"
 	"github.com/elastic-attention/workbench/pkg/eval"
 	"github.com/elastic-attention/workbench/pkg/ner"
+	"github.com/elastic-attention/workbench/pkg/ner/experiment"
 	"github.com/elastic-attention/workbench/pkg/run"
 )
 
 // entities is the task of finding named entities.
 type entities struct {
-	train  []data.Sentence
-	scored map[string][]data.Sentence
+	examples[data.Sentence]
 	labels ner.LabelSet
 }
 
-func newEntities(train file, scored []file) (task, error) {
-	t := &entities{scored: map[string][]data.Sentence{}}
-	var err error
-	if t.train, err = train.sentences(train.path); err != nil {
+func newEntities(ctx context.Context, client *hub.Client, config Config) (task, error) {
+	load := func(name string) (corpus[data.Sentence], map[string]string, error) {
+		c, err := experiment.Data{Name: name}.Load(ctx, client)
+		return corpus[data.Sentence]{data.Train: c.Train, data.Dev: c.Dev, data.Test: c.Test}, c.Checksums, err
+	}
+	all, err := readExamples(config, load, Set.sentences)
+	if err != nil {
 		return nil, err
 	}
-	if t.labels, err = ner.LabelsOf(t.train); err != nil {
+	labels, err := ner.LabelsOf(all.train)
+	if err != nil {
 		return nil, err
 	}
-	for _, f := range scored {
-		if t.scored[f.Name], err = f.sentences(f.path); err != nil {
-			return nil, err
-		}
-	}
-	return t, nil
+	return &entities{all, labels}, nil
 }
 
-func (t *entities) sizes() map[string]int {
-	sizes := map[string]int{"train": len(t.train)}
-	for name, sentences := range t.scored {
-		sizes[name] = len(sentences)
+// sentences makes the examples of a set of those of its part.
+func (s Set) sentences(all []data.Sentence) []data.Sentence {
+	for i, sentence := range all {
+		if len(s.Labels) == 0 {
+			break
+		}
+		all[i].Tags = slices.Clone(sentence.Tags)
+		for j, tag := range sentence.Tags {
+			if tag == ner.Outside {
+				continue
+			}
+			if name, ok := s.Labels[tag[2:]]; ok {
+				all[i].Tags[j] = tag[:2] + name
+			} else {
+				all[i].Tags[j] = ner.Outside
+			}
+		}
 	}
-	return sizes
+	if s.Only != "" {
+		all = slices.DeleteFunc(all, func(x data.Sentence) bool {
+			spans := ner.FromTags(x.Tags)
+			return len(spans) == 0 || slices.ContainsFunc(spans, func(span ner.Span) bool { return span.Type != s.Only })
+		})
+	}
+	all = choose(all, s.Limit)
+	for _, shift := range s.Shifts {
+		all = shift.Sentences(all)
+	}
+	return all
 }
 
 func (t *entities) learner(engine compute.Backend, dir string, spec attention.Spec, recipe Recipe, runs int) (learner, error) {
@@ -81,7 +104,7 @@ func (l *entityLearner) score(ctx context.Context, set string, adaptation *Adapt
 		words[i] = s.Words
 	}
 	var score Score
-	tagger := l.tagger
+	tagger, parts := l.tagger, [][][]string{words}
 	if adaptation != nil {
 		a, ok := l.adaptive[adaptation.Name]
 		var err error
@@ -94,10 +117,9 @@ func (l *entityLearner) score(ctx context.Context, set string, adaptation *Adapt
 			return score, err
 		}
 		tagger = a.Tagger
-	}
-	parts := [][][]string{words}
-	if adaptation != nil && adaptation.Single {
-		parts = slices.Collect(slices.Chunk(words, 1))
+		if adaptation.Single {
+			parts = slices.Collect(slices.Chunk(words, 1))
+		}
 	}
 	var tagged []ner.Tagged
 	for _, part := range parts {
@@ -108,12 +130,7 @@ func (l *entityLearner) score(ctx context.Context, set string, adaptation *Adapt
 		tagged = append(tagged, some...)
 	}
 	if adaptation != nil {
-		for _, event := range l.adaptive[adaptation.Name].Events() {
-			if event.Reset != "" {
-				score.Resets++
-			}
-			score.Stopped = score.Stopped || event.Stopped
-		}
+		score.guarded(l.adaptive[adaptation.Name].Events())
 	}
 	for i, s := range sentences {
 		add(&score.Outcomes, ner.FromTags(s.Tags), ner.FromTags(tagged[i].Tags))

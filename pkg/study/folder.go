@@ -11,11 +11,11 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
-	"reflect"
 	"slices"
 	"time"
 
 	"github.com/elastic-attention/workbench/internal/atomicfile"
+	"github.com/elastic-attention/workbench/pkg/elastic/adapt/testtime"
 	"github.com/elastic-attention/workbench/pkg/elastic/attention"
 	"github.com/elastic-attention/workbench/pkg/eval"
 )
@@ -65,6 +65,16 @@ type Score struct {
 	// Resets is how often the guard of an adaptation put the model back, and Stopped whether it gave up.
 	Resets  int  `json:"resets,omitempty"`
 	Stopped bool `json:"stopped,omitempty"`
+}
+
+// guarded notes what the guard of an adaptation did.
+func (s *Score) guarded(events []testtime.Event) {
+	for _, event := range events {
+		if event.Reset != "" {
+			s.Resets++
+		}
+		s.Stopped = s.Stopped || event.Stopped
+	}
 }
 
 func (r Result) score(set, adaptation string) (Score, bool) {
@@ -198,8 +208,10 @@ func exists(path string) bool {
 // allows says why the study of f cannot go on as config.
 func (f *Folder) allows(config Config, record Record) error {
 	for what, pair := range map[string][2]map[string]string{"model": {f.Record.Model, record.Model}, "data": {f.Record.Data, record.Data}} {
-		if !reflect.DeepEqual(pair[0], pair[1]) {
-			return fmt.Errorf("the checksums of the %s were %v and are %v", what, pair[0], pair[1])
+		for name, sum := range pair[1] {
+			if before, ok := pair[0][name]; ok && before != sum {
+				return fmt.Errorf("the checksum of the %s, %s, was %s and is %s", what, name, before, sum)
+			}
 		}
 	}
 	was, is := f.Config, config

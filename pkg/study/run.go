@@ -95,28 +95,11 @@ func (s *study) prepare(ctx context.Context, client *hub.Client) error {
 	if err != nil {
 		return err
 	}
-	s.record.Model, s.record.Data, s.model = sums, map[string]string{}, dir
-	locate := func(set Set) (file, error) {
-		path, sum, err := set.fetched(ctx, client)
-		s.record.Data[set.Data+" "+string(set.Split)] = sum
-		return file{set, path}, err
-	}
-	s.config.Train.Name = "train"
-	train, err := locate(s.config.Train)
-	if err != nil {
+	s.record.Model, s.model = sums, dir
+	if s.task, err = tasks[s.config.Task](ctx, client, s.config); err != nil {
 		return err
 	}
-	var scored []file
-	for _, set := range s.scored() {
-		f, err := locate(set)
-		if err != nil {
-			return err
-		}
-		scored = append(scored, f)
-	}
-	if s.task, err = tasks[s.config.Task](train, scored); err != nil {
-		return err
-	}
+	s.record.Data = s.task.checksums()
 	s.record.Examples = s.task.sizes()
 	if s.config.Layers > 0 {
 		if s.temp, err = os.MkdirTemp("", "study-"); err != nil {
@@ -134,9 +117,6 @@ func (s *study) prepare(ctx context.Context, client *hub.Client) error {
 	s.base, s.hidden = m.Config.Attention, m.Config.Hidden
 	return nil
 }
-
-// scored lists the sets that models are scored on.
-func (s *study) scored() []Set { return append([]Set{s.config.Dev}, s.config.Sets...) }
 
 // run makes the runs that are missing, variant by variant.
 func (s *study) run(ctx context.Context, done func(Progress)) error {
@@ -229,7 +209,7 @@ func (s *study) one(ctx context.Context, l learner, i int, result *Result) error
 		result.Scores = append(result.Scores, score)
 		return nil
 	}
-	for _, set := range s.scored() {
+	for _, set := range s.config.scored() {
 		if err := score(set.Name, nil); err != nil {
 			return err
 		}

@@ -74,6 +74,8 @@ type Recipe struct {
 	// when they are scored.
 	MaxLength int   `json:"max_length"`
 	Lengths   []int `json:"lengths"`
+	// Pooling of the task classify makes one vector of a text; empty means "cls".
+	Pooling string `json:"pooling,omitempty"`
 	// PartRate multiplies the learning rate of weights that the model's own attention does not
 	// have; 0 means 1. A temperature is one number a head, begins fresh, and would hardly move by
 	// the small steps that suit pretrained matrices.
@@ -84,7 +86,7 @@ type Recipe struct {
 type Set struct {
 	// Name is what results call it.
 	Name string `json:"name"`
-	// Data is a name of the hub's catalogue, Split a part of it.
+	// Data is a name of the hub's catalogue, or "synthetic"; Split is a part of it.
 	Data  string     `json:"data"`
 	Split data.Split `json:"split"`
 	// Labels keeps these labels (types of entities, or classes) under other names, and drops all
@@ -213,6 +215,9 @@ func (s Set) validate() error {
 	}
 	return errors.Join(problems...)
 }
+
+// scored lists the sets that models are scored on.
+func (c Config) scored() []Set { return append([]Set{c.Dev}, c.Sets...) }
 
 func (c Config) setNames() []string {
 	var names []string

@@ -8,6 +8,7 @@ import (
 
 	"github.com/gomlx/compute"
 
+	"github.com/elastic-attention/workbench/pkg/data/hub"
 	"github.com/elastic-attention/workbench/pkg/elastic/attention"
 	"github.com/elastic-attention/workbench/pkg/elastic/train"
 )
@@ -15,22 +16,18 @@ import (
 // Tasks lists what a study can be about, sorted.
 func Tasks() []string { return slices.Sorted(maps.Keys(tasks)) }
 
-// tasks are the tasks by name; each is made of the files of its sets: first what is trained
-// on, then those that are scored.
-var tasks = map[string]func(train file, scored []file) (task, error){
-	"ner": newEntities,
-}
-
-// file is a set and where its data is.
-type file struct {
-	Set
-	path string
+// tasks are the tasks by name.
+var tasks = map[string]func(ctx context.Context, client *hub.Client, config Config) (task, error){
+	"classify": newTexts,
+	"ner":      newEntities,
 }
 
 // task is what a study is about.
 type task interface {
-	// sizes are the numbers of examples, by set.
+	// sizes are the numbers of examples, by set, and checksums those of the data, by data set
+	// and split.
 	sizes() map[string]int
+	checksums() map[string]string
 	// learner makes a model with an attention that can be trained so many times.
 	learner(engine compute.Backend, dir string, spec attention.Spec, recipe Recipe, runs int) (learner, error)
 }
@@ -43,6 +40,49 @@ type learner interface {
 	score(ctx context.Context, set string, adaptation *Adaptation) (Score, error)
 	close() error
 }
+
+// examples are those of a task, read.
+type examples[T any] struct {
+	train  []T
+	scored map[string][]T // by set
+	sums   map[string]string
+}
+
+// readExamples reads what a study trains and scores on, by a function that makes a set's examples.
+func readExamples[T any](config Config, load func(name string) (corpus[T], map[string]string, error), make func(Set, []T) []T) (examples[T], error) {
+	from := corpora[T]{load: load, loaded: map[string]corpus[T]{}, checksums: map[string]string{}}
+	e := examples[T]{scored: map[string][]T{}, sums: from.checksums}
+	read := func(s Set) ([]T, error) {
+		part, err := from.part(s)
+		if err != nil {
+			return nil, err
+		}
+		if part = make(s, part); len(part) == 0 {
+			return nil, fmt.Errorf("set %q has no examples", s.Name)
+		}
+		return part, nil
+	}
+	var err error
+	if e.train, err = read(config.Train); err != nil {
+		return e, err
+	}
+	for _, s := range config.scored() {
+		if e.scored[s.Name], err = read(s); err != nil {
+			return e, err
+		}
+	}
+	return e, nil
+}
+
+func (e examples[T]) sizes() map[string]int {
+	sizes := map[string]int{"train": len(e.train)}
+	for name, list := range e.scored {
+		sizes[name] = len(list)
+	}
+	return sizes
+}
+
+func (e examples[T]) checksums() map[string]string { return e.sums }
 
 // rates multiplies the learning rates of what a spec has beside the projections.
 func (r Recipe) rates(base, spec attention.Spec, hidden int) map[string]float64 {
