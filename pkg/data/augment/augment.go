@@ -85,7 +85,7 @@ func (s Shift) Sentence(x data.Sentence) data.Sentence {
 	if s.Kind == Fragment {
 		start, end := s.window(random, len(x.Words))
 		x.Words = x.Words[start:end]
-		if x.Tags != nil {
+		if len(x.Tags) > 0 {
 			x.Tags = x.Tags[start:end]
 			if typ, inside := strings.CutPrefix(x.Tags[0], "I-"); inside {
 				x.Tags[0] = "B-" + typ
