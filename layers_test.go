@@ -34,7 +34,11 @@ var mayImport = map[string][]string{
 	"pkg/backend":     {"internal/"},
 	"pkg/data":        {"internal/"},
 	"pkg/elastic":     {"internal/"},
-	"pkg/ner":         {"internal/", "pkg/data", "pkg/elastic"},
+	"pkg/ner":         {"internal/", "pkg/data", "pkg/elastic", "pkg/run"},
+	"pkg/run":         {"internal/", "pkg/data", "pkg/elastic"},
+	"pkg/eval":        {"internal/"},
+	"pkg/task":        {"internal/", "pkg/data", "pkg/elastic", "pkg/eval", "pkg/run"},
+	"pkg/study":       {"internal/", "pkg/data", "pkg/elastic", "pkg/eval", "pkg/ner", "pkg/run", "pkg/task"},
 	"pkg/viz":         {"internal/"},
 	"cmd/":            {"internal/cli"},
 }
@@ -45,8 +49,8 @@ var reserved = map[string][]string{
 	"github.com/gomlx/go-xla":                 {"pkg/backend"},
 	"github.com/gomlx/compute/gobackend":      {"pkg/backend"},
 	"github.com/gomlx/gomlx/backends":         {},
-	"github.com/gomlx/gomlx":                  {"pkg/backend", "pkg/data/batch", "pkg/elastic", "pkg/ner", "internal/gxtest", "internal/bench"},
-	"github.com/gomlx/compute":                {"pkg/backend", "pkg/data/batch", "pkg/elastic", "pkg/ner", "internal/gxtest", "internal/bench", "internal/cli"},
+	"github.com/gomlx/gomlx":                  {"pkg/backend", "pkg/data/batch", "pkg/elastic", "pkg/ner", "pkg/run", "pkg/task", "internal/gxtest", "internal/bench"},
+	"github.com/gomlx/compute":                {"pkg/backend", "pkg/data/batch", "pkg/elastic", "pkg/ner", "pkg/run", "pkg/study", "pkg/task", "internal/gxtest", "internal/bench", "internal/cli"},
 	"github.com/janpfeifer/gonb":              {"pkg/viz/nb"},
 	"github.com/janpfeifer/must":              {"cmd/"}, // and tests and notebooks, which are not looked at here
 	"github.com/alecthomas/kong":              {"internal/cli"},

@@ -23,6 +23,9 @@ import (
 	"github.com/elastic-attention/workbench/pkg/elastic/peft"
 	"github.com/elastic-attention/workbench/pkg/elastic/train"
 	"github.com/elastic-attention/workbench/pkg/ner/experiment"
+	"github.com/elastic-attention/workbench/pkg/run"
+	"github.com/elastic-attention/workbench/pkg/study"
+	classify "github.com/elastic-attention/workbench/pkg/task/classify/experiment"
 )
 
 // Exit codes.
@@ -36,8 +39,9 @@ const (
 type commands struct {
 	Train   trainCmd   `cmd:"" help:"Train a model."`
 	Eval    evalCmd    `cmd:"" help:"Score a trained model on labelled data."`
-	Predict predictCmd `cmd:"" help:"Find named entities in text."`
-	Explain explainCmd `cmd:"" help:"Say which words speak for the entities that are found."`
+	Predict predictCmd `cmd:"" help:"Find named entities in texts, or tell their classes."`
+	Explain explainCmd `cmd:"" help:"Say which words speak for what is predicted."`
+	Study   studyCmd   `cmd:"" help:"Compare variants of a model: many runs, paired seeds, intervals."`
 	Fetch   fetchCmd   `cmd:"" help:"Download models and data sets, with checksums and licence."`
 	Backend backendCmd `cmd:"" help:"Show, install or name the backend that computes."`
 	Doctor  doctorCmd  `cmd:"" help:"Say what this machine has, and what to do about what is missing."`
@@ -62,7 +66,7 @@ func Run(ctx context.Context, args []string, stdin io.Reader, stdout, stderr io.
 	out := &output{Writer: stdout}
 	parser, err := kong.New(&grammar,
 		kong.Name("elastic"),
-		kong.Description("Train, evaluate and run models with elastic attention.\n\nStart with \"elastic train ner\": it fetches a model and data, fine-tunes, and prints a report. Every command has --help."),
+		kong.Description("Train, evaluate and run models with elastic attention.\n\nStart with \"elastic train ner\" (named entities) or \"elastic train classify\" (classes of texts): it fetches a model and data, fine-tunes, and prints a report. Every command has --help."),
 		kong.Writers(out, stderr),
 		kong.Exit(func(c int) { code = c }),
 		kong.UsageOnError(),
@@ -71,8 +75,13 @@ func Run(ctx context.Context, args []string, stdin io.Reader, stdout, stderr io.
 			"adapters":      strings.Join(peft.Kinds(), ", "),
 			"presets":       strings.Join(experiment.Presets(), ","),
 			"defaultPreset": experiment.DefaultPreset,
+			"studies":       strings.Join(study.Presets(), ", "),
 			"models":        strings.Join(hub.Models(), ", "),
-			"corpora":       strings.Join(hub.Corpora(), ", "),
+			"corpora":       strings.Join(hub.Corpora(hub.TaskNER), ", "),
+
+			"classifyPresets":       strings.Join(classify.Presets(), ","),
+			"defaultClassifyPreset": classify.DefaultPreset,
+			"classifyCorpora":       strings.Join(hub.Corpora(hub.TaskClassify), ", "),
 		},
 	)
 	if err != nil {
@@ -115,7 +124,7 @@ func Run(ctx context.Context, args []string, stdin io.Reader, stdout, stderr io.
 		err = fmt.Errorf("writing the output: %w", out.err)
 	}
 	var usage usageError
-	var unknown *experiment.NameError
+	var unknown *run.NameError
 	switch {
 	case err == nil:
 		return exitOK
@@ -182,8 +191,8 @@ func (a *app) printJSON(value any) error {
 // modelDir returns the folder of a model: the argument itself, or the final model of a
 // run folder.
 func modelDir(path string) string {
-	if matches, _ := filepath.Glob(filepath.Join(path, experiment.ModelDir, "config.json")); len(matches) == 1 {
-		return filepath.Join(path, experiment.ModelDir)
+	if matches, _ := filepath.Glob(filepath.Join(path, run.ModelDir, "config.json")); len(matches) == 1 {
+		return filepath.Join(path, run.ModelDir)
 	}
 	return path
 }

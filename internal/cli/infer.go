@@ -7,15 +7,20 @@ import (
 	"fmt"
 	"io/fs"
 	"os"
-	"path/filepath"
 	"slices"
 	"strings"
 	"unicode/utf8"
 
+	"github.com/gomlx/compute"
+
 	"github.com/elastic-attention/workbench/pkg/data/hub"
 	"github.com/elastic-attention/workbench/pkg/elastic/adapt/testtime"
+	"github.com/elastic-attention/workbench/pkg/elastic/pretrained"
+	"github.com/elastic-attention/workbench/pkg/elastic/transformer"
 	"github.com/elastic-attention/workbench/pkg/ner"
 	"github.com/elastic-attention/workbench/pkg/ner/experiment"
+	"github.com/elastic-attention/workbench/pkg/run"
+	"github.com/elastic-attention/workbench/pkg/task/classify"
 )
 
 // exitFlags are those of commands that predict.
@@ -41,33 +46,49 @@ func (a *app) tellLayers(tagger *ner.Tagger) {
 	}
 }
 
-// loadTagger loads the tagger of a run or model folder.
-func (a *app) loadTagger(path string) (*ner.Tagger, error) {
+// taskOf says what the model of a run or model folder is for: what the run's record says, else
+// what the model's head is made for. A folder that tells neither is taken for a tagger's.
+func taskOf(path string) string {
+	if record, err := run.ReadRecord[json.RawMessage](path); err == nil {
+		return record.Task
+	}
+	if head, err := pretrained.ReadHead(modelDir(path)); err == nil && head.Kind == transformer.Sequence {
+		return hub.TaskClassify
+	}
+	return hub.TaskNER
+}
+
+// load loads the model of a run or model folder.
+func load[M any](a *app, path string, load func(compute.Backend, string) (M, error)) (m M, err error) {
 	dir := modelDir(path)
 	if dir == path {
 		if err := noSuchRun(path); err != nil {
-			return nil, err
+			return m, err
 		}
 	}
 	engine, _, err := a.open()
 	if err != nil {
-		return nil, err
+		return m, err
 	}
-	return ner.Load(engine, dir)
+	return load(engine, dir)
 }
 
 type evalCmd struct {
 	Model string `arg:"" help:"Run folder, or model folder in Hugging Face layout." predictor:"path"`
 
-	Data  string `help:"Corpus: ${corpora}, or synthetic. Default: the run's own." placeholder:"NAME" predictor:"resource"`
-	File  string `help:"Labelled file (CoNLL or UNER .iob2, plain or gzip), in place of --data." placeholder:"FILE" predictor:"path"`
-	Split string `help:"Part of the corpus: train, dev or test." enum:"train,dev,test" default:"test"`
-	Types string `help:"Entity types to keep, by comma; others become O. \"all\" keeps every type. Default: the run's own." placeholder:"A,B"`
-	Adapt string `help:"Let the model adapt to the data while it is scored, without labels: tent, eata, sar, or a JSON config." placeholder:"METHOD"`
-	exitFlags
-	Strict bool `help:"Count only entities that are well-formed IOB2."`
-	Digits int  `help:"Decimals of the report." default:"4"`
-	JSON   bool `help:"Print the report as JSON."`
+	Data   string `help:"Corpus: ${corpora} or synthetic for taggers; ${classifyCorpora} or synthetic for classifiers. Default: the run's own." placeholder:"NAME" predictor:"resource"`
+	File   string `help:"Labelled file in place of --data, plain or gzip: CoNLL or UNER .iob2 for taggers; .csv or .tsv with a header for classifiers." placeholder:"FILE" predictor:"path"`
+	Split  string `help:"Part of the corpus: train, dev or test." enum:"train,dev,test" default:"test"`
+	Adapt  string `help:"Let the model adapt to the data while it is scored, without labels: tent, eata, sar, or a JSON config." placeholder:"METHOD"`
+	Digits int    `help:"Decimals of the report." default:"4"`
+	JSON   bool   `help:"Print the report as JSON."`
+
+	Types     string `group:"Taggers" help:"Entity types to keep, by comma; others become O. \"all\" keeps every type. Default: the run's own." placeholder:"A,B"`
+	exitFlags `group:"Taggers"`
+	Strict    bool `group:"Taggers" help:"Count only entities that are well-formed IOB2."`
+
+	TextColumn  string `group:"Classifiers" help:"Column of --file that has the text. Default: the run's own, else text." placeholder:"NAME"`
+	LabelColumn string `group:"Classifiers" help:"Column of --file that has the class. Default: the run's own, else label." placeholder:"NAME"`
 }
 
 // Help is shown below the usage.
@@ -78,6 +99,7 @@ func (evalCmd) Help() string {
   elastic eval runs/first --file mine.iob2 --json
   elastic eval runs/first --file shifted.iob2 --adapt tent
   elastic eval runs/first --adapt '{"method": "sar", "rate": 0.01, "variables": ["*/norm/*"]}'
+  elastic eval runs/intents --file mine.csv   a model of "elastic train classify"
 
 With --adapt each batch is predicted before the model learns from it (with "episodic": true after
 it, and what was learned is forgotten), and no label is read but for the score.`
@@ -88,20 +110,59 @@ func (c evalCmd) Run(a *app) error {
 	if c.Digits < 0 || c.Digits > 10 {
 		return usageError{fmt.Errorf("--digits is %d, want 0 to 10", c.Digits)}
 	}
-	var corpus experiment.Data
-	record, err := readRecord(c.Model)
-	if err == nil {
-		corpus = record.Config.Data
-	} else if !errors.Is(err, fs.ErrNotExist) {
-		return err
-	} else if info, err := os.Stat(c.Model); err != nil || !info.IsDir() {
-		return noSuchRun(c.Model)
-	} else if c.Data == "" && c.File == "" {
-		return usageError{fmt.Errorf("%s is no run folder, so say what to score on: --data or --file", c.Model)}
-	}
-	switch {
-	case c.File != "" && c.Data != "":
+	if c.File != "" && c.Data != "" {
 		return usageError{errors.New("--data and --file exclude each other")}
+	}
+	if taskOf(c.Model) == hub.TaskClassify {
+		return c.classify(a)
+	}
+	return c.ner(a)
+}
+
+// evalConfig returns the config of the run whose model is scored; its zero value if the folder
+// has a model only, which then must be told what to score on.
+func evalConfig[C any](c evalCmd) (config C, err error) {
+	record, err := run.ReadRecord[C](c.Model)
+	if err == nil || !errors.Is(err, fs.ErrNotExist) {
+		return record.Config, err
+	}
+	if info, err := os.Stat(c.Model); err != nil || !info.IsDir() {
+		return config, noSuchRun(c.Model)
+	}
+	if c.Data == "" && c.File == "" {
+		return config, usageError{fmt.Errorf("%s is no run folder, so say what to score on: --data or --file", c.Model)}
+	}
+	return config, nil
+}
+
+// part returns the part of a corpus that is scored.
+func part[T any](c evalCmd, train, dev, test []T) ([]T, error) {
+	chosen := test
+	if c.File == "" {
+		switch c.Split {
+		case "train":
+			chosen = train
+		case "dev":
+			chosen = dev
+		}
+	}
+	if len(chosen) == 0 {
+		return nil, fmt.Errorf("the data has no %s part", c.Split)
+	}
+	return chosen, nil
+}
+
+// ner scores a tagger.
+func (c evalCmd) ner(a *app) error {
+	if c.TextColumn != "" || c.LabelColumn != "" {
+		return usageError{fmt.Errorf("--text-column and --label-column are for classifiers, and %s is none", c.Model)}
+	}
+	config, err := evalConfig[experiment.Config](c)
+	if err != nil {
+		return err
+	}
+	corpus := config.Data
+	switch {
 	case c.File != "":
 		corpus = experiment.Data{TestFile: c.File, Types: corpus.Types}
 	case c.Data != "":
@@ -114,19 +175,11 @@ func (c evalCmd) Run(a *app) error {
 	if err != nil {
 		return err
 	}
-	sentences := loaded.Test
-	if c.File == "" {
-		switch c.Split {
-		case "train":
-			sentences = loaded.Train
-		case "dev":
-			sentences = loaded.Dev
-		}
+	sentences, err := part(c, loaded.Train, loaded.Dev, loaded.Test)
+	if err != nil {
+		return err
 	}
-	if len(sentences) == 0 {
-		return fmt.Errorf("the data has no %s part", c.Split)
-	}
-	tagger, err := a.loadTagger(c.Model)
+	tagger, err := load(a, c.Model, ner.Load)
 	if err != nil {
 		return err
 	}
@@ -220,25 +273,12 @@ func (a *app) tellEvents(events []testtime.Event) {
 	fmt.Fprintf(a.stderr, "adapted to %d batches: entropy %.4f in the first, %.4f in the last; steps of length %.3g in all\n", len(events), first.Entropy, last.Entropy, moved)
 }
 
-func readRecord(dir string) (experiment.Record, error) {
-	var record experiment.Record
-	path := filepath.Join(dir, experiment.RecordFile)
-	content, err := os.ReadFile(path)
-	if err != nil {
-		return record, err
-	}
-	if err := json.Unmarshal(content, &record); err != nil {
-		return record, fmt.Errorf("%s is not the record of a run: %w", path, err)
-	}
-	return record, nil
-}
-
 type predictCmd struct {
-	Model string   `arg:"" help:"Run folder, or model folder in Hugging Face layout." predictor:"path"`
-	Text  []string `arg:"" optional:"" help:"Texts. Without any, each line of standard input is one."`
-	JSON  bool     `help:"Print one JSON object a text: type, text, characters (code points) and score of each entity."`
-	exitFlags
-	Logits bool `help:"Print token ids and logits in place of entities, one JSON array a text; words are what white space parts. For comparison with other programs."`
+	Model     string   `arg:"" help:"Run folder, or model folder in Hugging Face layout." predictor:"path"`
+	Text      []string `arg:"" optional:"" help:"Texts. Without any, each line of standard input is one."`
+	JSON      bool     `help:"Print one JSON object a text: type, text, characters (code points) and score of each entity; or the class, its score and the next ones."`
+	exitFlags `group:"Taggers"`
+	Logits    bool `help:"Print logits in place of predictions, one JSON value a text, for comparison with other programs. Taggers print token ids too; words are what white space parts."`
 }
 
 // Help is shown below the usage.
@@ -246,6 +286,7 @@ func (predictCmd) Help() string {
 	return `Examples:
   elastic predict runs/first "Angela Merkel met Tim Cook of Apple in Berlin."
   elastic predict runs/first --json < articles.txt > entities.jsonl
+  elastic predict runs/intents "How do I get my money back?"
 
 Texts are UTF-8; a byte-order mark before the first is dropped. Each line gives one result, also
 an empty one.`
@@ -258,44 +299,59 @@ const (
 	maxLine = 16 << 20
 )
 
-// Run predicts.
-func (c predictCmd) Run(a *app) error {
-	tagger, err := a.loadTagger(c.Model)
-	if err != nil {
-		return err
-	}
-	if err := c.exitFlags.apply(tagger); err != nil {
-		return err
-	}
+// emitter returns a function that predicts texts and prints what was found, and one to be called at
+// the end.
+func (c predictCmd) emitter(a *app) (emit func(texts []string) error, end func(), err error) {
 	encoder := json.NewEncoder(a.stdout)
-	emit := func(texts []string) error {
-		if c.Logits {
-			for _, text := range texts {
-				logits, err := tagger.Logits(a.ctx, strings.Fields(text))
-				if err != nil {
-					return err
-				}
-				if err := encoder.Encode(logits); err != nil {
-					return err
-				}
+	if taskOf(c.Model) == hub.TaskClassify {
+		classifier, err := load(a, c.Model, classify.Load)
+		return func(texts []string) error { return c.classify(a, encoder, classifier, texts) }, func() {}, err
+	}
+	tagger, err := load(a, c.Model, ner.Load)
+	if err != nil {
+		return nil, nil, err
+	}
+	emit = func(texts []string) error { return c.tag(a, encoder, tagger, texts) }
+	return emit, func() { a.tellLayers(tagger) }, c.exitFlags.apply(tagger)
+}
+
+// tag finds entities.
+func (c predictCmd) tag(a *app, encoder *json.Encoder, tagger *ner.Tagger, texts []string) error {
+	if c.Logits {
+		for _, text := range texts {
+			logits, err := tagger.Logits(a.ctx, strings.Fields(text))
+			if err != nil {
+				return err
 			}
-			return nil
-		}
-		documents, err := tagger.Predict(a.ctx, texts...)
-		if err != nil {
-			return err
-		}
-		for _, d := range documents {
-			if c.JSON {
-				if err := encoder.Encode(d); err != nil {
-					return err
-				}
-				continue
+			if err := encoder.Encode(logits); err != nil {
+				return err
 			}
-			fmt.Fprintln(a.stdout, ner.Mark(d.Text, d.Entities, isTerminal(a.stdout)))
 		}
 		return nil
 	}
+	documents, err := tagger.Predict(a.ctx, texts...)
+	if err != nil {
+		return err
+	}
+	for _, d := range documents {
+		if c.JSON {
+			if err := encoder.Encode(d); err != nil {
+				return err
+			}
+			continue
+		}
+		fmt.Fprintln(a.stdout, ner.Mark(d.Text, d.Entities, isTerminal(a.stdout)))
+	}
+	return nil
+}
+
+// Run predicts.
+func (c predictCmd) Run(a *app) error {
+	emit, end, err := c.emitter(a)
+	if err != nil {
+		return err
+	}
+	defer end()
 	if len(c.Text) > 0 {
 		for _, text := range c.Text {
 			if info, err := os.Stat(text); err == nil && info.Mode().IsRegular() {

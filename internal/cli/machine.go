@@ -17,7 +17,7 @@ import (
 
 	"github.com/elastic-attention/workbench/pkg/backend"
 	"github.com/elastic-attention/workbench/pkg/data/hub"
-	"github.com/elastic-attention/workbench/pkg/ner/experiment"
+	"github.com/elastic-attention/workbench/pkg/run"
 )
 
 func isTerminalInput(r io.Reader) bool {
@@ -179,7 +179,7 @@ func (c fetchCmd) Run(a *app) error {
 		resource, err := hub.Lookup(name)
 		if err != nil {
 			if !strings.Contains(name, "/") {
-				return &experiment.NameError{What: "resource", Name: name, Known: append(hub.Names(), "owner/name of a model of the Hugging Face hub")}
+				return &run.NameError{What: "resource", Name: name, Known: append(hub.Names(), "owner/name of a model of the Hugging Face hub")}
 			}
 			resource = hub.HuggingFace(name, "")
 		}

@@ -84,6 +84,7 @@ func (b *bar) finish() {
 // trainProgress shows the updates of a run.
 type trainProgress struct {
 	w         io.Writer
+	started   time.Time // of the command
 	bar       *bar
 	begin     time.Time
 	first     int
@@ -93,6 +94,7 @@ type trainProgress struct {
 
 func (p *trainProgress) step(s train.Step) {
 	if p.bar == nil {
+		fmt.Fprintf(p.w, "first update after %.1f s\n", time.Since(p.started).Seconds())
 		p.bar = newBar(p.w, "training", int64(s.Total), false)
 		p.begin, p.first, p.loss = time.Now().Add(-s.Elapsed), s.Update-1, s.Loss
 	}

@@ -11,15 +11,78 @@ import (
 	"strings"
 	"time"
 
+	"github.com/elastic-attention/workbench/pkg/backend"
 	"github.com/elastic-attention/workbench/pkg/data/hub"
+	"github.com/elastic-attention/workbench/pkg/elastic/attention"
 	"github.com/elastic-attention/workbench/pkg/elastic/peft"
 	"github.com/elastic-attention/workbench/pkg/elastic/train"
 	"github.com/elastic-attention/workbench/pkg/ner"
 	"github.com/elastic-attention/workbench/pkg/ner/experiment"
+	"github.com/elastic-attention/workbench/pkg/run"
 )
 
 type trainCmd struct {
-	NER trainNERCmd `cmd:"" name:"ner" help:"Fine-tune a named-entity tagger."`
+	NER      trainNERCmd      `cmd:"" name:"ner" help:"Fine-tune a named-entity tagger."`
+	Classify trainClassifyCmd `cmd:"" help:"Fine-tune a classifier of texts."`
+}
+
+// recipeFlags are those of every task.
+type recipeFlags struct {
+	Epochs       int     `help:"Times to go through the data." placeholder:"N"`
+	MaxUpdates   int     `help:"Stop after so many updates." placeholder:"N"`
+	BatchSize    int     `help:"Sentences or texts a batch." placeholder:"N"`
+	Accumulate   int     `help:"Batches an update." placeholder:"N"`
+	LearningRate float64 `name:"lr" help:"Highest learning rate." placeholder:"RATE"`
+	Patience     int     `help:"Stop after so many epochs without a better score on dev." placeholder:"N"`
+	SaveEvery    int     `help:"Updates between checkpoints." placeholder:"N"`
+	MaxLength    int     `help:"Longest training example in tokens." placeholder:"N"`
+	Attention    string  `help:"Attention in place of the model's: a JSON spec, or a file that holds one." placeholder:"SPEC" predictor:"path"`
+	Seed         *uint64 `help:"Seed of data order, fresh weights and dropout." placeholder:"N"`
+
+	Folder string `name:"run" help:"Run folder. Default: runs/TASK-PRESET-TIME." placeholder:"DIR" predictor:"path"`
+	Resume bool   `help:"Continue an interrupted run: the one in --run, or the newest of this preset below runs/."`
+	JSON   bool   `help:"Print the result as JSON."`
+}
+
+// set replaces a value where a flag gives one.
+func set(into *int, value int) {
+	if value != 0 {
+		*into = value
+	}
+}
+
+// apply changes a recipe as the flags say.
+func (f recipeFlags) apply(recipe *train.Config, batchSize, maxLength *int, attended **attention.Spec) error {
+	set(&recipe.Epochs, f.Epochs)
+	set(&recipe.MaxUpdates, f.MaxUpdates)
+	set(&recipe.Accumulate, f.Accumulate)
+	set(&recipe.Patience, f.Patience)
+	set(&recipe.SaveEvery, f.SaveEvery)
+	set(batchSize, f.BatchSize)
+	set(maxLength, f.MaxLength)
+	if f.LearningRate != 0 {
+		recipe.Schedule.Peak = f.LearningRate
+	}
+	if f.Seed != nil {
+		recipe.Seed = *f.Seed
+	}
+	return spec("--attention", f.Attention, attended)
+}
+
+// dir returns the run folder, for a run that is resumed the newest that fits.
+func (f recipeFlags) dir(task, preset string) (string, error) {
+	if f.Folder != "" {
+		return f.Folder, nil
+	}
+	stem := filepath.Join("runs", task+"-"+preset+"-")
+	if !f.Resume {
+		return stem + time.Now().Format("20060102-150405"), nil
+	}
+	found, err := filepath.Glob(stem + "*")
+	if err != nil || len(found) == 0 {
+		return "", usageError{fmt.Errorf("no run %s* to resume: name its folder by --run", stem)}
+	}
+	return slices.Max(found), nil
 }
 
 type trainNERCmd struct {
@@ -33,24 +96,11 @@ type trainNERCmd struct {
 	Types string `help:"Entity types to keep, by comma; others become O. \"all\" keeps every type." placeholder:"A,B"`
 	Limit int    `help:"Take only the first sentences of each part." placeholder:"N"`
 
-	Epochs       int     `help:"Times to go through the data." placeholder:"N"`
-	MaxUpdates   int     `help:"Stop after so many updates." placeholder:"N"`
-	BatchSize    int     `help:"Sentences a batch." placeholder:"N"`
-	Accumulate   int     `help:"Batches an update." placeholder:"N"`
-	LearningRate float64 `name:"lr" help:"Highest learning rate." placeholder:"RATE"`
-	Patience     int     `help:"Stop after so many epochs without a better F1 on dev." placeholder:"N"`
-	SaveEvery    int     `help:"Updates between checkpoints." placeholder:"N"`
-	MaxLength    int     `help:"Longest training example in tokens." placeholder:"N"`
-	Attention    string  `help:"Attention in place of the model's: a JSON spec, or a file that holds one." placeholder:"SPEC" predictor:"path"`
-	Depth        string  `help:"Depth that adapts, in JSON or a file: {\"kind\": \"early_exit\"} or {\"kind\": \"act\"}." placeholder:"SPEC" predictor:"path"`
-	Experts      string  `help:"Experts in place of feed-forward parts, in JSON or a file: {\"count\": 4}." placeholder:"SPEC" predictor:"path"`
-	Peft         string  `help:"Train an adapter and the head only: ${adapters}, or a JSON spec, or a file that holds one." placeholder:"KIND" predictor:"path"`
-	Merge        bool    `help:"Save the model with the adapter of --peft in its weights, in place of the adapter."`
-	Seed         *uint64 `help:"Seed of data order, fresh weights and dropout." placeholder:"N"`
-
-	Folder string `name:"run" help:"Run folder. Default: runs/ner-PRESET-TIME." placeholder:"DIR" predictor:"path"`
-	Resume bool   `help:"Continue an interrupted run: the one in --run, or the newest of this preset below runs/."`
-	JSON   bool   `help:"Print the result as JSON."`
+	Depth   string `help:"Depth that adapts, in JSON or a file: {\"kind\": \"early_exit\"} or {\"kind\": \"act\"}." placeholder:"SPEC" predictor:"path"`
+	Experts string `help:"Experts in place of feed-forward parts, in JSON or a file: {\"count\": 4}." placeholder:"SPEC" predictor:"path"`
+	Peft    string `help:"Train an adapter and the head only: ${adapters}, or a JSON spec, or a file that holds one." placeholder:"KIND" predictor:"path"`
+	Merge   bool   `help:"Save the model with the adapter of --peft in its weights, in place of the adapter."`
+	recipeFlags
 }
 
 // Help is shown below the usage.
@@ -100,31 +150,16 @@ func (c trainNERCmd) config() (experiment.Config, error) {
 	if c.Types != "" {
 		config.Data.Types = typeList(c.Types)
 	}
-	set := func(into *int, value int) {
-		if value != 0 {
-			*into = value
-		}
-	}
 	set(&config.Data.Limit, c.Limit)
-	set(&config.Train.Epochs, c.Epochs)
-	set(&config.Train.MaxUpdates, c.MaxUpdates)
-	set(&config.Train.BatchSize, c.BatchSize)
-	set(&config.Train.Accumulate, c.Accumulate)
-	set(&config.Train.Patience, c.Patience)
-	set(&config.Train.SaveEvery, c.SaveEvery)
-	set(&config.Tagger.MaxLength, c.MaxLength)
-	if c.LearningRate != 0 {
-		config.Train.Schedule.Peak = c.LearningRate
-	}
-	if c.Seed != nil {
-		config.Train.Seed = *c.Seed
-	}
 	tagger := &config.Tagger
+	if err := c.apply(&config.Train.Config, &config.Train.BatchSize, &tagger.MaxLength, &tagger.Attention); err != nil {
+		return config, usageError{err}
+	}
 	adapter := c.Peft
 	if slices.Contains(peft.Kinds(), adapter) {
 		adapter = fmt.Sprintf(`{"kind": %q}`, adapter)
 	}
-	if err := errors.Join(spec("--attention", c.Attention, &tagger.Attention), spec("--depth", c.Depth, &tagger.Depth),
+	if err := errors.Join(spec("--depth", c.Depth, &tagger.Depth),
 		spec("--experts", c.Experts, &tagger.Experts), spec("--peft", adapter, &tagger.Adapter)); err != nil {
 		return config, usageError{err}
 	}
@@ -179,72 +214,39 @@ func typeList(list string) []string {
 // preset reports whether model and data are left to the preset.
 func (c trainNERCmd) preset() bool { return c.Model == "" && c.Data == "" && c.Train == "" }
 
-// dir returns the run folder, for a run that is resumed the newest that fits.
-func (c trainNERCmd) dir() (string, error) {
-	if c.Folder != "" {
-		return c.Folder, nil
-	}
-	stem := filepath.Join("runs", "ner-"+c.Preset+"-")
-	if !c.Resume {
-		return stem + time.Now().Format("20060102-150405"), nil
-	}
-	found, err := filepath.Glob(stem + "*")
-	if err != nil || len(found) == 0 {
-		return "", usageError{fmt.Errorf("no run %s* to resume: name its folder by --run", stem)}
-	}
-	return slices.Max(found), nil
-}
-
 // Run trains.
 func (c trainNERCmd) Run(a *app) error {
 	config, err := c.config()
 	if err != nil {
 		return err
 	}
-	dir, err := c.dir()
+	dir, err := c.dir(hub.TaskNER, c.Preset)
 	if err != nil {
 		return err
 	}
-	record, recordErr := readRecord(dir) // an error is experiment.Run's to explain
+	record, recordErr := run.ReadRecord[experiment.Config](dir) // an error is experiment.Run's to explain
 	resumes := c.Resume && recordErr == nil
 	if resumes && c.preset() && record.Config.Model == experiment.Scratch {
 		config = config.Offline() // the run fell back to it when it began
 	}
-	begin := time.Now()
+	progress := &trainProgress{w: a.stderr, started: time.Now()}
 	engine, choice, err := a.open()
 	if err != nil {
 		return err
 	}
-	if before, ok := record.Backend.(map[string]any); resumes && ok && before["name"] != choice.Name {
-		fmt.Fprintf(a.stderr, "the run was on backend %v and continues on %s: its weights will not be, bit by bit, those of a run that stayed on one\n", before["name"], choice.Name)
+	if resumes {
+		a.tellBackend(record.Backend, choice)
 	}
-	progress := &trainProgress{w: a.stderr}
 	client := &hub.Client{Progress: fetching(a.stderr)}
 	options := experiment.Options{
 		Dir: dir, Resume: c.Resume, Client: client, Backend: choice,
 		Loaded: func(l experiment.Loaded) {
-			fmt.Fprintf(a.stderr, "model %s: %.1f M parameters; data %s: %d sentences to train on, %d dev, %d test; labels %s\n",
-				config.Model, float64(l.Parameters)/1e6, dataName(config.Data), l.Train, l.Dev, l.Test, strings.Join(l.Labels, " "))
-			if l.Trained != l.Parameters {
+			a.tellLoaded(l, config.Model, dataName(config.Data.Name, config.Data.TrainFile), "sentences", dir, c.Resume)
+			if config.Tagger.Adapter != nil {
 				fmt.Fprintf(a.stderr, "adapter %s: %d parameters are trained, head included\n", config.Tagger.Adapter.Kind, l.Trained)
 			}
-			fmt.Fprintf(a.stderr, "%d batches an epoch in %d shapes, %.0f %% padding; run folder %s\n", l.Batches.Batches, l.Batches.Shapes, 100*l.Batches.Padding, dir)
-			for _, err := range l.Skipped {
-				fmt.Fprintf(a.stderr, "PASSED OVER: %v\n", err)
-			}
-			switch {
-			case l.ResumedAt > 0:
-				fmt.Fprintf(a.stderr, "continuing after update %d\n", l.ResumedAt)
-			case c.Resume:
-				fmt.Fprintf(a.stderr, "%s has no checkpoint to continue from; beginning\n", dir)
-			}
 		},
-		Step: func(s train.Step) {
-			if progress.bar == nil {
-				fmt.Fprintf(a.stderr, "first update after %.1f s\n", time.Since(begin).Seconds())
-			}
-			progress.step(s)
-		},
+		Step: progress.step,
 		Epoch: func(epoch int, dev ner.Report) {
 			progress.pause()
 			fmt.Fprintf(a.stderr, "epoch %d: dev F1 %.4f  precision %.4f  recall %.4f\n", epoch, dev.Micro.F1, dev.Micro.Precision, dev.Micro.Recall)
@@ -299,11 +301,42 @@ func (a *app) printSamples(result experiment.Result) {
 	fmt.Fprintln(a.stdout)
 }
 
-func dataName(d experiment.Data) string {
-	if d.Name != "" {
-		return d.Name
+// dataName is what a corpus is called in messages.
+func dataName(name, file string) string {
+	if name != "" {
+		return name
 	}
-	return filepath.Base(d.TrainFile)
+	return filepath.Base(file)
+}
+
+// tellBackend warns of a run that goes on elsewhere than it began.
+func (a *app) tellBackend(before any, choice backend.Choice) {
+	if before, ok := before.(map[string]any); ok && before["name"] != choice.Name {
+		fmt.Fprintf(a.stderr, "the run was on backend %v and continues on %s: its weights will not be, bit by bit, those of a run that stayed on one\n", before["name"], choice.Name)
+	}
+}
+
+// manyLabels is from how many on only their number is told.
+const manyLabels = 16
+
+// tellLoaded says what a run is about to work on.
+func (a *app) tellLoaded(l run.Loaded, model, data, items, dir string, resume bool) {
+	labels := "labels " + strings.Join(l.Labels, " ")
+	if len(l.Labels) > manyLabels {
+		labels = fmt.Sprintf("%d labels", len(l.Labels))
+	}
+	fmt.Fprintf(a.stderr, "model %s: %.1f M parameters; data %s: %d %s to train on, %d dev, %d test; %s\n",
+		model, float64(l.Parameters)/1e6, data, l.Train, items, l.Dev, l.Test, labels)
+	fmt.Fprintf(a.stderr, "%d batches an epoch in %d shapes, %.0f %% padding; run folder %s\n", l.Batches.Batches, l.Batches.Shapes, 100*l.Batches.Padding, dir)
+	for _, err := range l.Skipped {
+		fmt.Fprintf(a.stderr, "PASSED OVER: %v\n", err)
+	}
+	switch {
+	case l.ResumedAt > 0:
+		fmt.Fprintf(a.stderr, "continuing after update %d\n", l.ResumedAt)
+	case resume:
+		fmt.Fprintf(a.stderr, "%s has no checkpoint to continue from; beginning\n", dir)
+	}
 }
 
 // noSuchRun explains a path that leads to no model.
@@ -311,7 +344,7 @@ func noSuchRun(path string) error {
 	if info, err := os.Stat(path); err != nil || !info.IsDir() {
 		return fmt.Errorf("%s is no folder: want that of a run, or of a model with config.json, model.safetensors and tokenizer.json", path)
 	}
-	if _, err := os.Stat(filepath.Join(path, experiment.RecordFile)); err == nil {
+	if _, err := os.Stat(filepath.Join(path, run.RecordFile)); err == nil {
 		return fmt.Errorf("%s holds a run that is not finished: continue it with the command that began it and --resume --run %s", path, path)
 	}
 	return nil

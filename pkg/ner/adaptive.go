@@ -3,6 +3,7 @@ package ner
 import (
 	"context"
 	"errors"
+	"fmt"
 	"slices"
 
 	"github.com/gomlx/gomlx/core/graph"
@@ -13,6 +14,7 @@ import (
 	"github.com/elastic-attention/workbench/pkg/elastic"
 	"github.com/elastic-attention/workbench/pkg/elastic/adapt/testtime"
 	"github.com/elastic-attention/workbench/pkg/elastic/transformer"
+	"github.com/elastic-attention/workbench/pkg/run"
 )
 
 // Adaptive is a tagger that adapts to the texts that it tags, without labels: each batch
@@ -48,6 +50,18 @@ func (a *Adaptive) Reset() error {
 	defer a.mu.Unlock()
 	a.events = nil
 	return a.adapter.Reset()
+}
+
+// Restart begins anew with the present weights of a tagger of the same model, as [Tagger.Adapt]
+// would, without compiling anything again.
+func (a *Adaptive) Restart(from *Tagger) error {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	if err := run.Copy(a.Model, from.Model); err != nil {
+		return fmt.Errorf("adapting anew: %w", err)
+	}
+	a.events = nil
+	return a.adapter.Restart()
 }
 
 // Events lists what was done since the last reset, a batch each.

@@ -139,3 +139,21 @@ func loadNet(dir string) (net, error) {
 	}
 	return n, nil
 }
+
+// take gives the net the weights of a checkpoint of it.
+func (n net) take(dir string) error {
+	best, err := loadNet(dir)
+	if err != nil {
+		return err
+	}
+	for _, v := range n.variables() {
+		value, err := best.Store.GetVariable(v.Path).Value()
+		if err == nil {
+			err = n.Store.GetVariable(v.Path).SetValue(value)
+		}
+		if err != nil {
+			return fmt.Errorf("taking %s: %w", v.Path, err)
+		}
+	}
+	return nil
+}

@@ -137,11 +137,11 @@ type Tagger struct {
 // Dir is a folder in Hugging Face layout with config.json, model.safetensors and
 // tokenizer.json; the checkpoint's own head, if it has one, is dropped.
 func NewTagger(backend compute.Backend, dir string, labels LabelSet, config Config, seed uint64) (*Tagger, error) {
-	rate, err := pretrained.HeadDropout(dir)
+	own, err := pretrained.ReadHead(dir)
 	if err != nil {
 		return nil, err
 	}
-	head := &transformer.Head{Kind: transformer.Tokens, Labels: labels.Tags(), Dropout: rate}
+	head := &transformer.Head{Kind: transformer.Tokens, Labels: labels.Tags(), Dropout: own.Dropout}
 	m, report, err := pretrained.Load(dir, pretrained.Options{Head: head, Attention: config.Attention, Depth: config.Depth, Experts: config.Experts, Seed: seed})
 	if err != nil {
 		return nil, fmt.Errorf("loading pretrained model: %w", err)

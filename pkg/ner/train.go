@@ -2,9 +2,7 @@ package ner
 
 import (
 	"context"
-	"errors"
 	"fmt"
-	"io/fs"
 	"iter"
 
 	"github.com/gomlx/gomlx/core/graph"
@@ -18,6 +16,7 @@ import (
 	"github.com/elastic-attention/workbench/pkg/elastic/dropout"
 	"github.com/elastic-attention/workbench/pkg/elastic/train"
 	"github.com/elastic-attention/workbench/pkg/elastic/transformer"
+	"github.com/elastic-attention/workbench/pkg/run"
 )
 
 // TrainConfig is a recipe for training a tagger.
@@ -74,21 +73,11 @@ func (t *Tagger) Train(ctx context.Context, sentences, dev []data.Sentence, conf
 	if options.Plan != nil {
 		options.Plan(dataset.Stats())
 	}
-	trainer, err := train.New(t.backend, task{t.net}, config.Config)
-	if err != nil {
-		return train.Result{}, err
+	fitting := run.Fitting{
+		Run: options.Run, Resume: options.Resume, Files: t.Files, Versions: options.Versions, Step: options.Step, Load: t.net.take,
 	}
-	if options.Resume != "" {
-		if err := trainer.Restore(options.Resume); err != nil {
-			return train.Result{}, err
-		}
-		if err := markAgain(options, trainer.State()); err != nil {
-			return train.Result{}, err
-		}
-	}
-	hooks := train.Hooks{Step: options.Step}
 	if len(dev) > 0 {
-		hooks.Evaluate = func(ctx context.Context, epoch int) (float64, error) {
+		fitting.Evaluate = func(ctx context.Context, epoch int) (float64, error) {
 			report, err := t.Evaluate(ctx, dev, Options{}, options.Progress)
 			if err == nil && options.Epoch != nil {
 				options.Epoch(epoch, report)
@@ -96,27 +85,9 @@ func (t *Tagger) Train(ctx context.Context, sentences, dev []data.Sentence, conf
 			return report.Micro.F1, err
 		}
 	}
-	if options.Run.Dir != "" {
-		hooks.Save = func(state train.State, best bool) error {
-			files := append(t.Files(), trainer.Files()...)
-			_, err := options.Run.Save(checkpoint.Checkpoint{Step: state.Update, Files: files, Versions: options.Versions})
-			if err == nil && best {
-				err = options.Run.MarkBest(state.Update)
-			}
-			return err
-		}
-	}
-	result, err := trainer.Run(ctx, trainData{dataset}, hooks)
+	result, err := run.Fit(ctx, t.backend, task{t.net}, trainData{dataset}, config.Config, fitting)
 	if err != nil {
 		return result, err
-	}
-	if err := trainer.Finalize(); err != nil {
-		return result, err
-	}
-	if options.Run.Dir != "" && len(dev) > 0 {
-		if err := t.loadBest(options.Run); err != nil {
-			return result, err
-		}
 	}
 	return result, t.finish()
 }
@@ -132,41 +103,6 @@ func (t *Tagger) finish() error {
 	}
 	t.net.adapter = finished
 	return t.prepare()
-}
-
-// markAgain marks the checkpoint that a run continues from as the best, if it is that: a
-// process that was killed after it had saved the checkpoint may not have come to it.
-func markAgain(options TrainOptions, state train.State) error {
-	best := state.Best
-	if options.Run.Dir == "" || best.Epoch < 0 || best.Update != state.Update || options.Resume != options.Run.Path(best.Update) {
-		return nil
-	}
-	return options.Run.MarkBest(best.Update)
-}
-
-// loadBest takes the weights of a run's best checkpoint.
-func (t *Tagger) loadBest(run checkpoint.Run) error {
-	folder, err := run.Best()
-	if errors.Is(err, fs.ErrNotExist) { // no epoch had a score
-		return nil
-	}
-	if err != nil {
-		return fmt.Errorf("opening the best checkpoint: %w", err)
-	}
-	best, err := loadNet(folder.Dir)
-	if err != nil {
-		return fmt.Errorf("loading the best checkpoint: %w", err)
-	}
-	for _, v := range t.net.variables() {
-		value, err := best.Store.GetVariable(v.Path).Value()
-		if err == nil {
-			err = t.Model.Store.GetVariable(v.Path).SetValue(value)
-		}
-		if err != nil {
-			return fmt.Errorf("taking %s from the best checkpoint: %w", v.Path, err)
-		}
-	}
-	return nil
 }
 
 // Examples encodes labelled sentences for training. The first token of each word has

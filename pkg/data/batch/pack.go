@@ -50,6 +50,9 @@ type PackedBatch struct {
 	Positions []int32 // [Rows·Length] position in the example, from 0; 0 at padding
 	Labels    []int32 // [Rows·Length] targets, Ignore at padding
 
+	Starts  []int32 // [Size] where each example begins, counted over all rows; 0 for one that is not there
+	Lengths []int32 // [Size] tokens of each example; 0 for one that is not there, as in an epoch's last batch
+
 	Rows    int
 	Length  int
 	Tokens  int // positions that hold a token
@@ -172,8 +175,10 @@ func (d *Packed) lay(drawn []int32, step int) PackedBatch {
 	n := count * d.config.Length
 	b := PackedBatch{
 		IDs: make([]int32, n), TypeIDs: make([]int32, n), Documents: make([]int32, n), Positions: make([]int32, n), Labels: make([]int32, n),
+		Starts: make([]int32, d.config.Size), Lengths: make([]int32, d.config.Size),
 		Rows: count, Length: d.config.Length, Step: step,
 	}
+	text := 0
 	fill(b.IDs, d.config.PadID)
 	fill(b.Labels, Ignore)
 	for row, members := range rows {
@@ -183,6 +188,8 @@ func (d *Packed) lay(drawn []int32, step int) PackedBatch {
 			copy(b.IDs[at:], e.IDs)
 			copy(b.TypeIDs[at:], e.TypeIDs)
 			copy(b.Labels[at:], e.Labels)
+			b.Starts[text], b.Lengths[text] = int32(at), int32(len(e.IDs))
+			text++
 			for position := range e.IDs {
 				b.Documents[at+position] = int32(number + 1)
 				b.Positions[at+position] = int32(position)
@@ -217,4 +224,24 @@ func (b PackedBatch) GoMLX() mltrain.Batch {
 		Inputs: []*tensors.Tensor{tensor(b.IDs), tensor(b.TypeIDs), tensor(b.Documents), tensor(b.Positions)},
 		Labels: []*tensors.Tensor{tensor(b.Labels)},
 	}
+}
+
+// Texts copies the batch into tensors for a task with one target an example, the label of its
+// first token: inputs are those of [PackedBatch.GoMLX] and then starts and lengths, int32
+// [Size]; labels are the targets, int32 [Size], Ignore for an example that is not there. The
+// tensors belong to the caller.
+func (b PackedBatch) Texts() mltrain.Batch {
+	targets := make([]int32, len(b.Starts))
+	for i, start := range b.Starts {
+		targets[i] = Ignore
+		if b.Lengths[i] > 0 {
+			targets[i] = b.Labels[start]
+		}
+	}
+	tensor := func(flat []int32) *tensors.Tensor { return tensors.FromFlatDataAndDimensions(flat, len(flat)) }
+	out := b.GoMLX()
+	out.Labels[0].MustFinalizeAll()
+	out.Inputs = append(out.Inputs, tensor(b.Starts), tensor(b.Lengths))
+	out.Labels = []*tensors.Tensor{tensor(targets)}
+	return out
 }

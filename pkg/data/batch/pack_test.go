@@ -7,6 +7,8 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/gomlx/gomlx/core/tensors"
+
 	"github.com/elastic-attention/workbench/pkg/data/batch"
 )
 
@@ -198,4 +200,41 @@ func ExamplePack() {
 	// Output:
 	// [31 32 33 34 21 22] [1 1 1 1 2 2]
 	// [11 12 13 0 0 0] [1 1 1 0 0 0]
+}
+
+// TestTexts: starts and lengths lead to the tokens of each example, and the target is that of
+// its first token; the last batch has fewer.
+func TestTexts(t *testing.T) {
+	examples := texts(21, 12)
+	for i := range examples {
+		examples[i].Labels[0] = int32(i)
+	}
+	d, err := batch.Pack("train", examples, batch.PackConfig{Size: 8, Length: 16, Epochs: 1, Seed: 3, PadID: 0})
+	if err != nil {
+		t.Fatal(err)
+	}
+	seen := map[int32]bool{}
+	for b := range d.EpochFrom(0, 0) {
+		out := b.Texts()
+		if len(out.Inputs) != 6 || len(out.Labels) != 1 {
+			t.Fatalf("%d inputs and %d labels", len(out.Inputs), len(out.Labels))
+		}
+		flat := func(tensor *tensors.Tensor) []int32 { return tensors.MustCopyFlatData[int32](tensor) }
+		ids, starts, lengths, targets := flat(out.Inputs[0]), flat(out.Inputs[4]), flat(out.Inputs[5]), flat(out.Labels[0])
+		for i, target := range targets {
+			if lengths[i] == 0 {
+				if target != batch.Ignore || starts[i] != 0 {
+					t.Errorf("a text that is not there starts at %d with target %d", starts[i], target)
+				}
+				continue
+			}
+			if got := ids[starts[i] : starts[i]+lengths[i]]; !slices.Equal(got, examples[target].IDs) {
+				t.Errorf("text %d has tokens %v, want %v", target, got, examples[target].IDs)
+			}
+			seen[target] = true
+		}
+	}
+	if len(seen) != len(examples) {
+		t.Errorf("%d of %d texts", len(seen), len(examples))
+	}
 }

@@ -19,8 +19,8 @@ type lines struct {
 	number  int // of the line that next has given
 }
 
-// newLines looks at the first bytes of r: gzip is decompressed, a byte-order mark dropped.
-func newLines(r io.Reader, max int) (*lines, error) {
+// decompress looks at the first bytes of r: gzip is decompressed, a byte-order mark dropped.
+func decompress(r io.Reader) (*bufio.Reader, error) {
 	buffered := bufio.NewReaderSize(r, 1<<16)
 	if magic, _ := buffered.Peek(2); bytes.Equal(magic, []byte{0x1f, 0x8b}) {
 		zipped, err := gzip.NewReader(buffered)
@@ -34,6 +34,14 @@ func newLines(r io.Reader, max int) (*lines, error) {
 		_, _ = buffered.Discard(len(byteOrderMark))
 	case bytes.HasPrefix(mark, []byte{0xff, 0xfe}), bytes.HasPrefix(mark, []byte{0xfe, 0xff}):
 		return nil, errors.New("the text is UTF-16, want UTF-8: convert it first")
+	}
+	return buffered, nil
+}
+
+func newLines(r io.Reader, max int) (*lines, error) {
+	buffered, err := decompress(r)
+	if err != nil {
+		return nil, err
 	}
 	scanner := bufio.NewScanner(buffered)
 	// Room for the line end, so that a line of exactly max bytes passes.

@@ -16,6 +16,18 @@ const (
 	MiniLML6 = "minilm-l6"
 	// UNEREnglishEWT is Universal NER on the English Web Treebank.
 	UNEREnglishEWT = "uner-en-ewt"
+	// WNUT17 is the shared task on emerging and rare entities: noisy user text.
+	WNUT17 = "wnut-17"
+	// Banking77 is questions to a bank with 77 intents.
+	Banking77 = "banking77"
+	// CLINC150 is queries to an assistant with 150 intents and some that have none of these.
+	CLINC150 = "clinc150"
+)
+
+// The tasks that Resource.Task may name.
+const (
+	TaskNER      = "ner"
+	TaskClassify = "classify"
 )
 
 // Lookup returns a resource of the catalogue. All its files are pinned by size and
@@ -29,25 +41,20 @@ func Lookup(name string) (Resource, error) {
 	return make(), nil
 }
 
-// Names lists the catalogue in alphabetical order, Models and Corpora those of one kind.
+// Names lists the catalogue in alphabetical order, Models its models.
 func Names() []string { return slices.Sorted(maps.Keys(catalogue())) }
 
 // Models lists the models of the catalogue.
-func Models() []string { return namesOf(false) }
+func Models() []string { return Corpora("") }
 
-// Corpora lists the data sets of the catalogue: those that have a training part.
-func Corpora() []string { return namesOf(true) }
-
-func namesOf(corpora bool) []string {
+// Corpora lists the data sets of the catalogue that are for a task.
+func Corpora(task string) []string {
 	all := catalogue()
-	return slices.DeleteFunc(Names(), func(name string) bool {
-		_, corpus := all[name]().SplitFile(data.Train)
-		return corpus != corpora
-	})
+	return slices.DeleteFunc(Names(), func(name string) bool { return all[name]().Task != task })
 }
 
 func catalogue() map[string]func() Resource {
-	return map[string]func() Resource{MiniLML6: miniLM, UNEREnglishEWT: unerEWT}
+	return map[string]func() Resource{MiniLML6: miniLM, UNEREnglishEWT: unerEWT, WNUT17: wnut17, Banking77: banking77, CLINC150: clinc150}
 }
 
 // miniLM: the files of the wheel and those of the hub at this commit are the same
@@ -95,7 +102,7 @@ func unerEWT() Resource {
 	}
 	const train = "en_ewt-ud-train.iob2"
 	return Resource{
-		Name: UNEREnglishEWT, Version: later[:12], Kind: "data: named entities (PER, ORG, LOC) in English web text; 12,543 + 2,001 + 2,077 sentences",
+		Name: UNEREnglishEWT, Version: later[:12], Task: TaskNER, Kind: "data: named entities (PER, ORG, LOC) in English web text; 12,543 + 2,001 + 2,077 sentences",
 		Licence: Licence{
 			ID: "CC-BY-SA-4.0", URL: "https://creativecommons.org/licenses/by-sa/4.0/legalcode",
 			Evidence: "LICENSE.txt of UniversalNER/UNER_English-EWT at " + later,
@@ -108,5 +115,67 @@ func unerEWT() Resource {
 			file(later, "LICENSE.txt", "", 20014, "b3d1b0f4c6ae151f7eb78738f46ebd5ee140f8a7f76501ba26af123140d35ae7"),
 		},
 		Mirrors: []Mirror{{Folder: "ner_uner_en_ewt", Names: map[string]string{train: "en_ewt-ud-train.first-commit.iob2"}}},
+	}
+}
+
+func banking77() Resource {
+	const commit = "57ec275d8078af65b7731c2a98be812d844a6d6b"
+	const site = "https://raw.githubusercontent.com/PolyAI-LDN/task-specific-datasets/" + commit + "/"
+	return Resource{
+		Name: Banking77, Version: commit[:12], Task: TaskClassify,
+		Kind: "data: questions to a bank, 77 intents, English; 10,003 + 3,080 texts",
+		Licence: Licence{
+			ID: "CC-BY-4.0", URL: "https://creativecommons.org/licenses/by/4.0/legalcode",
+			Evidence: "LICENSE of PolyAI-LDN/task-specific-datasets at " + commit,
+		},
+		Citation: "Casanueva et al. 2020, Efficient Intent Detection with Dual Sentence Encoders, NLP4ConvAI 2020",
+		Files: []File{
+			{Path: "train.csv", Split: data.Train, URLs: []string{site + "banking_data/train.csv"}, Size: 839073, SHA256: "b06e26ac675513959a63135f11b94ea7786ed02da65db93a5650d8838cbc664b"},
+			{Path: "test.csv", Split: data.Test, URLs: []string{site + "banking_data/test.csv"}, Size: 239961, SHA256: "d12d6e3bc4c3103966ae786dc435913c0c563dfa328f5a3646d0e62cfeeb474d"},
+			{Path: "LICENSE", URLs: []string{site + "LICENSE"}, Size: 18650, SHA256: "7e7170e3cebf88a9f60c7b8421418323c09304da1af4d5e90f4da1dc1c8a2661"},
+		},
+		Mirrors: []Mirror{{Folder: "cls_banking77"}},
+	}
+}
+
+func clinc150() Resource {
+	const commit = "828f8093932c8fe6ca7936c3d2e52903b1c523de"
+	const site = "https://raw.githubusercontent.com/clinc/oos-eval/" + commit + "/"
+	return Resource{
+		Name: CLINC150, Version: commit[:12], Task: TaskClassify,
+		Kind: "data: queries to an assistant, 150 intents, English; 15,000 + 3,000 + 4,500 texts",
+		Licence: Licence{
+			ID: "CC-BY-3.0", URL: "https://creativecommons.org/licenses/by/3.0/legalcode",
+			Evidence: "LICENSE of clinc/oos-eval at " + commit,
+		},
+		Citation: "Larson et al. 2019, An Evaluation Dataset for Intent Classification and Out-of-Scope Prediction, EMNLP-IJCNLP 2019",
+		Files: []File{ // one file has all parts
+			{Path: "data_full.json", URLs: []string{site + "data/data_full.json"}, Size: 2495390, SHA256: "36923c3705a59e08fe9c3883d8bc2dd966ef93e22cb78ac41171782a698d56e0"},
+			{Path: "LICENSE", URLs: []string{site + "LICENSE"}, Size: 19467, SHA256: "e6bc9e9c474700b708f568bac9e5a8a9bcb2b1dad53442f5ba449fcb848b8e76"},
+		},
+		Mirrors: []Mirror{{Folder: "cls_clinc150"}},
+	}
+}
+
+func wnut17() Resource {
+	const commit = "e52a2d2a71ac1a051ca2d532eef28653c5c02603"
+	const site = "https://raw.githubusercontent.com/leondz/emerging_entities_17/" + commit + "/"
+	file := func(path string, split data.Split, size int64, sum string) File {
+		return File{Path: path, Split: split, URLs: []string{site + path}, Size: size, SHA256: sum}
+	}
+	return Resource{
+		Name: WNUT17, Version: commit[:12], Task: TaskNER,
+		Kind: "data: named entities (six types) in tweets and comments, English; 3,394 + 1,009 + 1,287 sentences",
+		Licence: Licence{
+			ID: "CC-BY-4.0", URL: "https://creativecommons.org/licenses/by/4.0/legalcode",
+			Evidence: "README.md of leondz/emerging_entities_17, section Usage and acknowledgment",
+		},
+		Citation: "Derczynski, Nichols, van Erp, Limsopatham 2017, Results of the WNUT2017 Shared Task on Novel and Emerging Entity Recognition, W-NUT at EMNLP 2017",
+		Files: []File{
+			file("wnut17train.conll", data.Train, 493781, "731820e13f71af324c6b55a1575ec2ce59fbaa2a0806f8f0400b98d56cd6a7a5"),
+			file("emerging.dev.conll", data.Dev, 114749, "e053b752b8155113ca66e7db08af5f2f5f43ab993694e4774f1ec5bad42312d8"),
+			file("emerging.test.annotated", data.Test, 192425, "2aa79b764e56ec9264a1b30fdd9b70195bd00ff400b62edd8f399d5f13c178f0"),
+		},
+		Mirrors: []Mirror{{Folder: "ner_wnut17"}},
 	}
 }

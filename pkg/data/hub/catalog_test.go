@@ -2,6 +2,7 @@ package hub_test
 
 import (
 	"fmt"
+	"iter"
 	"path/filepath"
 	"slices"
 	"testing"
@@ -14,7 +15,7 @@ import (
 )
 
 func TestCatalogue(t *testing.T) {
-	if diff := cmp.Diff([]string{"minilm-l6", "uner-en-ewt"}, hub.Names()); diff != "" {
+	if diff := cmp.Diff([]string{"banking77", "clinc150", "minilm-l6", "uner-en-ewt", "wnut-17"}, hub.Names()); diff != "" {
 		t.Errorf("names (-want +got):\n%s", diff)
 	}
 	for _, name := range hub.Names() {
@@ -35,20 +36,20 @@ func TestCatalogue(t *testing.T) {
 		}
 	}
 	_, err := hub.Lookup("bert")
-	wantError(t, err, `no resource "bert", want one of minilm-l6, uner-en-ewt`)
+	wantError(t, err, `no resource "bert", want one of banking77, clinc150, minilm-l6, uner-en-ewt, wnut-17`)
 }
 
-// TestUNER fetches the real corpus from a folder of data sets, and reads it.
 func TestKinds(t *testing.T) {
-	models, corpora := hub.Models(), hub.Corpora()
-	if !slices.Contains(models, hub.MiniLML6) || !slices.Contains(corpora, hub.UNEREnglishEWT) {
-		t.Errorf("models %v, corpora %v", models, corpora)
+	models, entities, classes := hub.Models(), hub.Corpora(hub.TaskNER), hub.Corpora(hub.TaskClassify)
+	if !slices.Contains(models, hub.MiniLML6) || !slices.Contains(entities, hub.UNEREnglishEWT) || !slices.Contains(classes, hub.Banking77) {
+		t.Errorf("models %v, entities %v, classes %v", models, entities, classes)
 	}
-	if all := slices.Sorted(slices.Values(slices.Concat(models, corpora))); !slices.Equal(all, hub.Names()) {
+	if all := slices.Sorted(slices.Values(slices.Concat(models, entities, classes))); !slices.Equal(all, hub.Names()) {
 		t.Errorf("both are %v, want %v, each once", all, hub.Names())
 	}
 }
 
+// TestUNER fetches the real corpus from a folder of data sets, and reads it.
 func TestUNER(t *testing.T) {
 	t.Setenv(hub.DataDirEnv, filepath.Dir(golden.Shared(t, "data/ner_uner_en_ewt")))
 	r, err := hub.Lookup(hub.UNEREnglishEWT)
@@ -73,6 +74,41 @@ func TestUNER(t *testing.T) {
 	}
 	if got, want := r.Size(), int64(3963291+620415+623751+20014); got != want {
 		t.Errorf("size %d, want %d", got, want)
+	}
+}
+
+// TestTexts does the same with the corpora of classified texts.
+func TestTexts(t *testing.T) {
+	t.Setenv(hub.DataDirEnv, filepath.Dir(golden.Shared(t, "data/cls_banking77")))
+	c := newClient(t)
+	c.Offline = true
+	folder := func(name string) string {
+		r, err := hub.Lookup(name)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return fetch(t, c, r)
+	}
+	banking, clinc := folder(hub.Banking77), filepath.Join(folder(hub.CLINC150), "data_full.json")
+	columns := format.CSVOptions{Label: "category"}
+	for _, test := range []struct {
+		name           string
+		texts          iter.Seq2[data.Text, error]
+		count, classes int
+	}{
+		{"banking77 train", format.CSVFile(filepath.Join(banking, "train.csv"), columns), 10003, 77},
+		{"banking77 test", format.CSVFile(filepath.Join(banking, "test.csv"), columns), 3080, 77},
+		{"clinc150 train", format.CLINCFile(clinc, "train"), 15000, 150},
+		{"clinc150 oos_test", format.CLINCFile(clinc, "oos_test"), 1000, 1},
+	} {
+		all, err := data.CollectTexts(test.texts)
+		classes := map[string]bool{}
+		for _, text := range all {
+			classes[text.Label] = true
+		}
+		if err != nil || len(all) != test.count || len(classes) != test.classes {
+			t.Errorf("%s: got %d texts in %d classes, %v, want %d in %d", test.name, len(all), len(classes), err, test.count, test.classes)
+		}
 	}
 }
 

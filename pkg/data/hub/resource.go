@@ -19,6 +19,8 @@ type Resource struct {
 	// Another content must have another version.
 	Name    string `json:"name"`
 	Version string `json:"version"`
+	// Task is what a data set is for: "ner" or "classify"; empty for a model.
+	Task string `json:"task,omitempty"`
 	// Kind says in a few words what it is, for lists.
 	Kind     string   `json:"kind,omitempty"`
 	Licence  Licence  `json:"licence"`

@@ -59,6 +59,17 @@ func ByTokens(w, u, mask *Node) (y, a *Node) {
 	return Einsum("nl,nld->nd", a, u), a
 }
 
+// Mean pools the token vectors of each row of u [n, l, d] by their mean: [ByTokens] with w = 0.
+// The mask is as there. It returns y [n, d], 0 in a row without any token.
+func Mean(u, mask *Node) *Node {
+	if mask == nil {
+		return ReduceMean(u, 1)
+	}
+	tokens := ConvertDType(mask, u.DType())
+	count := MaxScalar(ReduceSum(tokens, -1), 1) // [n]
+	return Mul(Einsum("nl,nld->nd", tokens, u), InsertAxes(Reciprocal(count), -1))
+}
+
 // TokensGradient returns ∂(g·y)/∂w of [ByTokens], [d], for g [n, d], as derived by hand: y is
 // a mean under a, so its derivative is the covariance of the vectors under a,
 //

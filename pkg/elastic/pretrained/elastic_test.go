@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 
@@ -87,7 +88,7 @@ func TestElasticAttentionInACheckpoint(t *testing.T) {
 
 	for _, test := range []struct{ name, old, new, want string }{
 		{"of a newer version", `"version": 1`, `"version": 2`, "elastic_attention has version 2, this program reads version 1"},
-		{"that says it is BERT", `"elastic-bert"`, `"bert"`, "model_type and elastic_attention do not fit"},
+		{"that says it is BERT", `"elastic-bert"`, `"bert"`, "model_type and elastic_attention or elastic_pooling do not fit"},
 		{"with an unknown part", `"head_gate"`, `"head_gates"`, `gates[0]: kind "head_gates" is unknown`},
 		{"with a part less", `"head_gate"`, `"output_gate"`, "tensor elastic.layer.0.attention.output_gate.weights is missing"},
 	} {
@@ -126,5 +127,67 @@ func TestNewAttentionMustFit(t *testing.T) {
 		if _, _, err := pretrained.Load(tinyBERT, pretrained.Options{Attention: &test.spec}); err == nil || !strings.Contains(err.Error(), test.want) {
 			t.Errorf("error is %v, want %q", err, test.want)
 		}
+	}
+}
+
+// TestPoolingInACheckpoint: a head with a pooling that BERT does not have is written so that
+// nobody takes it for BERT's, and read again to the last bit; with BERT's pooling nothing is
+// said.
+func TestPoolingInACheckpoint(t *testing.T) {
+	for _, kind := range transformer.Poolings() {
+		head := &transformer.Head{Kind: transformer.Sequence, Labels: []string{"no", "yes"}, Pooling: kind}
+		m, report, err := pretrained.Load(tinyBERT, pretrained.Options{Head: head, Seed: 5})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if got := slices.Contains(report.Fresh, "/head/pooling/w"); got != (kind == transformer.AttentionPooling) {
+			t.Errorf("%s: fresh are %v", kind, report.Fresh)
+		}
+		if kind == transformer.AttentionPooling {
+			w := make([]float32, m.Config.Hidden)
+			for i := range w {
+				w[i] = float32(i%3) - 1
+			}
+			if err := m.Store.GetVariable("/head/pooling/w").SetValue(tensors.FromFlatDataAndDimensions(w, len(w))); err != nil {
+				t.Fatal(err)
+			}
+		}
+		dir := filepath.Join(t.TempDir(), "model")
+		if err := checkpoint.Save(dir, checkpoint.Checkpoint{Files: pretrained.Files(m)}); err != nil {
+			t.Fatal(err)
+		}
+		config, err := os.ReadFile(filepath.Join(dir, pretrained.ConfigFile))
+		if err != nil {
+			t.Fatal(err)
+		}
+		if got := bytes.Contains(config, []byte(`"model_type": "elastic-bert"`)); got != (kind != transformer.FirstPooling) {
+			t.Errorf("%s: config says:\n%s", kind, config)
+		}
+		again, _, err := pretrained.Load(dir, pretrained.Options{})
+		if err != nil {
+			t.Fatal(err)
+		}
+		gxtest.Close(t, logits(t, again), logits(t, m), 0)
+		read, err := pretrained.ReadHead(dir)
+		if err != nil || read.Kind != transformer.Sequence || !slices.Equal(read.Labels, head.Labels) {
+			t.Errorf("%s: head is %+v, %v", kind, read, err)
+		}
+		// A new head on top drops the pooling with the rest of the old one.
+		if _, report, err = pretrained.Load(dir, pretrained.Options{Head: &transformer.Head{Kind: transformer.Tokens, Labels: []string{"O"}}}); err != nil {
+			t.Errorf("%s: new head: %v", kind, err)
+		} else if got := slices.Contains(report.Unused, "elastic.head.pooling.w"); got != (kind == transformer.AttentionPooling) {
+			t.Errorf("%s: unused are %v", kind, report.Unused)
+		}
+		unknown := bytes.Replace(config, []byte(`"elastic_pooling": "`), []byte(`"elastic_pooling": "x`), 1)
+		if err := os.WriteFile(filepath.Join(dir, pretrained.ConfigFile), unknown, 0o644); err != nil {
+			t.Fatal(err)
+		}
+		if _, _, err := pretrained.Load(dir, pretrained.Options{}); (err != nil) != (kind != transformer.FirstPooling) {
+			t.Errorf("%s: with an unknown pooling: %v", kind, err)
+		}
+	}
+	head := &transformer.Head{Kind: transformer.Sequence, Labels: []string{"no", "yes"}}
+	if _, _, err := pretrained.Load("testdata/golden/checkpoints/roberta-mlm", pretrained.Options{Head: head}); err == nil || !strings.Contains(err.Error(), `not supported for model_type "roberta"`) {
+		t.Errorf("a sequence head for RoBERTa: %v", err)
 	}
 }

@@ -213,6 +213,7 @@ const (
 	elasticType    = "elastic-" // before the family's model_type
 	elasticField   = "elastic_attention"
 	structureField = "elastic_structure"
+	poolingField   = "elastic_pooling" // Head.Pooling, where it is not the family's
 	elasticVersion = 1
 )
 
@@ -270,6 +271,9 @@ func (f family) place(path string, bare bool) (place, error) {
 		name, whole = f.names[key[:max(at, 0)]], false
 		if name == "" && !strings.HasPrefix(key, "head/") { // of a part of ours
 			key = strings.Replace(key, "layer_#", "layer."+layer, 1)
+			return place{name: elasticPrefix + strings.ReplaceAll(key, "/", "."), elastic: true}, nil
+		}
+		if strings.HasPrefix(key, "head/pooling/") {
 			return place{name: elasticPrefix + strings.ReplaceAll(key, "/", "."), elastic: true}, nil
 		}
 		if name == "" {
@@ -457,12 +461,15 @@ func readConfig(data []byte) (transformer.Config, family, error) {
 	return c, fam, errors.Join(f.problems...)
 }
 
-// elastic reads the attention and the structure of a model where they are not the family's own.
+// elastic reads the attention, the structure and the pooling of a model where they are not the
+// family's own.
 func (f *fields) elastic(c *transformer.Config, isElastic bool) {
 	_, hasSpec := f.raw[elasticField]
 	_, hasStructure := f.raw[structureField]
-	if (hasSpec || hasStructure) != isElastic {
-		f.problems = append(f.problems, fmt.Errorf("model_type and %s do not fit: a model with one begins with %q", elasticField, elasticType))
+	pooled := f.get(poolingField, &c.Head.Pooling)
+	if (hasSpec || hasStructure || pooled) != isElastic {
+		f.problems = append(f.problems, fmt.Errorf("model_type and %s, %s or %s do not fit: a model with one begins with %q",
+			elasticField, structureField, poolingField, elasticType))
 		return
 	}
 	var spec elasticAttention
@@ -563,6 +570,10 @@ func writeConfig(c transformer.Config) ([]byte, error) {
 	if !same(structureOf(c), structureOf(standard)) {
 		out["model_type"] = elasticType + modelType
 		out[structureField] = structureOf(c)
+	}
+	if kind := c.Head.Pooling; kind != "" && kind != transformer.FirstPooling {
+		out["model_type"] = elasticType + modelType
+		out[poolingField] = kind
 	}
 	data, err := json.MarshalIndent(out, "", "  ")
 	return append(data, '\n'), err

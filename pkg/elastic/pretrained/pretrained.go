@@ -9,10 +9,10 @@
 // shape is compared before anything is copied. So no weight is ever random by
 // accident. What [Files] writes, transformers loads, with the same logits.
 //
-// A model whose attention or structure is not its family's is written with a model_type that
-// begins with "elastic-", so that no other program takes it for what it is not; its
-// config.json holds the attention spec and the structure, and the variables of their parts are
-// tensors named "elastic.…".
+// A model whose attention, structure or pooling is not its family's is written with a model_type
+// that begins with "elastic-", so that no other program takes it for what it is not; its
+// config.json holds the attention spec, the structure and the pooling, and the variables of their
+// parts are tensors named "elastic.…".
 package pretrained
 
 import (
@@ -92,6 +92,9 @@ func Load(dir string, options Options) (*transformer.Model, Report, error) {
 	report := Report{Family: familyOf(config)}
 	original := config
 	if options.Head != nil {
+		if options.Head.Kind == transformer.Sequence && report.Family != "bert" {
+			return nil, Report{}, fmt.Errorf("%s: a new head of kind %q is not supported for model_type %q, whose own head differs from BERT's", configPath, transformer.Sequence, report.Family)
+		}
 		config.Head = *options.Head
 	}
 	if options.Attention != nil {
@@ -529,9 +532,9 @@ func ReadConfig(dir string) (transformer.Config, error) {
 	return config, nil
 }
 
-// HeadDropout returns the dropout rate that a checkpoint's config gives to a task
-// head.
-func HeadDropout(dir string) (float64, error) {
+// ReadHead returns the head that a checkpoint's config describes: what the model is for, its
+// labels, and the dropout rate that a new head would have. It reads no weights.
+func ReadHead(dir string) (transformer.Head, error) {
 	config, err := ReadConfig(dir)
-	return config.Head.Dropout, err
+	return config.Head, err
 }

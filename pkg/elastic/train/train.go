@@ -24,6 +24,7 @@ import (
 	"iter"
 	"math"
 	"runtime/debug"
+	"slices"
 	"time"
 
 	"github.com/gomlx/compute"
@@ -135,6 +136,13 @@ func New(backend compute.Backend, task Task, config Config) (*Trainer, error) {
 		return nil, fmt.Errorf("training config: %w", err)
 	}
 	t := &Trainer{backend: backend, task: task, config: config, variables: task.Variables(), compiled: map[GraphId]bool{}}
+	if err := config.checkRates(t.variables); err != nil {
+		return nil, fmt.Errorf("training config: %w", err)
+	}
+	t.variables = slices.DeleteFunc(slices.Clone(t.variables), func(v elastic.Variable) bool { return config.rateOf(v.Path) == 0 })
+	if len(t.variables) == 0 {
+		return nil, errors.New("training config: rates freeze all variables, so that there is nothing to train")
+	}
 	t.state = State{Version: stateVersion, Seed: config.Seed, Best: Best{Epoch: -1}}
 	t.follower, _ = task.(Follower)
 	store := task.Store()
@@ -254,7 +262,11 @@ func (t *Trainer) update(store *model.Store, scalars, count *Node, gradients []*
 		for j := i; j < len(slots); j += len(t.variables) {
 			own = append(own, slots[j])
 		}
-		values[i], own = t.config.Optimizer.Update(store.GetVariable(v.Path).NodeValue(g), gradients[i], own, scalars, v.Decay)
+		before := store.GetVariable(v.Path).NodeValue(g)
+		values[i], own = t.config.Optimizer.Update(before, gradients[i], own, scalars, v.Decay)
+		if rate := t.config.rateOf(v.Path); rate != 1 { // step and decay are both proportional to the rate
+			values[i] = Add(before, MulScalar(Sub(values[i], before), rate))
+		}
 		for j, slot := range own {
 			store.GetVariable(moments[i+j*len(t.variables)].Path).SetNodeValue(slot)
 		}

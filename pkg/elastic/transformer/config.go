@@ -70,6 +70,9 @@ type Head struct {
 	// Untied gives a masked language model an output matrix and bias of its own. False means
 	// that its output matrix is the word embedding, as in BERT.
 	Untied bool `json:"untied,omitempty"`
+	// Pooling says how a [Sequence] head makes one vector of a text's tokens: a kind that
+	// [Poolings] lists; empty means "cls".
+	Pooling string `json:"pooling,omitempty"`
 	// Dropout is the probability that an element of the head's input is dropped while training.
 	Dropout float64 `json:"dropout,omitempty"`
 }
@@ -145,6 +148,11 @@ func (c Config) Validate() error {
 	}
 	if c.Head.Untied && c.Head.Kind != MaskedLM {
 		problems = append(problems, fmt.Errorf("head.untied is for head.kind %q only, not %q", MaskedLM, c.Head.Kind))
+	}
+	if _, ok := poolings[c.Head.pooling()]; !ok {
+		problems = append(problems, fmt.Errorf("head.pooling %q is unknown; known: %v", c.Head.Pooling, Poolings()))
+	} else if c.Head.Pooling != "" && c.Head.Kind != Sequence {
+		problems = append(problems, fmt.Errorf("head.pooling is for head.kind %q only, not %q", Sequence, c.Head.Kind))
 	}
 	for i, label := range c.Head.Labels {
 		if j := slices.Index(c.Head.Labels, label); j != i {

@@ -256,7 +256,7 @@ func (c Config) exit(w elastic.Weights, i int, x *Node, drop *dropout.Source) *N
 	if i == c.Layers-1 {
 		return c.HeadLogits(w, x, drop)
 	}
-	return heads[c.Head.Kind].logits(c, w, w.In("depth").In(exitName(i)), c.finish(w, x), drop)
+	return heads[c.Head.Kind].logits(c, w, w.In("depth").In(exitName(i)), c.finish(w, x), nil, drop)
 }
 
 // exitWeights returns the weight of each exit's loss.

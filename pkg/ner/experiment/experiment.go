@@ -6,12 +6,7 @@
 //	result, err := experiment.Run(ctx, backend, config, experiment.Options{Dir: "runs/first"})
 //	fmt.Println(result.Test)
 //
-// A run folder holds
-//
-//	run.json              config, seed, checksums of model and data, versions, backend
-//	checkpoints/          the last states, and the best epoch's
-//	model/                the final tagger, which transformers loads too
-//	report.txt, .json     the scores on dev and test
+// Package run says what a run folder holds.
 package experiment
 
 import (
@@ -25,12 +20,13 @@ import (
 	"github.com/elastic-attention/workbench/pkg/elastic/optim/schedule"
 	"github.com/elastic-attention/workbench/pkg/elastic/train"
 	"github.com/elastic-attention/workbench/pkg/ner"
+	"github.com/elastic-attention/workbench/pkg/run"
 )
 
 // Names of a model and of data that need no download.
 const (
 	// Scratch is a small transformer with fresh weights, made for [Synthetic].
-	Scratch = "scratch"
+	Scratch = run.Scratch
 	// Synthetic is the corpus of package synth.
 	Synthetic = "synthetic"
 )

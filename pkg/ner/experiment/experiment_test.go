@@ -18,6 +18,7 @@ import (
 	"github.com/elastic-attention/workbench/pkg/elastic/train"
 	"github.com/elastic-attention/workbench/pkg/ner"
 	"github.com/elastic-attention/workbench/pkg/ner/experiment"
+	runs "github.com/elastic-attention/workbench/pkg/run"
 )
 
 // tiny is an experiment of a second.
@@ -77,7 +78,7 @@ func TestRunFolders(t *testing.T) {
 	other.Train.Schedule.Peak = 0.5
 	wants(t, "other config", run(t, other, experiment.Options{Dir: dir, Resume: true}), "train.schedule.peak was 0.002 and is 0.5")
 
-	weights := filepath.Join(dir, experiment.ModelDir, "model.safetensors")
+	weights := filepath.Join(dir, runs.ModelDir, "model.safetensors")
 	before, err := os.ReadFile(weights)
 	if err != nil {
 		t.Fatal(err)
@@ -245,7 +246,7 @@ func TestUnknownNames(t *testing.T) {
 		config.Model, config.Data.Name = name, hub.UNEREnglishEWT
 		err := run(t, config, experiment.Options{Dir: dir, Client: &hub.Client{Offline: true, CacheDir: t.TempDir()}})
 		wants(t, name, err, name, hub.MiniLML6, "owner/name")
-		if unknown := (*experiment.NameError)(nil); !errors.As(err, &unknown) {
+		if unknown := (*runs.NameError)(nil); !errors.As(err, &unknown) {
 			t.Errorf("%s: error is %T, want a NameError", name, err)
 		}
 	}

@@ -1,39 +1,22 @@
 package experiment
 
 import (
-	"bytes"
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
-	"io"
-	"io/fs"
-	"maps"
-	"os"
 	"path/filepath"
-	"runtime"
-	"runtime/debug"
 	"slices"
 	"strings"
 	"time"
 
-	"github.com/gofrs/flock"
 	"github.com/gomlx/compute"
 
-	"github.com/elastic-attention/workbench/internal/atomicfile"
 	"github.com/elastic-attention/workbench/pkg/data/batch"
 	"github.com/elastic-attention/workbench/pkg/data/hub"
 	"github.com/elastic-attention/workbench/pkg/elastic/checkpoint"
 	"github.com/elastic-attention/workbench/pkg/elastic/train"
 	"github.com/elastic-attention/workbench/pkg/ner"
-)
-
-// The files of a run folder, beside its checkpoints.
-const (
-	RecordFile = "run.json"
-	ReportFile = "report.json"
-	TextFile   = "report.txt"
-	ModelDir   = "model"
+	"github.com/elastic-attention/workbench/pkg/run"
 )
 
 // Options is what a run needs beside its config.
@@ -55,30 +38,10 @@ type Options struct {
 }
 
 // Loaded says what a run is about to work on.
-type Loaded struct {
-	Train, Dev, Test int // sentences
-	Labels           []string
-	Parameters       int
-	Trained          int // of them, the others stay as they are
-	Batches          batch.Stats
-	Note             string
-	ResumedAt        int     // update that the run continues from; 0 for a fresh one
-	Skipped          []error // newer checkpoints that are damaged and were passed over
-}
+type Loaded = run.Loaded
 
 // Record is the content of run.json.
-type Record struct {
-	Config    Config            `json:"config"`
-	Data      map[string]string `json:"data_sha256"`
-	Model     map[string]string `json:"model_sha256"`
-	Labels    []string          `json:"labels"`
-	Versions  map[string]string `json:"versions"`
-	Backend   any               `json:"backend,omitempty"`
-	Started   time.Time         `json:"started"`
-	Resumed   []time.Time       `json:"resumed,omitempty"`
-	Seed      uint64            `json:"seed"`
-	Sentences [3]int            `json:"sentences"` // train, dev, test
-}
+type Record = run.Record[Config]
 
 // Result is what a run found.
 type Result struct {
@@ -107,7 +70,7 @@ type Sample struct {
 
 // Run makes an experiment from start to end. One process at a time may work on a run
 // folder. When ctx is cancelled while it trains or evaluates, the run is saved, and the
-// error wraps [train.ErrInterrupted]. An unknown name is a [*NameError].
+// error wraps [train.ErrInterrupted]. An unknown name is a [*run.NameError].
 func Run(ctx context.Context, backend compute.Backend, config Config, options Options) (Result, error) {
 	begin := time.Now()
 	if err := config.Validate(); err != nil {
@@ -121,11 +84,11 @@ func Run(ctx context.Context, backend compute.Backend, config Config, options Op
 		client = &hub.Client{}
 	}
 	if config.Model != Scratch {
-		if _, _, err := findModel(config.Model); err != nil { // before anything is fetched
+		if _, _, err := run.FindModel(config.Model); err != nil { // before anything is fetched
 			return Result{}, err
 		}
 	}
-	if _, _, err := readRecord(options.Dir, config, options.Resume); err != nil {
+	if _, _, err := run.Check(options.Dir, hub.TaskNER, config, options.Resume); err != nil {
 		return Result{}, err
 	}
 	corpus, err := config.Data.Load(ctx, client)
@@ -139,29 +102,16 @@ func Run(ctx context.Context, backend compute.Backend, config Config, options Op
 	if labels.Len() == 1 {
 		return Result{}, errors.New("the data has no entity, only the tag O: there is nothing to learn")
 	}
-	unlock, err := lock(options.Dir)
+	begun, err := run.Begin(options.Dir, hub.TaskNER, config, options.Resume, corpus.Checksums)
 	if err != nil {
 		return Result{}, err
 	}
-	defer unlock()
-	run := checkpoint.Run{Dir: options.Dir}
-	record, begun, err := readRecord(options.Dir, config, options.Resume) // again, now that nobody else can change it
-	if err != nil {
-		return Result{}, err
-	}
-	var folder *checkpoint.Folder
-	if begun {
-		if err := sameData(options.Dir, record.Data, corpus.Checksums); err != nil {
-			return Result{}, err
-		}
-		if folder, err = run.Latest(); err != nil && !errors.Is(err, fs.ErrNotExist) {
-			return Result{}, fmt.Errorf("looking for a checkpoint: %w", err)
-		}
-	}
+	defer begun.Unlock()
 	loaded := Loaded{Train: len(corpus.Train), Dev: len(corpus.Dev), Test: len(corpus.Test), Labels: labels.Tags(), Note: corpus.Note}
+	record := begun.Record
 	var tagger *ner.Tagger
 	resumeDir := ""
-	if folder != nil {
+	if folder := begun.Latest; folder != nil {
 		resumeDir = folder.Dir
 		if tagger, err = ner.Load(backend, resumeDir); err != nil {
 			return Result{}, err
@@ -173,23 +123,20 @@ func Run(ctx context.Context, backend compute.Backend, config Config, options Op
 		loaded.ResumedAt, loaded.Skipped = state.Update, folder.Skipped
 		record.Resumed = append(record.Resumed, time.Now().UTC())
 	} else {
-		var sums map[string]string
-		if tagger, sums, err = newTagger(ctx, backend, client, config, labels); err != nil {
+		if tagger, record.Model, err = newTagger(ctx, backend, client, config, labels); err != nil {
 			return Result{}, err
 		}
-		record = Record{
-			Config: config, Data: corpus.Checksums, Model: sums, Labels: labels.Tags(), Versions: versions(), Seed: config.Train.Seed,
-			Started: time.Now().UTC(), Sentences: [3]int{len(corpus.Train), len(corpus.Dev), len(corpus.Test)},
-		}
+		record.Labels, record.Versions, record.Seed, record.Started = labels.Tags(), run.Versions(), config.Train.Seed, time.Now().UTC()
+		record.Sentences = [3]int{len(corpus.Train), len(corpus.Dev), len(corpus.Test)}
 	}
 	loaded.Parameters, loaded.Trained = tagger.Model.Parameters(), tagger.Trained()
 	record.Backend = options.Backend
-	if err := writeJSON(filepath.Join(options.Dir, RecordFile), record); err != nil {
+	if err := run.WriteJSON(filepath.Join(options.Dir, run.RecordFile), record); err != nil {
 		return Result{}, err
 	}
 
 	trained, err := tagger.Train(ctx, corpus.Train, corpus.Dev, config.Train, ner.TrainOptions{
-		Run: run, Resume: resumeDir, Versions: record.Versions,
+		Run: checkpoint.Run{Dir: options.Dir}, Resume: resumeDir, Versions: record.Versions,
 		Plan: func(stats batch.Stats) {
 			if loaded.Batches = stats; options.Loaded != nil {
 				options.Loaded(loaded)
@@ -207,18 +154,18 @@ func Run(ctx context.Context, backend compute.Backend, config Config, options Op
 	if len(corpus.Dev) > 0 {
 		report, err := tagger.Evaluate(ctx, corpus.Dev, ner.Options{}, options.Progress)
 		if err != nil {
-			return result, stopped(ctx, fmt.Errorf("evaluating on dev: %w", err))
+			return result, run.Stopped(ctx, fmt.Errorf("evaluating on dev: %w", err))
 		}
 		result.Dev = &report
 	}
 	if len(corpus.Test) > 0 {
 		report, err := tagger.Evaluate(ctx, corpus.Test, ner.Options{}, options.Progress)
 		if err != nil {
-			return result, stopped(ctx, fmt.Errorf("evaluating on test: %w", err))
+			return result, run.Stopped(ctx, fmt.Errorf("evaluating on test: %w", err))
 		}
 		result.Test = &report
 		if result.Sentences, err = samples(ctx, tagger, corpus); err != nil {
-			return result, stopped(ctx, err)
+			return result, run.Stopped(ctx, err)
 		}
 	}
 	result.Compilations = trained.Compilations + tagger.Compilations()
@@ -228,25 +175,10 @@ func Run(ctx context.Context, backend compute.Backend, config Config, options Op
 			return result, err
 		}
 	}
-	if err := tagger.Save(filepath.Join(options.Dir, ModelDir)); err != nil {
+	if err := tagger.Save(filepath.Join(options.Dir, run.ModelDir)); err != nil {
 		return result, fmt.Errorf("saving the model: %w", err)
 	}
-	if err := writeJSON(filepath.Join(options.Dir, ReportFile), result); err != nil {
-		return result, err
-	}
-	return result, atomicfile.Write(filepath.Join(options.Dir, TextFile), func(w io.Writer) error {
-		_, err := io.WriteString(w, result.Text())
-		return err
-	})
-}
-
-// stopped says of an error after training that the run can be resumed, if a
-// cancelled context is the cause.
-func stopped(ctx context.Context, err error) error {
-	if ctx.Err() != nil {
-		return fmt.Errorf("%w: %w", train.ErrInterrupted, err)
-	}
-	return err
+	return result, run.Finish(options.Dir, result, result.Text())
 }
 
 // Text writes the scores as tables.
@@ -264,129 +196,6 @@ func (r Result) Text() string {
 		fmt.Fprintf(&b, "Note: %s.\n", r.Note)
 	}
 	return b.String()
-}
-
-// readRecord returns the record of the run in a folder, and whether there is one. It
-// refuses a folder in which a run with this config may not begin or continue.
-func readRecord(dir string, config Config, resume bool) (Record, bool, error) {
-	path := filepath.Join(dir, RecordFile)
-	content, err := os.ReadFile(path)
-	switch {
-	case errors.Is(err, fs.ErrNotExist): // a run that was killed before it wrote anything begins anew
-		return Record{}, false, checkFresh(dir, resume)
-	case err != nil:
-		return Record{}, false, fmt.Errorf("reading run record: %w", err)
-	case !resume:
-		return Record{}, false, fmt.Errorf("%s holds a run already: add --resume to continue it, or name another folder", dir)
-	}
-	var record Record
-	if err := json.Unmarshal(content, &record); err != nil {
-		return Record{}, false, fmt.Errorf("%s is not the record of a run: %w", path, err)
-	}
-	if field := firstDifference(record.Config, config); field != "" {
-		return Record{}, false, fmt.Errorf("%s was begun with another config: %s; resume with the same settings, or name another folder", dir, field)
-	}
-	return record, true, nil
-}
-
-// checkFresh refuses a folder without a record whose content a run would replace. One
-// that is to be resumed must be empty.
-func checkFresh(dir string, resume bool) error {
-	checkpoints := filepath.Base(filepath.Dir(checkpoint.Run{Dir: dir}.Path(0)))
-	entries, err := os.ReadDir(dir)
-	if err != nil && !errors.Is(err, fs.ErrNotExist) {
-		return fmt.Errorf("looking into the run folder: %w", err)
-	}
-	for _, entry := range entries {
-		name := entry.Name()
-		switch {
-		case name == ModelDir || name == checkpoints || name == ReportFile || name == TextFile:
-			return fmt.Errorf("%s holds no run (it has no %s) but %q, which a run would replace: name another folder", dir, RecordFile, name)
-		case resume && !strings.HasPrefix(name, "."): // the lock, and what a killed process may have left, are hidden
-			return fmt.Errorf("%s holds no run that could be resumed: it has no %s, but %q", dir, RecordFile, name)
-		}
-	}
-	return nil
-}
-
-// lockFile is held while a process works on a run. The system lets it go when the
-// process ends, in whatever way.
-const lockFile = ".lock"
-
-// lock makes the run folder and keeps other processes from it until unlock is called,
-// which removes a folder in which no run has begun.
-func lock(dir string) (unlock func(), err error) {
-	if err := os.MkdirAll(dir, 0o755); err != nil {
-		return nil, fmt.Errorf("making the run folder: %w", atomicfile.Explain(err, dir))
-	}
-	held := flock.New(filepath.Join(dir, lockFile))
-	ours, err := held.TryLock()
-	if err != nil {
-		return nil, fmt.Errorf("locking the run folder: %w", atomicfile.Explain(err, dir))
-	}
-	if !ours {
-		return nil, fmt.Errorf("another process is working on %s: wait for it or name another folder", dir)
-	}
-	return func() {
-		if _, err := os.Stat(filepath.Join(dir, RecordFile)); errors.Is(err, fs.ErrNotExist) {
-			_ = os.Remove(held.Path())
-			_ = os.Remove(dir) // stays if it has anything else
-		}
-		_ = held.Close()
-	}, nil
-}
-
-// sameData refuses data that has changed since the run began.
-func sameData(dir string, was, is map[string]string) error {
-	for _, part := range slices.Sorted(maps.Keys(is)) {
-		if was[part] != is[part] {
-			return fmt.Errorf("%s: the %s data has changed since the run began: its SHA-256 was %s and is %s; bring the old data back, or name another folder",
-				dir, part, was[part], is[part])
-		}
-	}
-	return nil
-}
-
-// firstDifference names the first field in which two configs differ, with both values.
-func firstDifference(was, is Config) string {
-	flat := func(c Config) map[string]any {
-		out := map[string]any{}
-		content, _ := json.Marshal(c)
-		var tree map[string]any
-		_ = json.Unmarshal(content, &tree)
-		var walk func(prefix string, value any)
-		walk = func(prefix string, value any) {
-			if m, ok := value.(map[string]any); ok {
-				for name, child := range m {
-					walk(prefix+"."+name, child)
-				}
-				return
-			}
-			out[strings.TrimPrefix(prefix, ".")] = fmt.Sprint(value)
-		}
-		walk("", tree)
-		return out
-	}
-	a, b := flat(was), flat(is)
-	names := slices.Sorted(maps.Keys(a))
-	for name := range b {
-		if _, ok := a[name]; !ok {
-			names = append(names, name)
-		}
-	}
-	for _, name := range names {
-		if a[name] != b[name] {
-			return fmt.Sprintf("%s was %v and is %v", name, orUnset(a[name]), orUnset(b[name]))
-		}
-	}
-	return ""
-}
-
-func orUnset(value any) any {
-	if value == nil {
-		return "unset"
-	}
-	return value
 }
 
 // samples predicts the first test sentences that have entities of different kinds.
@@ -428,36 +237,4 @@ func samples(ctx context.Context, tagger *ner.Tagger, corpus Corpus) ([]Sample, 
 		list[i] = Sample{Document: ner.Document{Text: text, Entities: entities}, Gold: ner.FromTags(s.Tags)}
 	}
 	return list, nil
-}
-
-// versions returns the versions that a result depends on.
-func versions() map[string]string {
-	out := map[string]string{"go": runtime.Version(), "platform": runtime.GOOS + "/" + runtime.GOARCH}
-	if info, ok := debug.ReadBuildInfo(); ok {
-		out["workbench"] = info.Main.Version
-		for _, module := range info.Deps {
-			if strings.HasPrefix(module.Path, "github.com/gomlx/") {
-				out[module.Path] = module.Version
-			}
-		}
-		for _, setting := range info.Settings {
-			if setting.Key == "GOEXPERIMENT" || setting.Key == "vcs.revision" || setting.Key == "vcs.modified" {
-				out[setting.Key] = setting.Value
-			}
-		}
-	}
-	return out
-}
-
-func writeJSON(path string, value any) error {
-	var b bytes.Buffer
-	encoder := json.NewEncoder(&b)
-	encoder.SetIndent("", "  ")
-	if err := encoder.Encode(value); err != nil {
-		return fmt.Errorf("writing %s: %w", path, err)
-	}
-	return atomicfile.Write(path, func(w io.Writer) error {
-		_, err := w.Write(b.Bytes())
-		return err
-	})
 }

@@ -2,11 +2,7 @@ package experiment
 
 import (
 	"context"
-	"crypto/sha256"
-	"encoding/hex"
-	"errors"
 	"fmt"
-	"io"
 	"iter"
 	"maps"
 	"os"
@@ -23,6 +19,7 @@ import (
 	"github.com/elastic-attention/workbench/pkg/elastic/attention"
 	"github.com/elastic-attention/workbench/pkg/elastic/transformer"
 	"github.com/elastic-attention/workbench/pkg/ner"
+	"github.com/elastic-attention/workbench/pkg/run"
 )
 
 // The synthetic corpus, and the model from scratch that learns it in some minutes.
@@ -49,22 +46,9 @@ type Corpus struct {
 	Note string
 }
 
-// NameError is about a name that is neither in the catalogue nor anything else that
-// could be meant.
-type NameError struct {
-	What  string   // "model" or "data"
-	Name  string   // what was given
-	Known []string // what could be given, in words
-}
-
-// Error lists what could be given.
-func (e *NameError) Error() string {
-	return fmt.Sprintf("%s %q is unknown, want %s", e.What, e.Name, strings.Join(e.Known, ", or "))
-}
-
 func (d Data) checkName() error {
-	if known := append(hub.Corpora(), Synthetic); d.Name != "" && !slices.Contains(known, d.Name) {
-		return &NameError{What: "data", Name: d.Name, Known: append(known, "a file")}
+	if known := append(hub.Corpora(hub.TaskNER), Synthetic); d.Name != "" && !slices.Contains(known, d.Name) {
+		return &run.NameError{What: "data", Name: d.Name, Known: append(known, "a file")}
 	}
 	return nil
 }
@@ -129,7 +113,7 @@ func (d Data) Load(ctx context.Context, client *hub.Client) (Corpus, error) {
 				part.split, path, strings.Join(missing, ", "), typesIn(format.CoNLLFile(path, format.CoNLLOptions{})))
 		}
 		var err error
-		if corpus.Checksums[string(part.split)], err = checksum(path); err != nil {
+		if corpus.Checksums[string(part.split)], err = run.Checksum(path); err != nil {
 			return Corpus{}, err
 		}
 	}
@@ -198,25 +182,6 @@ func typesIn(sentences iter.Seq2[data.Sentence, error]) string {
 	return strings.Join(slices.Sorted(maps.Keys(types)), ", ")
 }
 
-// findModel returns the folder of a pretrained model, or the resource that it has to be
-// fetched as.
-func findModel(name string) (dir string, resource hub.Resource, err error) {
-	if info, err := os.Stat(name); err == nil && info.IsDir() {
-		if _, err := os.Stat(filepath.Join(name, RecordFile)); err == nil {
-			name = filepath.Join(name, ModelDir) // of a run
-		}
-		return name, resource, nil
-	}
-	if slices.Contains(hub.Models(), name) {
-		resource, err = hub.Lookup(name)
-		return "", resource, err
-	}
-	if owner, model, ok := strings.Cut(name, "/"); ok && owner != "" && model != "" && !strings.Contains(model, "/") && !strings.HasPrefix(name, ".") {
-		return "", hub.HuggingFace(name, ""), nil
-	}
-	return "", resource, &NameError{What: "model", Name: name, Known: append(hub.Models(), Scratch, "owner/name of a model of the Hugging Face hub", "a folder that exists")}
-}
-
 // newTagger makes the tagger that an experiment trains, and returns the checksums of
 // what it was made of.
 func newTagger(ctx context.Context, backend compute.Backend, client *hub.Client, c Config, labels ner.LabelSet) (*ner.Tagger, map[string]string, error) {
@@ -232,40 +197,10 @@ func newTagger(ctx context.Context, backend compute.Backend, client *hub.Client,
 		tagger, err := ner.NewTaggerFromScratch(backend, dir, scratchEncoder(), labels, c.Tagger, c.Train.Seed)
 		return tagger, map[string]string{"model": "fresh weights"}, err
 	}
-	dir, resource, err := findModel(c.Model)
+	dir, sums, err := run.FetchModel(ctx, client, c.Model)
 	if err != nil {
 		return nil, nil, err
 	}
-	if dir == "" {
-		if dir, err = client.Fetch(ctx, resource); err != nil {
-			return nil, nil, fmt.Errorf("fetching model %s: %w", c.Model, err)
-		}
-	}
-	sums := map[string]string{}
-	for _, name := range []string{"config.json", "model.safetensors", "model.safetensors.index.json", "tokenizer.json", "vocab.txt"} {
-		sum, err := checksum(filepath.Join(dir, name))
-		if errors.Is(err, os.ErrNotExist) {
-			continue
-		}
-		if err != nil {
-			return nil, nil, err
-		}
-		sums[name] = sum
-	}
 	tagger, err := ner.NewTagger(backend, dir, labels, c.Tagger, c.Train.Seed)
 	return tagger, sums, err
-}
-
-// checksum returns the SHA-256 of a file.
-func checksum(path string) (string, error) {
-	file, err := os.Open(path)
-	if err != nil {
-		return "", fmt.Errorf("checking %s: %w", filepath.Base(path), err)
-	}
-	defer file.Close()
-	hash := sha256.New()
-	if _, err := io.Copy(hash, file); err != nil {
-		return "", fmt.Errorf("checking %s: %w", path, err)
-	}
-	return hex.EncodeToString(hash.Sum(nil)), nil
 }

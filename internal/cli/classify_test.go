@@ -1,0 +1,111 @@
+package cli_test
+
+import (
+	"encoding/json"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+)
+
+// TestTrainEvalPredictClasses goes the way of a newcomer with texts to classify: no command
+// needs to be told that the model is no tagger.
+func TestTrainEvalPredictClasses(t *testing.T) {
+	dir := filepath.Join(t.TempDir(), "run")
+	train := []string{"train", "classify", "--model", "scratch", "--limit", "96", "--max-updates", "16", "--pooling", "attention", "--run", dir}
+	out := run(t, "", train...)
+	if out.code != 0 {
+		t.Fatalf("train: code %d\n%s", out.code, out.stderr)
+	}
+	for _, want := range []string{"precision    recall  f1-score   support", "macro F1", "ECE", "16 updates, ", "Run folder: " + dir, "elastic explain", "a synthetic corpus", "(gold: "} {
+		if !strings.Contains(out.stdout, want) {
+			t.Errorf("train does not print %q:\n%s", want, out.stdout)
+		}
+	}
+	if !strings.Contains(out.stderr, "dev accuracy") || !strings.Contains(out.stderr, "labels LOC ORG PER") {
+		t.Errorf("train does not show progress:\n%s", out.stderr)
+	}
+	if again := run(t, "", append(train, "--resume", "--json")...); again.code != 0 || !json.Valid([]byte(again.stdout)) || !strings.Contains(again.stderr, "continuing after update 16") {
+		t.Errorf("resuming: code %d, %.200s\n%s", again.code, again.stdout, again.stderr)
+	}
+
+	scored := run(t, "", "eval", dir, "--split", "dev", "--json", "--adapt", `{"rate": 0.01, "variables": ["/head/pooling/w", "*/norm/*"]}`)
+	var report struct {
+		Accuracy   float64
+		Items      int
+		Labels     []string
+		Confusion  [][3]int
+		Adaptation []struct{ Moved float64 }
+	}
+	if err := json.Unmarshal([]byte(scored.stdout), &report); scored.code != 0 || err != nil || report.Items != 96 || len(report.Labels) != 3 || len(report.Adaptation) != 3 {
+		t.Errorf("eval: code %d, %v\n%s%s", scored.code, err, scored.stdout, scored.stderr)
+	}
+	table := filepath.Join(t.TempDir(), "mine.tsv")
+	if err := os.WriteFile(table, []byte("query\tkind\nwe met in the river\tLOC\nshe bought a firm\tORG\n"), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	columns := []string{"--file", table, "--text-column", "query", "--label-column", "kind"}
+	if text := run(t, "", append([]string{"eval", dir, "--digits", "2"}, columns...)...); text.code != 0 || !strings.Contains(text.stdout, "accuracy") || !strings.Contains(text.stdout, "weighted avg") {
+		t.Errorf("eval of a file: code %d\n%s%s", text.code, text.stdout, text.stderr)
+	}
+	moved := filepath.Join(t.TempDir(), "moved") // a model alone, without its run
+	if err := os.CopyFS(moved, os.DirFS(filepath.Join(dir, "model"))); err != nil {
+		t.Fatal(err)
+	}
+	if alone := run(t, "", append([]string{"eval", moved}, columns...)...); alone.code != 0 {
+		t.Errorf("eval of a model folder: code %d\n%s", alone.code, alone.stderr)
+	}
+
+	lines := run(t, "Ann lives here.\n\nA river.\n", "predict", moved, "--json")
+	if lines.code != 0 || strings.Count(lines.stdout, "\n") != 3 || !strings.Contains(lines.stdout, `{"text":"A river.","label":"`) {
+		t.Errorf("predict: code %d\n%s%s", lines.code, lines.stdout, lines.stderr)
+	}
+	if one := run(t, "", "predict", dir, "Ann lives here."); one.code != 0 || !strings.HasSuffix(one.stdout, "  Ann lives here.\n") {
+		t.Errorf("predict one: code %d\n%s%s", one.code, one.stdout, one.stderr)
+	}
+	if logits := run(t, "", "predict", dir, "--logits", "Ann"); logits.code != 0 || strings.Count(logits.stdout, ",") != 2 {
+		t.Errorf("predict --logits: code %d\n%s", logits.code, logits.stdout)
+	}
+	if why := run(t, "", "explain", dir, "Ann lives here.", "--words", "2"); why.code != 0 || strings.Count(why.stdout, "\n") != 3 || !strings.Contains(why.stdout, "evidence") {
+		t.Errorf("explain: code %d\n%s%s", why.code, why.stdout, why.stderr)
+	}
+
+	for _, test := range []struct {
+		args []string
+		code int
+		want string
+	}{
+		{[]string{"eval", dir, "--strict"}, 2, "are for taggers"},
+		{[]string{"eval", dir, "--types", "PER"}, 2, "are for taggers"},
+		{[]string{"eval", dir, "--text-column", "query"}, 2, "need --file"},
+		{[]string{"eval", dir, "--data", "uner-en-ewt"}, 2, "banking77"},
+		{[]string{"eval", dir, "--file", table}, 1, `no column "text"`},
+		{[]string{"eval", dir, "--adapt", "memo"}, 2, "augmentations"},
+		{[]string{"eval", moved}, 2, "--data or --file"},
+		{[]string{"train", "ner", "--run", dir, "--resume"}, 1, `task "classify", not "ner"`},
+		{[]string{"train", "classify", "--pooling", "max"}, 2, "attention cls mean"},
+		{[]string{"train", "classify", "--data", "banking"}, 2, "banking77"},
+		{[]string{"train", "classify", "--text-column", "x"}, 2, "need --train"},
+		{[]string{"train", "classify", "--preset", "seed"}, 2, "--preset"},
+	} {
+		if out := run(t, "", test.args...); out.code != test.code || !strings.Contains(out.stderr, test.want) {
+			t.Errorf("%v: code %d, errors %q; want %d and %q", test.args, out.code, out.stderr, test.code, test.want)
+		}
+	}
+}
+
+// TestClassifyOfflineFallsBackToSynthetic: without cache, network and data folder the preset
+// trains from scratch and says so.
+func TestClassifyOfflineFallsBackToSynthetic(t *testing.T) {
+	t.Setenv("ELASTIC_CACHE_DIR", t.TempDir())
+	t.Setenv("ELASTIC_DATA_DIR", "")
+	t.Setenv("ELASTIC_OFFLINE", "1")
+	dir := filepath.Join(t.TempDir(), "run")
+	args := []string{"train", "classify", "--limit", "32", "--max-updates", "3", "--run", dir}
+	if out := run(t, "", args...); out.code != 0 || !strings.Contains(out.stderr, "FALLING BACK") || !strings.Contains(out.stdout, "a synthetic corpus") {
+		t.Fatalf("code %d\n%s\n%s", out.code, out.stderr, out.stdout)
+	}
+	if again := run(t, "", append(args, "--resume")...); again.code != 0 || !strings.Contains(again.stderr, "continuing after update 3") {
+		t.Errorf("the same command with --resume: code %d, %s", again.code, again.stderr)
+	}
+}

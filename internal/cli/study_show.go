@@ -1,0 +1,93 @@
+package cli
+
+import (
+	"fmt"
+	"io"
+	"strings"
+
+	"github.com/elastic-attention/workbench/internal/atomicfile"
+	"github.com/elastic-attention/workbench/pkg/eval"
+	"github.com/elastic-attention/workbench/pkg/study"
+	"github.com/elastic-attention/workbench/pkg/viz"
+)
+
+type studyShowCmd struct {
+	Folder string `arg:"" help:"Study folder." predictor:"path"`
+
+	Resamples int    `help:"Times that the bootstrap draws." default:"10000"`
+	Plot      string `help:"Draw the differences on a test set into an SVG file." placeholder:"FILE" predictor:"path"`
+	Set       string `help:"Test set of --plot. Default: the first." placeholder:"NAME"`
+	JSON      bool   `help:"Print the tables as JSON."`
+}
+
+// Help is shown below the usage.
+func (studyShowCmd) Help() string {
+	return `Examples:
+  elastic study show runs/study-claim-ner               tables in Markdown
+  elastic study show runs/study-claim-ner --plot wnut.svg --set wnut-17
+
+It reads what is there: a study that still runs can be shown.`
+}
+
+// Run shows what a study found.
+func (c studyShowCmd) Run(a *app) error {
+	folder, err := study.Open(c.Folder)
+	if err != nil {
+		return err
+	}
+	bootstrap := eval.Bootstrap{Resamples: c.Resamples, Seed: 1}
+	if err := bootstrap.Validate(); err != nil {
+		return usageError{err}
+	}
+	variants, err := folder.Variants(bootstrap)
+	if err != nil {
+		return err
+	}
+	adaptations, err := folder.Adaptations(bootstrap)
+	if err != nil {
+		return err
+	}
+	if c.Plot != "" {
+		if err := c.plot(variants); err != nil {
+			return err
+		}
+	}
+	if c.JSON {
+		return a.printJSON(map[string]study.Table{"variants": variants, "adaptations": adaptations})
+	}
+	total := len(folder.Config.Variants) * len(folder.Config.Seeds)
+	fmt.Fprintf(a.stdout, "Study %s: %d of %d runs are done.\n", folder.Config.Name, len(folder.Results), total)
+	for _, table := range []study.Table{variants, adaptations} {
+		if len(table.Rows) > 0 {
+			fmt.Fprintf(a.stdout, "\n%s", table.Markdown())
+		}
+	}
+	return nil
+}
+
+func (c studyShowCmd) plot(table study.Table) error {
+	sets := table.Sets()
+	if len(sets) == 0 {
+		return fmt.Errorf("%s holds nothing to draw yet: it needs results of two variants", c.Folder)
+	}
+	set := c.Set
+	if set == "" {
+		set = sets[min(1, len(sets)-1)] // dev is before the test sets
+	}
+	rows := table.On(set)
+	if len(rows) == 0 {
+		return usageError{fmt.Errorf("--set: no results on %q, only on %s", set, strings.Join(sets, ", "))}
+	}
+	picture := viz.Forest{Title: table.Title + ": " + set, XLabel: "difference in F1 (points), 95 % interval"}
+	for _, r := range rows {
+		picture.Rows = append(picture.Rows, viz.Estimate{Name: r.Name, Value: 100 * r.Difference.Difference, Low: 100 * r.Low, High: 100 * r.High})
+	}
+	svg, err := picture.SVG()
+	if err != nil {
+		return err
+	}
+	return atomicfile.Write(c.Plot, func(w io.Writer) error {
+		_, err := io.WriteString(w, svg)
+		return err
+	})
+}

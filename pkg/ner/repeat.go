@@ -1,0 +1,32 @@
+package ner
+
+import (
+	"errors"
+
+	"github.com/elastic-attention/workbench/pkg/data"
+	"github.com/elastic-attention/workbench/pkg/data/batch"
+	"github.com/elastic-attention/workbench/pkg/run"
+)
+
+// Repeat prepares as many runs of a recipe on labelled sentences, each from the pretrained model
+// in dir, of which the tagger was made. After each the tagger has its weights.
+func (t *Tagger) Repeat(dir string, sentences []data.Sentence, config TrainConfig, runs int) (*run.Repeated, error) {
+	if t.net.adapter != nil {
+		return nil, errors.New("repeated runs train whole models, and the tagger has an adapter")
+	}
+	if err := t.labels.coverAll(sentences); err != nil {
+		return nil, err
+	}
+	examples, err := t.Examples(sentences)
+	if err != nil {
+		return nil, err
+	}
+	dataset, err := batch.Pack("train", examples, batch.PackConfig{
+		Size: config.BatchSize, Length: t.config.MaxLength, Epochs: max(config.Epochs, 1) * runs, MaxShapes: config.Shapes,
+		Seed: config.Seed, PadID: int32(t.Model.Config.PadID),
+	})
+	if err != nil {
+		return nil, err
+	}
+	return run.NewRepeated(t.backend, task{t.net}, t.Model, dir, trainData{dataset}, config.Config)
+}

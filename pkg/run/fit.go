@@ -1,0 +1,125 @@
+package run
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+
+	"github.com/gomlx/compute"
+
+	"github.com/elastic-attention/workbench/pkg/elastic/checkpoint"
+	"github.com/elastic-attention/workbench/pkg/elastic/pretrained"
+	"github.com/elastic-attention/workbench/pkg/elastic/train"
+	"github.com/elastic-attention/workbench/pkg/elastic/transformer"
+)
+
+// Fitting is what [Fit] needs beside a task, its data and a recipe.
+type Fitting struct {
+	// Load gives the model the weights of a checkpoint's folder: those of the best epoch, at the end.
+	Load func(dir string) error
+	// Run is the folder for checkpoints; an empty Dir keeps none.
+	Run checkpoint.Run
+	// Resume continues from a checkpoint's folder, from which the model was loaded.
+	Resume string
+	// Files returns the model's files, of which a checkpoint is made with the optimizer's state.
+	Files func() []checkpoint.File
+	// Versions is noted in each checkpoint.
+	Versions map[string]string
+	// Step is called after each update; it may be nil.
+	Step func(train.Step)
+	// Evaluate scores the model on dev after each epoch, greater is better. Nil means that there
+	// is no dev data: the model then ends with its last weights.
+	Evaluate func(ctx context.Context, epoch int) (float64, error)
+}
+
+// Fit trains a model by [train.Trainer]. With a run folder and dev data the model ends with the
+// weights of the best epoch. Cancelling ctx saves a checkpoint that a later call resumes, if
+// there is a run folder, and returns an error that wraps [train.ErrInterrupted].
+func Fit(ctx context.Context, backend compute.Backend, task train.Task, data train.Data, config train.Config, f Fitting) (train.Result, error) {
+	trainer, err := train.New(backend, task, config)
+	if err != nil {
+		return train.Result{}, err
+	}
+	if f.Resume != "" {
+		if err := trainer.Restore(f.Resume); err != nil {
+			return train.Result{}, err
+		}
+		if err := f.markAgain(trainer.State()); err != nil {
+			return train.Result{}, err
+		}
+	}
+	hooks := train.Hooks{Step: f.Step, Evaluate: f.Evaluate}
+	if f.Run.Dir != "" {
+		hooks.Save = func(state train.State, best bool) error {
+			files := append(f.Files(), trainer.Files()...)
+			_, err := f.Run.Save(checkpoint.Checkpoint{Step: state.Update, Files: files, Versions: f.Versions})
+			if err == nil && best {
+				err = f.Run.MarkBest(state.Update)
+			}
+			return err
+		}
+	}
+	result, err := trainer.Run(ctx, data, hooks)
+	if err != nil {
+		return result, err
+	}
+	if err := trainer.Finalize(); err != nil {
+		return result, err
+	}
+	if f.Run.Dir != "" && f.Evaluate != nil {
+		return result, f.loadBest()
+	}
+	return result, nil
+}
+
+// markAgain marks the checkpoint that a run continues from as the best, if it is that: a
+// process that was killed after it had saved the checkpoint may not have come to it.
+func (f Fitting) markAgain(state train.State) error {
+	best := state.Best
+	if f.Run.Dir == "" || best.Epoch < 0 || best.Update != state.Update || f.Resume != f.Run.Path(best.Update) {
+		return nil
+	}
+	return f.Run.MarkBest(best.Update)
+}
+
+// loadBest takes the weights of the best checkpoint.
+func (f Fitting) loadBest() error {
+	folder, err := f.Run.Best()
+	if errors.Is(err, fs.ErrNotExist) { // no epoch had a score
+		return nil
+	}
+	if err != nil {
+		return fmt.Errorf("opening the best checkpoint: %w", err)
+	}
+	if err := f.Load(folder.Dir); err != nil {
+		return fmt.Errorf("loading the best checkpoint: %w", err)
+	}
+	return nil
+}
+
+// Take gives a model the weights of a checkpoint's folder, of a model of the same config.
+func Take(to *transformer.Model, dir string) error {
+	from, _, err := pretrained.Load(dir, pretrained.Options{})
+	if err != nil {
+		return err
+	}
+	return Copy(to, from)
+}
+
+// Copy gives a model the weights of another one of the same config, as they are now.
+func Copy(to, from *transformer.Model) error {
+	for _, v := range to.Config.Variables() {
+		value, err := from.Store.GetVariable(v.Path).Value()
+		if err == nil {
+			value, err = value.LocalClone()
+		}
+		if err == nil {
+			err = to.Store.GetVariable(v.Path).SetValue(value)
+		}
+		if err != nil {
+			return fmt.Errorf("copying %s: %w", v.Path, err)
+		}
+	}
+	return nil
+}

@@ -1,0 +1,150 @@
+package study
+
+import (
+	"context"
+	"slices"
+
+	"github.com/gomlx/compute"
+
+	"github.com/elastic-attention/workbench/pkg/data"
+	"github.com/elastic-attention/workbench/pkg/data/hub"
+	"github.com/elastic-attention/workbench/pkg/elastic/attention"
+	"github.com/elastic-attention/workbench/pkg/elastic/train"
+	"github.com/elastic-attention/workbench/pkg/eval"
+	"github.com/elastic-attention/workbench/pkg/ner"
+	"github.com/elastic-attention/workbench/pkg/ner/experiment"
+	"github.com/elastic-attention/workbench/pkg/run"
+)
+
+// entities is the task of finding named entities.
+type entities struct {
+	examples[data.Sentence]
+	labels ner.LabelSet
+}
+
+func newEntities(ctx context.Context, client *hub.Client, config Config) (task, error) {
+	load := func(name string) (corpus[data.Sentence], map[string]string, error) {
+		c, err := experiment.Data{Name: name}.Load(ctx, client)
+		return corpus[data.Sentence]{data.Train: c.Train, data.Dev: c.Dev, data.Test: c.Test}, c.Checksums, err
+	}
+	all, err := readExamples(config, load, Set.sentences)
+	if err != nil {
+		return nil, err
+	}
+	labels, err := ner.LabelsOf(all.train)
+	if err != nil {
+		return nil, err
+	}
+	return &entities{all, labels}, nil
+}
+
+// sentences makes the examples of a set of those of its part.
+func (s Set) sentences(all []data.Sentence) []data.Sentence {
+	for i, sentence := range all {
+		if len(s.Labels) == 0 {
+			break
+		}
+		all[i].Tags = slices.Clone(sentence.Tags)
+		for j, tag := range sentence.Tags {
+			if tag == ner.Outside {
+				continue
+			}
+			if name, ok := s.Labels[tag[2:]]; ok {
+				all[i].Tags[j] = tag[:2] + name
+			} else {
+				all[i].Tags[j] = ner.Outside
+			}
+		}
+	}
+	if s.Only != "" {
+		all = slices.DeleteFunc(all, func(x data.Sentence) bool {
+			spans := ner.FromTags(x.Tags)
+			return len(spans) == 0 || slices.ContainsFunc(spans, func(span ner.Span) bool { return span.Type != s.Only })
+		})
+	}
+	all = choose(all, s.Limit)
+	for _, shift := range s.Shifts {
+		all = shift.Sentences(all)
+	}
+	return all
+}
+
+func (t *entities) learner(engine compute.Backend, dir string, spec attention.Spec, recipe Recipe, runs int) (learner, error) {
+	config := ner.Config{MaxLength: recipe.MaxLength, Lengths: recipe.Lengths, Attention: &spec}
+	tagger, err := ner.NewTagger(engine, dir, t.labels, config, 0)
+	if err != nil {
+		return nil, err
+	}
+	repeated, err := tagger.Repeat(dir, t.train, ner.TrainConfig{Config: recipe.Config, BatchSize: recipe.BatchSize, Shapes: recipe.Shapes}, runs)
+	if err != nil {
+		return nil, err
+	}
+	return &entityLearner{task: t, tagger: tagger, repeated: repeated, adaptive: map[string]*ner.Adaptive{}}, nil
+}
+
+type entityLearner struct {
+	task     *entities
+	tagger   *ner.Tagger
+	repeated *run.Repeated
+	adaptive map[string]*ner.Adaptive // by adaptation
+}
+
+func (l *entityLearner) parameters() int { return l.tagger.Model.Parameters() }
+
+func (l *entityLearner) train(ctx context.Context, i int, seed uint64) (train.Result, error) {
+	return l.repeated.Train(ctx, i, seed)
+}
+
+func (l *entityLearner) close() error { return l.repeated.Finalize() }
+
+func (l *entityLearner) score(ctx context.Context, set string, adaptation *Adaptation) (Score, error) {
+	sentences := l.task.scored[set]
+	words := make([][]string, len(sentences))
+	for i, s := range sentences {
+		words[i] = s.Words
+	}
+	var score Score
+	tagger, parts := l.tagger, [][][]string{words}
+	if adaptation != nil {
+		a, ok := l.adaptive[adaptation.Name]
+		var err error
+		if ok {
+			err = a.Restart(l.tagger)
+		} else if a, err = l.tagger.Adapt(adaptation.Config); err == nil {
+			l.adaptive[adaptation.Name] = a
+		}
+		if err != nil {
+			return score, err
+		}
+		tagger = a.Tagger
+		if adaptation.Single {
+			parts = slices.Collect(slices.Chunk(words, 1))
+		}
+	}
+	var tagged []ner.Tagged
+	for _, part := range parts {
+		some, err := tagger.Tag(ctx, part, nil)
+		if err != nil {
+			return score, err
+		}
+		tagged = append(tagged, some...)
+	}
+	if adaptation != nil {
+		score.guarded(l.adaptive[adaptation.Name].Events())
+	}
+	for i, s := range sentences {
+		add(&score.Outcomes, ner.FromTags(s.Tags), ner.FromTags(tagged[i].Tags))
+	}
+	return score, nil
+}
+
+// add counts the entities of one sentence.
+func add(outcomes *eval.Outcomes, gold, predicted []ner.Span) {
+	found := 0
+	for _, span := range predicted {
+		if slices.Contains(gold, span) {
+			found++
+		}
+	}
+	outcomes.Add(found, len(predicted)-found, len(gold)-found)
+}

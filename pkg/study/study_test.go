@@ -1,0 +1,205 @@
+package study_test
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+	"github.com/google/go-cmp/cmp/cmpopts"
+
+	"github.com/elastic-attention/workbench/internal/gxtest"
+	"github.com/elastic-attention/workbench/pkg/data"
+	"github.com/elastic-attention/workbench/pkg/data/augment"
+	"github.com/elastic-attention/workbench/pkg/data/synth"
+	"github.com/elastic-attention/workbench/pkg/elastic/adapt/testtime"
+	"github.com/elastic-attention/workbench/pkg/elastic/attention"
+	"github.com/elastic-attention/workbench/pkg/elastic/optim/schedule"
+	"github.com/elastic-attention/workbench/pkg/elastic/train"
+	"github.com/elastic-attention/workbench/pkg/elastic/transformer"
+	"github.com/elastic-attention/workbench/pkg/eval"
+	"github.com/elastic-attention/workbench/pkg/ner"
+	"github.com/elastic-attention/workbench/pkg/study"
+)
+
+// model writes a tiny model that stands for a pretrained one.
+func model(t *testing.T) string {
+	t.Helper()
+	tokenizer, dir := t.TempDir(), filepath.Join(t.TempDir(), "model")
+	if err := os.WriteFile(filepath.Join(tokenizer, "tokenizer.json"), synth.Tokenizer(), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	labels, err := ner.LabelsOfTypes("PER")
+	if err != nil {
+		t.Fatal(err)
+	}
+	encoder := transformer.Config{
+		Hidden: 16, Layers: 2, FeedForward: 32, Attention: attention.Spec{Heads: 2, Dropout: 0.1}, MaxPositions: 48,
+		TypeVocab: 2, Activation: "gelu", NormEpsilon: 1e-12, Dropout: 0.1, InitStd: 0.1,
+	}
+	tagger, err := ner.NewTaggerFromScratch(gxtest.Backend(t), tokenizer, encoder, labels, ner.Config{MaxLength: 48, Lengths: []int{48}}, 1)
+	if err == nil {
+		err = tagger.Save(dir)
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	return dir
+}
+
+// tiny is a study of the model that ends within seconds.
+func tiny(t *testing.T, task string) study.Config {
+	t.Helper()
+	part := func(name string, split data.Split, limit int, shifts ...augment.Shift) study.Set {
+		return study.Set{Name: name, Data: "synthetic", Split: split, Limit: limit, Shifts: shifts}
+	}
+	with := func(name, path, value string) study.Variant {
+		return study.Variant{Name: name, With: map[string]json.RawMessage{path: json.RawMessage(value)}}
+	}
+	return study.Config{
+		Name: "tiny", Task: task, Model: model(t), Layers: 1,
+		Recipe: study.Recipe{
+			Config:    train.Config{Epochs: 1, Schedule: schedule.Config{Peak: 1e-2}, Rates: map[string]float64{"/embeddings/position": 0}},
+			BatchSize: 16, Shapes: 1, MaxLength: 48, Lengths: []int{48}, PartRate: 10,
+		},
+		Train: part("", data.Train, 64), Dev: part("dev", data.Dev, 20),
+		Sets:     []study.Set{part("plain", data.Test, 20), part("typos", data.Test, 20, augment.Shift{Kind: augment.Typo, Rate: 1})},
+		Variants: []study.Variant{{Name: "softmax"}, with("temperature", "scores.temperature.learned", `true`), {Name: "best", Combine: 1}},
+		Seeds:    []uint64{7, 8},
+		Adaptations: []study.Adaptation{
+			{Name: "tent", Config: testtime.Config{Rate: 0.1}, Sets: []string{"typos"}},
+			{Name: "one by one", Single: true, Variants: []string{"best"}, Sets: []string{"plain"}},
+		},
+	}
+}
+
+// same leaves out what differs from one execution to the next.
+var same = cmp.Options{cmpopts.IgnoreFields(study.Result{}, "Seconds", "Finished"), cmpopts.IgnoreFields(study.Score{}, "CPUSeconds")}
+
+// TestRunGoesOn: a study that is stopped after its third run, and whose last line was torn, goes on
+// and gives what one does that was not stopped, to the last sentence.
+func TestRunGoesOn(t *testing.T) {
+	for _, task := range study.Tasks() {
+		config := tiny(t, task)
+		whole, err := study.Run(context.Background(), gxtest.Backend(t), config, study.Options{Dir: t.TempDir()})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if len(whole.Results) != 6 {
+			t.Fatalf("%s: %d results, want 6", task, len(whole.Results))
+		}
+		dir := t.TempDir()
+		cause := errors.New("stopped by the test")
+		ctx, stop := context.WithCancelCause(context.Background())
+		_, err = study.Run(ctx, gxtest.Backend(t), config, study.Options{Dir: dir, Done: func(p study.Progress) {
+			if p.Done == 3 {
+				stop(cause)
+			}
+		}})
+		if !errors.Is(err, cause) || !strings.Contains(err.Error(), "after 3 of 6 runs") {
+			t.Fatalf("%s: error of the stopped study is %v", task, err)
+		}
+		file, err := os.OpenFile(filepath.Join(dir, study.ResultsFile), os.O_APPEND|os.O_WRONLY, 0)
+		if err == nil {
+			_, err = file.WriteString(`{"variant": "temperature", "se`)
+			err = errors.Join(err, file.Close())
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+		fresh := 0
+		_, err = study.Run(context.Background(), gxtest.Backend(t), config, study.Options{Dir: dir, Done: func(p study.Progress) {
+			if !p.Before {
+				fresh++
+			}
+		}})
+		if err != nil || fresh != 3 {
+			t.Fatalf("%s: %d runs were made when it went on, %v, want 3", task, fresh, err)
+		}
+		opened, err := study.Open(dir)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if diff := cmp.Diff(whole.Results, opened.Results, same); diff != "" {
+			t.Errorf("%s: results differ (-whole +gone on):\n%s", task, diff)
+		}
+		check(t, opened)
+		config.Sets[0].Limit = 10
+		if _, err := study.Run(context.Background(), gxtest.Backend(t), config, study.Options{Dir: dir}); err == nil || !strings.Contains(err.Error(), "study.json differs") {
+			t.Errorf("%s: another study in the same folder: %v", task, err)
+		}
+	}
+}
+
+// check looks at what a study of tiny found.
+func check(t *testing.T, f *study.Folder) {
+	t.Helper()
+	softmax, best := f.Results[0], f.Results[4]
+	if !cmp.Equal(best.Parts, []string{"temperature"}) || best.Parameters != softmax.Parameters+2 {
+		t.Errorf("the combination is %v with %d parameters, want temperature with %d", best.Parts, best.Parameters, softmax.Parameters+2)
+	}
+	if diff := cmp.Diff(f.Results[2].Scores[0], best.Scores[0], same); diff != "" {
+		t.Errorf("a combination of one part is not that part:\n%s", diff)
+	}
+	if cmp.Equal(softmax.Scores, f.Results[1].Scores, same) && softmax.Loss == f.Results[1].Loss {
+		t.Error("two seeds give the same")
+	}
+	if len(softmax.Scores) != 4 || len(best.Scores) != 4 {
+		t.Errorf("%d and %d scores, want 4 and 4", len(softmax.Scores), len(best.Scores))
+	}
+	for what, table := range map[string]func(eval.Bootstrap) (study.Table, error){"variants": f.Variants, "adaptations": f.Adaptations} {
+		got, err := table(eval.Bootstrap{Resamples: 50})
+		if want := map[string]int{"variants": 6, "adaptations": 2}[what]; err != nil || len(got.Rows) != want {
+			t.Errorf("%s: %d rows, %v, want %d", what, len(got.Rows), err, want)
+		}
+	}
+}
+
+func TestPresets(t *testing.T) {
+	if len(study.Presets()) == 0 {
+		t.Fatal("no presets")
+	}
+	for _, name := range study.Presets() {
+		config, err := study.Preset(name)
+		if err != nil || config.Name != name {
+			t.Errorf("%s: name %q, %v", name, config.Name, err)
+		}
+		bert := attention.Spec{Heads: 12, Dropout: 0.1}
+		for _, v := range config.Variants {
+			spec, err := v.Spec(bert)
+			if err == nil {
+				err = spec.Validate(384)
+			}
+			if err != nil || v.Combine == 0 && v.Name != config.Variants[0].Name && spec.Plain() {
+				t.Errorf("%s: variant %q: %v, plain: %v", name, v.Name, err, spec.Plain())
+			}
+		}
+	}
+	if _, err := study.Preset("nothing"); err == nil || !strings.Contains(err.Error(), study.Presets()[0]) {
+		t.Errorf("an unknown preset: %v", err)
+	}
+}
+
+func TestValidateNamesAll(t *testing.T) {
+	err := study.Config{
+		Task: "sing", Layers: -1, Seeds: []uint64{1, 1}, Dev: study.Set{Name: "a"},
+		Sets:     []study.Set{{Name: "a", Data: "x", Split: "test", Limit: -1, Shifts: []augment.Shift{{Kind: "noise"}}}},
+		Variants: []study.Variant{{Name: "one"}, {Name: "one", Combine: 3}}, Recipe: study.Recipe{PartRate: -1},
+		Adaptations: []study.Adaptation{{Name: "tent", Config: testtime.Config{Method: "pray"}, Variants: []string{"two"}, Sets: []string{"b"}}},
+	}.Validate()
+	if err == nil {
+		t.Fatal("want an error")
+	}
+	for _, want := range []string{
+		`task "sing"`, "model is empty", "layers is -1", "1 is there twice", `sets: the name "a"`, `variants: the name "one"`, "limit is -1",
+		`kind "noise"`, "combine is 3", `method "pray"`, `no variant "two"`, `no set "b"`, "part_rate is -1", "data and split",
+	} {
+		if !strings.Contains(err.Error(), want) {
+			t.Errorf("the error does not say %s:\n%v", want, err)
+		}
+	}
+}

@@ -1,0 +1,106 @@
+package study
+
+import (
+	"context"
+	"fmt"
+	"maps"
+	"slices"
+
+	"github.com/gomlx/compute"
+
+	"github.com/elastic-attention/workbench/pkg/data/hub"
+	"github.com/elastic-attention/workbench/pkg/elastic/attention"
+	"github.com/elastic-attention/workbench/pkg/elastic/train"
+)
+
+// Tasks lists what a study can be about, sorted.
+func Tasks() []string { return slices.Sorted(maps.Keys(tasks)) }
+
+// tasks are the tasks by name.
+var tasks = map[string]func(ctx context.Context, client *hub.Client, config Config) (task, error){
+	"classify": newTexts,
+	"ner":      newEntities,
+}
+
+// task is what a study is about.
+type task interface {
+	// sizes are the numbers of examples, by set, and checksums those of the data, by data set
+	// and split.
+	sizes() map[string]int
+	checksums() map[string]string
+	// learner makes a model with an attention that can be trained so many times.
+	learner(engine compute.Backend, dir string, spec attention.Spec, recipe Recipe, runs int) (learner, error)
+}
+
+// learner is one variant of the model, compiled once and trained again and again.
+type learner interface {
+	parameters() int
+	train(ctx context.Context, i int, seed uint64) (train.Result, error)
+	// score counts outcomes on a set; with an adaptation, of a copy that adapts.
+	score(ctx context.Context, set string, adaptation *Adaptation) (Score, error)
+	close() error
+}
+
+// examples are those of a task, read.
+type examples[T any] struct {
+	train  []T
+	scored map[string][]T // by set
+	sums   map[string]string
+}
+
+// readExamples reads what a study trains and scores on, by a function that makes a set's examples.
+func readExamples[T any](config Config, load func(name string) (corpus[T], map[string]string, error), make func(Set, []T) []T) (examples[T], error) {
+	from := corpora[T]{load: load, loaded: map[string]corpus[T]{}, checksums: map[string]string{}}
+	e := examples[T]{scored: map[string][]T{}, sums: from.checksums}
+	read := func(s Set) ([]T, error) {
+		part, err := from.part(s)
+		if err != nil {
+			return nil, err
+		}
+		if part = make(s, part); len(part) == 0 {
+			return nil, fmt.Errorf("set %q has no examples", s.Name)
+		}
+		return part, nil
+	}
+	var err error
+	if e.train, err = read(config.Train); err != nil {
+		return e, err
+	}
+	for _, s := range config.scored() {
+		if e.scored[s.Name], err = read(s); err != nil {
+			return e, err
+		}
+	}
+	return e, nil
+}
+
+func (e examples[T]) sizes() map[string]int {
+	sizes := map[string]int{"train": len(e.train)}
+	for name, list := range e.scored {
+		sizes[name] = len(list)
+	}
+	return sizes
+}
+
+func (e examples[T]) checksums() map[string]string { return e.sums }
+
+// rates multiplies the learning rates of what a spec has beside the projections.
+func (r Recipe) rates(base, spec attention.Spec, hidden int) map[string]float64 {
+	if r.PartRate == 0 || r.PartRate == 1 {
+		return r.Rates
+	}
+	rates := maps.Clone(r.Rates)
+	if rates == nil {
+		rates = map[string]float64{}
+	}
+	own := map[string]bool{}
+	for _, v := range base.Variables(hidden, 1) {
+		own[v.Path] = true
+	}
+	for _, v := range spec.Variables(hidden, 1) {
+		if !own[v.Path] {
+			rates[fmt.Sprintf("/layer_*/attention/%s", v.Path)] = r.PartRate
+		}
+	}
+	return rates
+}

@@ -1,0 +1,215 @@
+package experiment
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"path/filepath"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/gomlx/compute"
+
+	"github.com/elastic-attention/workbench/pkg/data"
+	"github.com/elastic-attention/workbench/pkg/data/batch"
+	"github.com/elastic-attention/workbench/pkg/data/hub"
+	"github.com/elastic-attention/workbench/pkg/elastic/checkpoint"
+	"github.com/elastic-attention/workbench/pkg/elastic/train"
+	"github.com/elastic-attention/workbench/pkg/eval"
+	"github.com/elastic-attention/workbench/pkg/run"
+	"github.com/elastic-attention/workbench/pkg/task/classify"
+)
+
+// Options is what a run needs beside its config.
+type Options struct {
+	// Dir is the run folder.
+	Dir string
+	// Resume continues the run in Dir from its last checkpoint. The config must be the same.
+	Resume bool
+	// Client fetches model and data; nil means the default.
+	Client *hub.Client
+	// Backend describes the backend, for the record.
+	Backend any
+
+	// The callbacks report progress; each may be nil.
+	Loaded   func(Loaded)
+	Step     func(train.Step)
+	Epoch    func(epoch int, dev eval.Classification)
+	Progress func(done, total int) // of an evaluation, in batches
+}
+
+// Loaded says what a run is about to work on.
+type Loaded = run.Loaded
+
+// Record is the content of run.json.
+type Record = run.Record[Config]
+
+// Result is what a run found.
+type Result struct {
+	Dir          string               `json:"dir"`
+	Dev          *eval.Classification `json:"dev,omitempty"`
+	Test         *eval.Classification `json:"test,omitempty"`
+	Note         string               `json:"note,omitempty"`
+	Updates      int                  `json:"updates"`
+	BestEpoch    int                  `json:"best_epoch"` // counted from 1; 0 without dev data
+	Stopped      bool                 `json:"stopped_early,omitempty"`
+	Compilations int                  `json:"compilations"`
+	Seconds      float64              `json:"seconds"` // of this process
+	History      []train.Point        `json:"history,omitempty"`
+	Metrics      []train.Metric       `json:"metrics,omitempty"`
+	// Classifier is the trained classifier.
+	Classifier *classify.Classifier `json:"-"`
+	// Samples are some of the test data with what was predicted for them.
+	Samples []Sample `json:"samples,omitempty"`
+}
+
+// Sample is a text of the test data with what was predicted for it.
+type Sample struct {
+	classify.Prediction
+	Gold string `json:"gold"`
+}
+
+// Run makes an experiment from start to end. One process at a time may work on a run
+// folder. When ctx is cancelled while it trains or evaluates, the run is saved, and the
+// error wraps [train.ErrInterrupted]. An unknown name is a [*run.NameError].
+func Run(ctx context.Context, backend compute.Backend, config Config, options Options) (Result, error) {
+	begin := time.Now()
+	if err := config.Validate(); err != nil {
+		return Result{}, fmt.Errorf("experiment config: %w", err)
+	}
+	if options.Dir == "" {
+		return Result{}, errors.New("experiment needs a run folder")
+	}
+	client := options.Client
+	if client == nil {
+		client = &hub.Client{}
+	}
+	if config.Model != Scratch {
+		if _, _, err := run.FindModel(config.Model); err != nil { // before anything is fetched
+			return Result{}, err
+		}
+	}
+	if _, _, err := run.Check(options.Dir, hub.TaskClassify, config, options.Resume); err != nil {
+		return Result{}, err
+	}
+	corpus, err := config.Data.Load(ctx, client)
+	if err != nil {
+		return Result{}, err
+	}
+	labels, err := classify.Labels(slices.Concat(corpus.Train, corpus.Dev, corpus.Test))
+	if err != nil {
+		return Result{}, err
+	}
+	if len(labels) < 2 {
+		return Result{}, fmt.Errorf("the data has one class only, %q: there is nothing to learn", labels)
+	}
+	begun, err := run.Begin(options.Dir, hub.TaskClassify, config, options.Resume, corpus.Checksums)
+	if err != nil {
+		return Result{}, err
+	}
+	defer begun.Unlock()
+	loaded := Loaded{Train: len(corpus.Train), Dev: len(corpus.Dev), Test: len(corpus.Test), Labels: labels, Note: corpus.Note}
+	record := begun.Record
+	var classifier *classify.Classifier
+	resumeDir := ""
+	if folder := begun.Latest; folder != nil {
+		resumeDir = folder.Dir
+		if classifier, err = classify.Load(backend, resumeDir); err != nil {
+			return Result{}, err
+		}
+		state, err := train.ReadState(resumeDir)
+		if err != nil {
+			return Result{}, err
+		}
+		loaded.ResumedAt, loaded.Skipped = state.Update, folder.Skipped
+		record.Resumed = append(record.Resumed, time.Now().UTC())
+	} else {
+		if classifier, record.Model, err = newClassifier(ctx, backend, client, config, labels); err != nil {
+			return Result{}, err
+		}
+		record.Labels, record.Versions, record.Seed, record.Started = labels, run.Versions(), config.Train.Seed, time.Now().UTC()
+		record.Sentences = [3]int{len(corpus.Train), len(corpus.Dev), len(corpus.Test)}
+	}
+	loaded.Parameters = classifier.Model.Parameters()
+	record.Backend = options.Backend
+	if err := run.WriteJSON(filepath.Join(options.Dir, run.RecordFile), record); err != nil {
+		return Result{}, err
+	}
+
+	trained, err := classifier.Train(ctx, corpus.Train, corpus.Dev, config.Train, classify.TrainOptions{
+		Run: checkpoint.Run{Dir: options.Dir}, Resume: resumeDir, Versions: record.Versions,
+		Plan: func(stats batch.Stats) {
+			if loaded.Batches = stats; options.Loaded != nil {
+				options.Loaded(loaded)
+			}
+		},
+		Step: options.Step, Epoch: options.Epoch, Progress: options.Progress,
+	})
+	result := Result{
+		Dir: options.Dir, Note: corpus.Note, Updates: trained.State.Update, Stopped: trained.Stopped,
+		BestEpoch: max(trained.State.Best.Epoch, 0), History: trained.State.History, Metrics: trained.State.Metrics, Classifier: classifier,
+	}
+	if err != nil {
+		return result, err
+	}
+	for _, part := range []struct {
+		name  string
+		texts []data.Text
+		into  **eval.Classification
+	}{{"dev", corpus.Dev, &result.Dev}, {"test", corpus.Test, &result.Test}} {
+		if len(part.texts) == 0 {
+			continue
+		}
+		report, err := classifier.Evaluate(ctx, part.texts, options.Progress)
+		if err != nil {
+			return result, run.Stopped(ctx, fmt.Errorf("evaluating on %s: %w", part.name, err))
+		}
+		*part.into = &report
+	}
+	if result.Samples, err = samples(ctx, classifier, corpus.Test); err != nil {
+		return result, run.Stopped(ctx, err)
+	}
+	result.Compilations = trained.Compilations + classifier.Compilations()
+	result.Seconds = time.Since(begin).Seconds()
+	if err := classifier.Save(filepath.Join(options.Dir, run.ModelDir)); err != nil {
+		return result, fmt.Errorf("saving the model: %w", err)
+	}
+	return result, run.Finish(options.Dir, result, result.Text())
+}
+
+// Text writes the scores: for each part a table of its classes and a summary.
+func (r Result) Text() string {
+	var b strings.Builder
+	for _, part := range []struct {
+		name   string
+		report *eval.Classification
+	}{{"dev", r.Dev}, {"test", r.Test}} {
+		if part.report != nil {
+			fmt.Fprintf(&b, "%s (%d texts)\n\n%s\n%s\n", part.name, part.report.Items, part.report.Text(4), part.report.Summary())
+		}
+	}
+	if r.Note != "" {
+		fmt.Fprintf(&b, "Note: %s.\n", r.Note)
+	}
+	return b.String()
+}
+
+// samples predicts some texts of the test data, evenly spread over it.
+func samples(ctx context.Context, classifier *classify.Classifier, test []data.Text) ([]Sample, error) {
+	const most = 3
+	chosen := Data{Limit: most}.limited(Corpus{Test: test}).Test
+	texts := make([]string, len(chosen))
+	for i, t := range chosen {
+		texts[i] = t.Text
+	}
+	predictions, err := classifier.Predict(ctx, texts...) // together: a shape that evaluation has compiled
+	if err != nil {
+		return nil, fmt.Errorf("predicting samples: %w", err)
+	}
+	list := make([]Sample, len(chosen))
+	for i, p := range predictions {
+		list[i] = Sample{Prediction: p, Gold: chosen[i].Label}
+	}
+	return list, nil
+}

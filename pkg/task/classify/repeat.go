@@ -1,0 +1,38 @@
+package classify
+
+import (
+	"fmt"
+
+	"github.com/elastic-attention/workbench/pkg/data"
+	"github.com/elastic-attention/workbench/pkg/data/batch"
+	"github.com/elastic-attention/workbench/pkg/run"
+)
+
+// Repeat prepares as many runs of a recipe on labelled texts, each from the pretrained model in
+// dir, of which the classifier was made. After each the classifier has its weights.
+func (c *Classifier) Repeat(dir string, texts []data.Text, config TrainConfig, runs int) (*run.Repeated, error) {
+	examples, err := c.Examples(texts)
+	if err != nil {
+		return nil, err
+	}
+	dataset, err := batch.Pack("train", examples, batch.PackConfig{
+		Size: config.BatchSize, Length: c.config.MaxLength, Epochs: max(config.Epochs, 1) * runs, MaxShapes: config.Shapes,
+		Seed: config.Seed, PadID: int32(c.Model.Config.PadID),
+	})
+	if err != nil {
+		return nil, err
+	}
+	return run.NewRepeated(c.backend, task{c.Model}, c.Model, dir, trainData{dataset}, config.Config)
+}
+
+// Restart begins anew with the present weights of a classifier of the same model, as
+// [Classifier.Adapt] would, without compiling anything again.
+func (a *Adaptive) Restart(from *Classifier) error {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	if err := run.Copy(a.Model, from.Model); err != nil {
+		return fmt.Errorf("adapting anew: %w", err)
+	}
+	a.events = nil
+	return a.adapter.Restart()
+}

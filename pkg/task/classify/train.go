@@ -1,0 +1,144 @@
+package classify
+
+import (
+	"context"
+	"fmt"
+	"iter"
+
+	"github.com/gomlx/gomlx/core/graph"
+	"github.com/gomlx/gomlx/ml/model"
+	mltrain "github.com/gomlx/gomlx/ml/train"
+
+	"github.com/elastic-attention/workbench/pkg/data"
+	"github.com/elastic-attention/workbench/pkg/data/batch"
+	"github.com/elastic-attention/workbench/pkg/elastic"
+	"github.com/elastic-attention/workbench/pkg/elastic/checkpoint"
+	"github.com/elastic-attention/workbench/pkg/elastic/dropout"
+	"github.com/elastic-attention/workbench/pkg/elastic/loss"
+	"github.com/elastic-attention/workbench/pkg/elastic/train"
+	"github.com/elastic-attention/workbench/pkg/elastic/transformer"
+	"github.com/elastic-attention/workbench/pkg/eval"
+	"github.com/elastic-attention/workbench/pkg/run"
+)
+
+// TrainConfig is a recipe for training a classifier.
+type TrainConfig struct {
+	train.Config
+	// BatchSize is the number of texts in a micro-batch; 0 means 16.
+	BatchSize int `json:"batch_size,omitempty"`
+	// Shapes is the number of shapes that batches have, each one compilation; 0 means 3. Texts
+	// share rows of the classifier's MaxLength tokens, and the numbers of rows are chosen so
+	// that padding is least.
+	Shapes int `json:"shapes,omitempty"`
+}
+
+// TrainOptions is what a training run needs beside its recipe and data.
+type TrainOptions struct {
+	// Run is the folder for checkpoints; an empty Dir keeps none. With one, the classifier ends
+	// with the weights of the best epoch on dev, else with those of the last.
+	Run checkpoint.Run
+	// Resume continues from a checkpoint's folder, from which the classifier was loaded.
+	Resume string
+	// Versions is noted in each checkpoint.
+	Versions map[string]string
+	// Plan is told, before the first step, how the training data was batched.
+	Plan func(batch.Stats)
+	// Step is called after each update, and Epoch after each evaluation on dev.
+	Step  func(train.Step)
+	Epoch func(epoch int, dev eval.Classification)
+	// Progress is told how far an evaluation is, in batches.
+	Progress func(done, total int)
+}
+
+// Train fits the classifier to labelled texts. After each epoch it is scored on dev, which may
+// be empty; accuracy decides which epoch is best. Cancelling ctx saves a checkpoint that a
+// later call resumes, if there is a run folder, and returns an error that wraps
+// [train.ErrInterrupted].
+func (c *Classifier) Train(ctx context.Context, texts, dev []data.Text, config TrainConfig, options TrainOptions) (train.Result, error) {
+	if _, err := c.encodeLabels(dev); err != nil {
+		return train.Result{}, err
+	}
+	examples, err := c.Examples(texts)
+	if err != nil {
+		return train.Result{}, err
+	}
+	dataset, err := batch.Pack("train", examples, batch.PackConfig{
+		Size: config.BatchSize, Length: c.config.MaxLength, Epochs: max(config.Epochs, 1), MaxShapes: config.Shapes,
+		Seed: config.Seed, PadID: int32(c.Model.Config.PadID),
+	})
+	if err != nil {
+		return train.Result{}, err
+	}
+	if options.Plan != nil {
+		options.Plan(dataset.Stats())
+	}
+	fitting := run.Fitting{
+		Run: options.Run, Resume: options.Resume, Files: c.Files, Versions: options.Versions, Step: options.Step,
+		Load: func(dir string) error { return run.Take(c.Model, dir) },
+	}
+	if len(dev) > 0 {
+		fitting.Evaluate = func(ctx context.Context, epoch int) (float64, error) {
+			report, err := c.Evaluate(ctx, dev, options.Progress)
+			if err == nil && options.Epoch != nil {
+				options.Epoch(epoch, report)
+			}
+			return report.Accuracy, err
+		}
+	}
+	return run.Fit(ctx, c.backend, task{c.Model}, trainData{dataset}, config.Config, fitting)
+}
+
+// Examples encodes labelled texts for training: the first token has the number of the text's
+// class, all others [batch.Ignore]. Texts are cut off at MaxLength.
+func (c *Classifier) Examples(texts []data.Text) ([]batch.Example, error) {
+	labels, err := c.encodeLabels(texts)
+	if err != nil {
+		return nil, err
+	}
+	examples := make([]batch.Example, len(texts))
+	for i, t := range texts {
+		encoding, err := c.encode(t.Text, c.config.MaxLength)
+		if err != nil {
+			return nil, fmt.Errorf("%s: %w", t.Place(), err)
+		}
+		targets := make([]int32, len(encoding.IDs))
+		for token := range targets {
+			targets[token] = batch.Ignore
+		}
+		targets[0] = int32(labels[i])
+		examples[i] = batch.Example{IDs: encoding.IDs, TypeIDs: encoding.TypeIDs, Labels: targets}
+	}
+	return examples, nil
+}
+
+// task is a classifier's model as the training loop sees it.
+type task struct{ m *transformer.Model }
+
+func (t task) Store() *model.Store { return t.m.Store }
+
+func (t task) Variables() []elastic.Variable { return t.m.Config.Variables() }
+
+func (t task) Loss(w elastic.Weights, inputs, labels []*graph.Node, drop *dropout.Source) (sum, count *graph.Node) {
+	encoded := t.m.Config.Encode(w, transformer.Inputs{IDs: inputs[0], Types: inputs[1], Documents: inputs[2], Positions: inputs[3]}, drop)
+	tokens, mask := transformer.Unpack(encoded.Hidden, inputs[4], inputs[5])
+	sum, count = loss.CrossEntropy(t.m.Config.MaskedHeadLogits(w, tokens, mask, drop), labels[0])
+	if encoded.Penalty != nil { // the loop divides by the count
+		sum = graph.Add(sum, graph.Mul(encoded.Penalty, count))
+	}
+	return sum, count
+}
+
+// trainData gives a dataset's batches to the training loop.
+type trainData struct{ dataset *batch.Packed }
+
+func (d trainData) Steps() int { return d.dataset.Steps() }
+
+func (d trainData) Batches(epoch, skip int) iter.Seq2[mltrain.Batch, error] {
+	return func(yield func(mltrain.Batch, error) bool) {
+		for b := range d.dataset.EpochFrom(epoch, skip) {
+			if !yield(b.Texts(), nil) {
+				return
+			}
+		}
+	}
+}
