@@ -40,7 +40,7 @@ type evalCmd struct {
 	File   string `help:"Labelled file (CoNLL or UNER .iob2, plain or gzip), in place of --data." placeholder:"FILE" predictor:"path"`
 	Split  string `help:"Part of the corpus: train, dev or test." enum:"train,dev,test" default:"test"`
 	Types  string `help:"Entity types to keep, by comma; others become O. \"all\" keeps every type. Default: the run's own." placeholder:"A,B"`
-	Adapt  string `help:"Let the model adapt to the data while it is scored, without labels: tent, eata, sar, or a JSON config." placeholder:"METHOD"`
+	Adapt  string `help:"Let the model adapt to the data while it is scored, without labels: tent, eata, sar, pseudo_label, masked, or a JSON config." placeholder:"METHOD"`
 	Strict bool   `help:"Count only entities that are well-formed IOB2."`
 	Digits int    `help:"Decimals of the report." default:"4"`
 	JSON   bool   `help:"Print the report as JSON."`
