@@ -9,6 +9,7 @@ import (
 	"path/filepath"
 	"slices"
 
+	"github.com/elastic-attention/workbench/pkg/elastic/adapt"
 	"github.com/elastic-attention/workbench/pkg/elastic/checkpoint"
 	"github.com/elastic-attention/workbench/pkg/elastic/checkpoint/safetensors"
 )
@@ -41,6 +42,12 @@ type State struct {
 	Stale int  `json:"stale"`
 	// Metrics holds the metric of each evaluation.
 	Metrics []Metric `json:"metrics,omitempty"`
+	// Adaptation holds the events of a strategy, Calm counts the last updates that changed
+	// little, Seconds those that count for a budget, and Ended is why the strategy ended the run.
+	Adaptation []adapt.Event `json:"adaptation,omitempty"`
+	Calm       int           `json:"calm,omitempty"`
+	Seconds    float64       `json:"seconds,omitempty"`
+	Ended      string        `json:"ended,omitempty"`
 	// History holds a point for every LogEvery-th update and the first.
 	History []Point `json:"history,omitempty"`
 }
@@ -110,7 +117,7 @@ func (t *Trainer) Files() []checkpoint.File {
 		}},
 		{Name: SlotsFile, Write: func(w io.Writer) error {
 			var list []safetensors.Named
-			for _, slot := range t.moments() {
+			for _, slot := range t.kept() {
 				value, err := t.task.Store().GetVariable(slot.Path).Value()
 				if err != nil {
 					return fmt.Errorf("reading %s: %w", slot.Path, err)
@@ -138,7 +145,7 @@ func (t *Trainer) Restore(dir string) error {
 		return fmt.Errorf("opening optimizer state: %w", err)
 	}
 	defer file.Close()
-	slots := t.moments()
+	slots := t.kept()
 	if got, want := len(file.Names()), len(slots); got != want {
 		return fmt.Errorf("%s: has %d tensors, want %d: it belongs to another model or optimizer", path, got, want)
 	}
@@ -158,7 +165,7 @@ func (t *Trainer) Restore(dir string) error {
 			return fmt.Errorf("setting %s: %w", slot.Path, err)
 		}
 	}
-	t.state = state
+	t.state, t.restored = state, true
 	return nil
 }
 

@@ -24,6 +24,7 @@ import (
 	"iter"
 	"math"
 	"runtime/debug"
+	"slices"
 	"time"
 
 	"github.com/gomlx/compute"
@@ -91,7 +92,8 @@ type Result struct {
 	State State
 	// Compilations is the number of step graphs that were compiled.
 	Compilations int
-	// Stopped says that the run ended early because the metric did not improve.
+	// Stopped says that the run ended early because the metric did not improve, or as
+	// State.Ended says.
 	Stopped bool
 }
 
@@ -106,6 +108,7 @@ type Trainer struct {
 	config    Config
 	variables []elastic.Variable
 	state     State
+	adaptation
 
 	step, accumulate, apply *model.Exec
 	compiled                map[GraphId]bool
@@ -118,10 +121,13 @@ func New(backend compute.Backend, task Task, config Config) (*Trainer, error) {
 	if err := config.Validate(); err != nil {
 		return nil, fmt.Errorf("training config: %w", err)
 	}
-	t := &Trainer{backend: backend, task: task, config: config, variables: task.Variables(), compiled: map[GraphId]bool{}}
+	t := &Trainer{backend: backend, task: task, config: config, compiled: map[GraphId]bool{}}
+	if err := t.plan(); err != nil {
+		return nil, fmt.Errorf("training config: adapt: %w", err)
+	}
 	t.state = State{Version: stateVersion, Seed: config.Seed, Best: Best{Epoch: -1}}
 	store := task.Store()
-	for _, slot := range append(t.moments(), t.sums()...) {
+	for _, slot := range slices.Concat(t.moments(), t.sums(), t.anchors()) {
 		if v := store.GetVariable(slot.Path); v != nil {
 			if err := store.DeleteVariable(slot.Path); err != nil {
 				return nil, fmt.Errorf("replacing %s: %w", slot.Path, err)
@@ -199,10 +205,15 @@ func (t *Trainer) lossGradients(store *model.Store, key *Node, rest []*Node) (su
 	return sum, count, Gradient(sum, parameters...)
 }
 
-// update sets all variables and slots from summed gradients. It returns the gradient norm.
-func (t *Trainer) update(store *model.Store, scalars, count *Node, gradients []*Node) *Node {
+// update sets all variables and slots from summed gradients. It returns the gradient norm, and
+// what a strategy measures.
+func (t *Trainer) update(store *model.Store, scalars, count *Node, gradients []*Node) []*Node {
 	g := scalars.Graph()
 	factor := Reciprocal(MaxScalar(count, 1))
+	if len(t.pulls) > 0 { // priors pull at the mean loss
+		gradients = t.pulled(store, gradients, factor)
+		factor = OnesLike(factor)
+	}
 	norm := Mul(optim.GlobalNorm(gradients), factor)
 	limit := t.config.ClipNorm
 	if limit == 0 {
@@ -219,6 +230,7 @@ func (t *Trainer) update(store *model.Store, scalars, count *Node, gradients []*
 	for i, slot := range moments {
 		slots[i] = store.GetVariable(slot.Path).NodeValue(g)
 	}
+	values := make([]*Node, len(t.variables))
 	for i, v := range t.variables {
 		variable := store.GetVariable(v.Path)
 		var own []*Node
@@ -226,12 +238,16 @@ func (t *Trainer) update(store *model.Store, scalars, count *Node, gradients []*
 			own = append(own, slots[j])
 		}
 		value, own := t.config.Optimizer.Update(variable.NodeValue(g), Mul(gradients[i], factor), own, scalars, v.Decay)
-		variable.SetNodeValue(value)
+		values[i] = t.scaled(v, variable.NodeValue(g), value)
 		for j, slot := range own {
 			store.GetVariable(moments[i+j*len(t.variables)].Path).SetNodeValue(slot)
 		}
 	}
-	return norm
+	measures := t.measure(store, values)
+	for i, v := range t.variables {
+		store.GetVariable(v.Path).SetNodeValue(values[i])
+	}
+	return append([]*Node{norm}, measures...)
 }
 
 // stepGraph is a whole update on one micro-batch: inputs are the optimizer's scalars,
@@ -239,8 +255,7 @@ func (t *Trainer) update(store *model.Store, scalars, count *Node, gradients []*
 func (t *Trainer) stepGraph(scope *model.Scope, in []*Node) []*Node {
 	store := scope.Store()
 	sum, count, gradients := t.lossGradients(store, in[1], in[2:])
-	norm := t.update(store, in[0], count, gradients)
-	return []*Node{sum, count, norm}
+	return append([]*Node{sum, count}, t.update(store, in[0], count, gradients)...)
 }
 
 // accumulateGraph adds the gradients of one micro-batch: inputs are the dropout key,
@@ -266,12 +281,12 @@ func (t *Trainer) applyGraph(scope *model.Scope, in []*Node) []*Node {
 		gradients[i] = store.GetVariable(slotPath("gradient", v.Path)).NodeValue(g)
 	}
 	targets := store.GetVariable(SlotsScope + "/targets")
-	norm := t.update(store, in[0], targets.NodeValue(g), gradients)
+	out := t.update(store, in[0], targets.NodeValue(g), gradients)
 	for i, v := range t.variables {
 		store.GetVariable(slotPath("gradient", v.Path)).SetNodeValue(ZerosLike(gradients[i]))
 	}
 	targets.SetNodeValue(ZerosLike(targets.NodeValue(g)))
-	return []*Node{norm}
+	return out
 }
 
 // call runs a graph, counts its compilation, and returns its outputs as numbers.
@@ -317,7 +332,7 @@ func (t *Trainer) Run(ctx context.Context, data Data, hooks Hooks) (Result, erro
 		return nil
 	}
 	result := func(stopped bool) Result {
-		return Result{State: t.state, Compilations: len(t.compiled), Stopped: stopped}
+		return Result{State: t.state, Compilations: len(t.compiled), Stopped: stopped || t.state.Ended != ""}
 	}
 
 	interrupted := func() (Result, error) {
@@ -327,6 +342,9 @@ func (t *Trainer) Run(ctx context.Context, data Data, hooks Hooks) (Result, erro
 		return result(false), fmt.Errorf("%w after update %d of %d: %w", ErrInterrupted, t.state.Update, total, context.Cause(ctx))
 	}
 
+	if err := t.begin(); err != nil {
+		return result(false), err
+	}
 	if err := t.toDevice(); err != nil {
 		return result(false), err
 	}
@@ -352,7 +370,7 @@ func (t *Trainer) Run(ctx context.Context, data Data, hooks Hooks) (Result, erro
 			best = t.state.judge(metric)
 		}
 		t.state.Trained = false
-		t.state.Finished = t.state.Epoch >= t.config.Epochs || t.state.Update >= total
+		t.state.Finished = t.state.Epoch >= t.config.Epochs || t.state.Update >= total || t.state.Ended != ""
 		stopped := t.config.Patience > 0 && t.state.Stale >= t.config.Patience && !t.state.Finished
 		t.state.Finished = t.state.Finished || stopped
 		if err := save(best); err != nil {
@@ -369,7 +387,7 @@ func (t *Trainer) Run(ctx context.Context, data Data, hooks Hooks) (Result, erro
 // given back to the system at once: they would stay resident through the first updates,
 // when memory is needed most.
 func (t *Trainer) toDevice() error {
-	for _, list := range [][]elastic.Variable{t.variables, t.moments(), t.sums()} {
+	for _, list := range [][]elastic.Variable{t.variables, t.moments(), t.sums(), t.anchors()} {
 		for _, v := range list {
 			value, err := t.task.Store().GetVariable(v.Path).Value()
 			if err == nil {
@@ -413,19 +431,19 @@ func (t *Trainer) epoch(ctx context.Context, data Data, hooks Hooks, total int, 
 		}
 		args = append(args, batch.Labels[0])
 
-		var out []float64
+		var out, measures []float64
 		var norm float64
 		last := micro == t.config.Accumulate || t.state.Batch+micro == perEpoch
 		if t.step != nil {
 			if out, err = t.call(t.step, append([]any{scalars}, args...)...); err == nil {
-				norm = out[2]
+				norm, measures = out[2], out[3:]
 			}
 		} else {
 			out, err = t.call(t.accumulate, args...)
 			if err == nil && last {
 				var applied []float64
 				if applied, err = t.call(t.apply, scalars); err == nil {
-					norm = applied[0]
+					norm, measures = applied[0], applied[1:]
 				}
 			}
 		}
@@ -454,7 +472,8 @@ func (t *Trainer) epoch(ctx context.Context, data Data, hooks Hooks, total int, 
 			})
 		}
 		micro, sum, targets, positions = 0, 0, 0, 0
-		if t.state.Update == total {
+		t.note(loss, time.Since(begin), measures, t.state.Update == total)
+		if t.state.Update == total || t.state.Ended != "" {
 			break
 		}
 		if t.config.SaveEvery > 0 && t.state.Update%t.config.SaveEvery == 0 && t.state.Batch < perEpoch {
@@ -491,7 +510,7 @@ func (t *Trainer) Finalize() error {
 			exec.Finalize()
 		}
 	}
-	for _, slot := range append(t.moments(), t.sums()...) {
+	for _, slot := range slices.Concat(t.moments(), t.sums(), t.anchors()) {
 		if err := t.task.Store().DeleteVariable(slot.Path); err != nil {
 			return fmt.Errorf("freeing %s: %w", slot.Path, err)
 		}

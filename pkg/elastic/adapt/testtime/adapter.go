@@ -11,6 +11,7 @@ import (
 	"github.com/gomlx/gomlx/ml/model"
 
 	"github.com/elastic-attention/workbench/pkg/elastic"
+	"github.com/elastic-attention/workbench/pkg/elastic/adapt"
 	"github.com/elastic-attention/workbench/pkg/elastic/dropout"
 	"github.com/elastic-attention/workbench/pkg/elastic/optim"
 )
@@ -78,7 +79,7 @@ func New(backend compute.Backend, task Task, config Config) (*Adapter, error) {
 		return nil, fmt.Errorf("test-time adaptation: %w", err)
 	}
 	config = config.WithDefaults()
-	variables, err := Select(task.Variables(), config.Variables)
+	variables, err := adapt.Select(task.Variables(), config.Variables)
 	if err != nil {
 		return nil, fmt.Errorf("test-time adaptation: variables: %w", err)
 	}
@@ -258,7 +259,7 @@ func (a *Adapter) forward(inputs []any) (logits, weight []float32, err error) {
 
 // call predicts, adapts, and says in the event what the guard thinks of it.
 func (a *Adapter) call(inputs []any) ([]float32, Event, error) {
-	look := a.config.Guard.due(a.updates + 1)
+	look := a.config.Guard.due(a.updates+1, a.watch)
 	args := []any{append(a.adam.Scalars(a.updates, a.config.Rate), float32(a.config.Rate))}
 	if a.config.Method == "masked" {
 		args = append(args, dropout.Key(a.config.Seed, uint64(a.updates)))

@@ -34,11 +34,7 @@ import (
 	"errors"
 	"fmt"
 	"math"
-	"regexp"
 	"slices"
-	"strings"
-
-	"github.com/elastic-attention/workbench/pkg/elastic"
 )
 
 // Methods lists the kinds that Config.Method may name.
@@ -148,32 +144,4 @@ func between(name string, value, low, high float64) error {
 		return nil
 	}
 	return fmt.Errorf("%s is %g, want %g to %g", name, value, low, high)
-}
-
-// Select returns the variables whose paths one of the patterns matches. A pattern that
-// matches none is an error that names it.
-func Select(variables []elastic.Variable, patterns []string) ([]elastic.Variable, error) {
-	var chosen []elastic.Variable
-	matched := make([]bool, len(patterns))
-	for _, v := range variables {
-		found := false
-		for i, pattern := range patterns {
-			match := regexp.MustCompile("^" + strings.ReplaceAll(regexp.QuoteMeta(pattern), `\*`, ".*") + "$").MatchString(v.Path)
-			matched[i] = matched[i] || match
-			found = found || match
-		}
-		if found {
-			chosen = append(chosen, v)
-		}
-	}
-	var problems []error
-	for i, ok := range matched {
-		if !ok {
-			problems = append(problems, fmt.Errorf("pattern %q matches no variable of the model", patterns[i]))
-		}
-	}
-	if len(chosen) == 0 && len(problems) == 0 {
-		problems = append(problems, errors.New("no variables are to adapt"))
-	}
-	return chosen, errors.Join(problems...)
 }

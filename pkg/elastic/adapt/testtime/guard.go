@@ -21,7 +21,7 @@ type Guard struct {
 	// any class but its most frequent one: the decisions that say something, be it the tenth of
 	// words that are entities or nine tenths of ten balanced classes. One standard deviation of
 	// the count (its root) is taken off first, for small numbers prove nothing. As no more
-	// decisions can be wrong than have changed, this bounds the damage. 0 means 0.05; for data
+	// decisions can be wrong than have changed, this bounds the damage. 0 means 0.03; for data
 	// that differs so much from the training data that many decisions should change, allow more.
 	MaxChanged float64 `json:"max_changed,omitempty"`
 	// MinEntropy: collapsed is whose mean entropy is less than this share of the unadapted
@@ -40,7 +40,7 @@ type Guard struct {
 
 // withDefaults returns g with defaults in place of zeros.
 func (g Guard) withDefaults() Guard {
-	for into, value := range map[*float64]float64{&g.MaxChanged: 0.05, &g.MinEntropy: 0.3} {
+	for into, value := range map[*float64]float64{&g.MaxChanged: 0.03, &g.MinEntropy: 0.3} {
 		if *into == 0 {
 			*into = value
 		}
@@ -66,8 +66,8 @@ func (g Guard) validate() error {
 
 // due reports whether the guard looks at a step, counted from 1 since the last reset. Before
 // the first step there is nothing to see.
-func (g Guard) due(step int) bool {
-	return !g.Off && (step%g.Every == 0 || step > 1 && step < g.Every && step&(step-1) == 0)
+func (g Guard) due(step int, w watch) bool {
+	return !g.Off && (step%g.Every == 0 || step > 1 && step < g.Every && step&(step-1) == 0 || w.alarmed)
 }
 
 // sight is what one look at the unadapted model shows.
@@ -82,6 +82,7 @@ type sight struct {
 type watch struct {
 	entropy, unadapted, changed float64
 	classes                     []float64
+	alarmed                     bool // the last look showed another class
 }
 
 // memory of the sums, in looks.
@@ -95,6 +96,7 @@ func (w *watch) add(s sight) {
 	fade(&w.entropy, s.entropy*s.rows)
 	fade(&w.unadapted, s.unadapted*s.rows)
 	fade(&w.changed, s.changed)
+	w.alarmed = s.changed > 0
 	for i, n := range s.classes {
 		fade(&w.classes[i], float64(n))
 	}
