@@ -73,6 +73,11 @@ type Config struct {
 	// Anchor μ adds μ·‖w − w₀‖² to the objective: a pull to where the variables began; 0
 	// means none.
 	Anchor float64 `json:"anchor,omitempty"`
+	// FullRows scales the step of a batch with fewer rows that count, by rows/FullRows: a small
+	// batch says less, and there are more of them; at one rate for all, batches of one sentence
+	// would go as far per sentence as 32 of them together. 0 means 64, as the published
+	// recipes scale (Niu et al. 2023); 1 switches it off.
+	FullRows int `json:"full_rows,omitempty"`
 	// Every learns from every so many-th batch and only predicts the others, beginning with
 	// the first; 0 means 1, all.
 	Every int `json:"every,omitempty"`
@@ -110,6 +115,9 @@ func (c Config) WithDefaults() Config {
 	if c.Every == 0 {
 		c.Every = 1
 	}
+	if c.FullRows == 0 {
+		c.FullRows = 64
+	}
 	return c
 }
 
@@ -130,8 +138,8 @@ func (c Config) Validate() error {
 	if c.Momentum != 0 && c.Optimizer != "sgd" {
 		problems = append(problems, fmt.Errorf("momentum is %g, which only sgd has", c.Momentum))
 	}
-	if c.Every < 1 {
-		problems = append(problems, fmt.Errorf("every is %d, want at least 1", c.Every))
+	if c.Every < 1 || c.FullRows < 1 {
+		problems = append(problems, fmt.Errorf("every is %d and full_rows %d, want at least 1", c.Every, c.FullRows))
 	}
 	return errors.Join(append(problems,
 		between("momentum", c.Momentum, 0, 0.999), between("threshold", c.Threshold, 0, 1), between("redundancy", c.Redundancy, 0, 1),

@@ -54,9 +54,13 @@ func (a *Adapter) graph(store *model.Store, in []*Node, look bool) []*Node {
 			objective.loss = Add(objective.loss, MulScalar(ReduceAllSum(Square(away)), mu))
 		}
 	}
+	share := MinScalar(MulScalar(ReduceAllSum(rows.weight), 1/float64(a.config.FullRows)), 1)
 	var moved *Node
 	for i, v := range a.variables {
 		value := a.update(store, v, parameters[i], gradients[i], scalars)
+		if a.config.FullRows > 1 {
+			value = Add(parameters[i], Mul(share, Sub(value, parameters[i])))
+		}
 		moved = elastic.AddIf(moved, ReduceAllSum(Square(Sub(value, parameters[i]))))
 		store.GetVariable(v.Path).SetNodeValue(value)
 	}

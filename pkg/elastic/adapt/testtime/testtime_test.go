@@ -121,7 +121,7 @@ func TestGoldenTestTime(t *testing.T) {
 	cases(t, []string{"tent_sgd", "tent_adam", "eata_sgd", "sar_sgd", "memo_sgd"}, func(t *testing.T, name string, params map[string]float64, atol float64, value func(string) *tensors.Tensor) {
 		method, optimizer, _ := strings.Cut(name, "_")
 		config := testtime.Config{
-			Method: method, Optimizer: optimizer, Rate: params["lr"], Variables: []string{"*norm*"}, Guard: testtime.Guard{Off: true},
+			Method: method, Optimizer: optimizer, Rate: params["lr"], Variables: []string{"*norm*"}, FullRows: 1, Guard: testtime.Guard{Off: true},
 		}
 		n := newNet(t, func(name string) *tensors.Tensor { return value("in." + name) })
 		constant := func(name string) float64 {
@@ -395,7 +395,7 @@ func ExampleAdapter() {
 		panic(err)
 	}
 	n := testNet(&testing.B{})
-	a, err := testtime.New(engine, n, testtime.Config{Method: "tent", Rate: 0.05})
+	a, err := testtime.New(engine, n, testtime.Config{Method: "tent", Rate: 0.05, FullRows: 1})
 	if err != nil {
 		panic(err)
 	}
