@@ -40,7 +40,7 @@ type evalCmd struct {
 	File   string `help:"Labelled file (CoNLL or UNER .iob2, plain or gzip), in place of --data." placeholder:"FILE" predictor:"path"`
 	Split  string `help:"Part of the corpus: train, dev or test." enum:"train,dev,test" default:"test"`
 	Types  string `help:"Entity types to keep, by comma; others become O. \"all\" keeps every type. Default: the run's own." placeholder:"A,B"`
-	Adapt  string `help:"Let the model adapt to the data while it is scored, without labels: tent, eata, sar, pseudo_label, masked, or a JSON config." placeholder:"METHOD"`
+	Adapt  string `help:"Let the model adapt to the data while it is scored, without labels: tent, eata, sar, pseudo_label, masked, or a JSON config, or a file that holds one." placeholder:"METHOD"`
 	Strict bool   `help:"Count only entities that are well-formed IOB2."`
 	Digits int    `help:"Decimals of the report." default:"4"`
 	JSON   bool   `help:"Print the report as JSON."`
@@ -154,18 +154,13 @@ func typesThatCount(corpus experiment.Data, tagger *ner.Tagger) []string {
 	return tagger.Labels().Types()
 }
 
-// adaptation reads a method's name or a config in JSON.
+// adaptation reads a method's name, or a config in JSON or in a file.
 func adaptation(text string) (testtime.Config, error) {
-	if !strings.HasPrefix(strings.TrimSpace(text), "{") {
-		return testtime.Config{Method: text}, nil
+	if trimmed := strings.TrimSpace(text); slices.Contains(testtime.Methods(), trimmed) || !strings.ContainsAny(trimmed, "{./") {
+		return testtime.Config{Method: trimmed}, nil
 	}
 	var config testtime.Config
-	decoder := json.NewDecoder(strings.NewReader(text))
-	decoder.DisallowUnknownFields()
-	if err := decoder.Decode(&config); err != nil {
-		return config, fmt.Errorf("--adapt: %s", strings.TrimPrefix(err.Error(), "json: "))
-	}
-	return config, nil
+	return config, jsonFlag("--adapt", text, &config)
 }
 
 // tellEvents says what an adaptation did.

@@ -1,6 +1,7 @@
 package cli
 
 import (
+	"bytes"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -41,6 +42,7 @@ type trainNERCmd struct {
 	SaveEvery    int     `help:"Updates between checkpoints." placeholder:"N"`
 	MaxLength    int     `help:"Longest training example in tokens." placeholder:"N"`
 	Attention    string  `help:"Attention in place of the model's: a JSON spec, or a file that holds one." placeholder:"SPEC" predictor:"path"`
+	Adapt        string  `help:"Strategy by which the model adapts while it is trained: a JSON object, or a file that holds one." placeholder:"STRATEGY" predictor:"path"`
 	Seed         *uint64 `help:"Seed of data order, fresh weights and dropout." placeholder:"N"`
 
 	Folder string `name:"run" help:"Run folder. Default: runs/ner-PRESET-TIME." placeholder:"DIR" predictor:"path"`
@@ -57,6 +59,7 @@ func (trainNERCmd) Help() string {
   elastic train ner --model google-bert/bert-base-cased --lr 3e-5 --epochs 3
   elastic train ner --model scratch --data synthetic   no download at all
   elastic train ner --attention '{"normalizer": "sparsemax", "scores": [{"kind": "temperature", "learned": true}]}'
+  elastic train ner --adapt '{"gradient": [{"variables": ["/embeddings/*"], "factor": 0}], "converge": {"below": 1e-5}}'
   elastic train ner --resume                           after Ctrl-C, a crash or kill -9; with the flags of before
 
 Without a network and without a mirror, a run with the preset's model and data falls back to a
@@ -115,6 +118,11 @@ func (c trainNERCmd) config() (experiment.Config, error) {
 			return config, usageError{err}
 		}
 	}
+	if c.Adapt != "" {
+		if err := jsonFlag("--adapt", c.Adapt, &config.Train.Adapt); err != nil {
+			return config, usageError{err}
+		}
+	}
 	if err := config.Validate(); err != nil {
 		return config, usageError{err}
 	}
@@ -123,19 +131,32 @@ func (c trainNERCmd) config() (experiment.Config, error) {
 
 // attentionSpec reads a spec from JSON or from a file that holds it.
 func attentionSpec(text string) (*attention.Spec, error) {
-	content, name := []byte(text), "--attention"
-	if !strings.HasPrefix(strings.TrimSpace(text), "{") {
-		name = text
-		var err error
-		if content, err = os.ReadFile(text); err != nil {
-			return nil, fmt.Errorf("--attention wants a JSON object or a file that holds one: %w", err)
-		}
-	}
 	var spec attention.Spec
-	if err := json.Unmarshal(content, &spec); err != nil {
-		return nil, fmt.Errorf("%s: %w", name, err)
+	if err := jsonFlag("--attention", text, &spec); err != nil {
+		return nil, err
 	}
 	return &spec, nil
+}
+
+// jsonFlag reads what a flag holds, a JSON object or the name of a file that holds one.
+func jsonFlag(name, text string, into any) error {
+	content, from := []byte(text), name
+	if !strings.HasPrefix(strings.TrimSpace(text), "{") {
+		from = text
+		var err error
+		if content, err = os.ReadFile(text); err != nil {
+			return fmt.Errorf("%s wants a JSON object or a file that holds one: %w", name, err)
+		}
+	}
+	decoder := json.NewDecoder(bytes.NewReader(content))
+	decoder.DisallowUnknownFields()
+	if err := decoder.Decode(into); err != nil {
+		return fmt.Errorf("%s: %s", from, strings.TrimPrefix(err.Error(), "json: "))
+	}
+	if decoder.More() {
+		return fmt.Errorf("%s: more than one JSON value", from)
+	}
+	return nil
 }
 
 // typeList reads a list of entity types; nil stands for all.
@@ -241,6 +262,9 @@ func (c trainNERCmd) Run(a *app) error {
 	fmt.Fprintf(a.stdout, "%d updates, compilations: %d, %s in all. ", result.Updates, result.Compilations, (time.Duration(result.Seconds) * time.Second))
 	if result.BestEpoch > 0 {
 		fmt.Fprintf(a.stdout, "The weights are those of epoch %d, the best on dev.", result.BestEpoch)
+	}
+	if result.Ended != "" {
+		fmt.Fprintf(a.stdout, "Adaptation ended: %s; %s says more.\n", result.Ended, filepath.Join(dir, experiment.EventsFile))
 	}
 	fmt.Fprintf(a.stdout, `
 Run folder: %[1]s

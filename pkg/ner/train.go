@@ -8,12 +8,14 @@ import (
 	"iter"
 
 	"github.com/gomlx/gomlx/core/graph"
+	"github.com/gomlx/gomlx/core/tensors"
 	"github.com/gomlx/gomlx/ml/model"
 	mltrain "github.com/gomlx/gomlx/ml/train"
 
 	"github.com/elastic-attention/workbench/pkg/data"
 	"github.com/elastic-attention/workbench/pkg/data/batch"
 	"github.com/elastic-attention/workbench/pkg/elastic"
+	"github.com/elastic-attention/workbench/pkg/elastic/adapt"
 	"github.com/elastic-attention/workbench/pkg/elastic/checkpoint"
 	"github.com/elastic-attention/workbench/pkg/elastic/dropout"
 	"github.com/elastic-attention/workbench/pkg/elastic/loss"
@@ -42,6 +44,11 @@ type TrainOptions struct {
 	Resume string
 	// Versions is noted in each checkpoint.
 	Versions map[string]string
+	// Earlier finds what an earlier run, which a prior of the strategy names, knows; nil refuses
+	// such priors. See [train.Experienced].
+	Earlier func(prior adapt.Prior) (values, fisher map[string]*tensors.Tensor, err error)
+	// Custom computes the objective "custom" of the strategy, which has none without.
+	Custom adapt.Custom
 	// Plan is told, before the first step, how the training data was batched.
 	Plan func(batch.Stats)
 	// Step is called after each update, and Epoch after each evaluation on dev.
@@ -75,7 +82,10 @@ func (t *Tagger) Train(ctx context.Context, sentences, dev []data.Sentence, conf
 	if options.Plan != nil {
 		options.Plan(dataset.Stats())
 	}
-	trainer, err := train.New(t.backend, task{t.Model}, config.Config)
+	if err := config.Adapt.Check(options.Custom); err != nil {
+		return train.Result{}, err
+	}
+	trainer, err := train.New(t.backend, task{t.Model, config.Adapt, options}, config.Config)
 	if err != nil {
 		return train.Result{}, err
 	}
@@ -189,7 +199,11 @@ func (t *Tagger) Examples(sentences []data.Sentence) ([]batch.Example, error) {
 }
 
 // task is a tagger's model as the training loop sees it.
-type task struct{ m *transformer.Model }
+type task struct {
+	m        *transformer.Model
+	strategy adapt.Strategy
+	options  TrainOptions
+}
 
 func (t task) Store() *model.Store { return t.m.Store }
 
@@ -197,11 +211,64 @@ func (t task) Variables() []elastic.Variable { return t.m.Config.Variables() }
 
 func (t task) Loss(w elastic.Weights, inputs, labels []*graph.Node, drop *dropout.Source) (sum, count *graph.Node) {
 	encoded := t.m.Config.Encode(w, transformer.Inputs{IDs: inputs[0], Types: inputs[1], Documents: inputs[2], Positions: inputs[3]}, drop)
-	sum, count = loss.CrossEntropy(t.m.Config.HeadLogits(w, encoded.Hidden, drop), labels[0])
-	if encoded.Penalty != nil { // the loop divides by the count
-		sum = graph.Add(sum, graph.Mul(encoded.Penalty, count))
+	logits := t.m.Config.HeadLogits(w, encoded.Hidden, drop) // [b, l, labels]
+	sum, count = loss.CrossEntropy(logits, labels[0])
+	one := func(where *graph.Node) *graph.Node { return graph.ConvertDType(where, logits.DType()) }
+	extra := encoded.Penalty
+	if len(t.strategy.Objective) > 0 {
+		targets, documents := graph.Reshape(labels[0], -1), inputs[2]
+		extra = elastic.AddIf(extra, t.strategy.Total(adapt.Signals{
+			Logits: graph.Reshape(logits, -1, len(t.m.Config.Head.Labels)), Labels: targets,
+			Counts:     one(graph.NotEqual(targets, graph.FillScalar(targets.Graph(), targets.Shape(), loss.Ignored))),
+			Attentions: encoded.Attentions, Queries: one(graph.NotEqual(documents, graph.ZerosLike(documents))), Losses: encoded.Losses,
+		}, t.options.Custom))
+	}
+	if extra != nil { // the loop divides by the count
+		sum = graph.Add(sum, graph.Mul(extra, count))
 	}
 	return sum, count
+}
+
+// Experience implements [train.Experienced].
+func (t task) Experience(prior adapt.Prior) (values, fisher map[string]*tensors.Tensor, err error) {
+	if t.options.Earlier == nil {
+		return nil, nil, fmt.Errorf("from_run %q: no earlier runs are known here", prior.FromRun)
+	}
+	return t.options.Earlier(prior)
+}
+
+// Values returns copies of the model's weights, by path.
+func (t *Tagger) Values() (map[string]*tensors.Tensor, error) {
+	values := map[string]*tensors.Tensor{}
+	for _, v := range t.Model.Config.Variables() {
+		value, err := t.Model.Store.GetVariable(v.Path).Value()
+		if err == nil {
+			values[v.Path], err = value.LocalClone()
+		}
+		if err != nil {
+			return nil, fmt.Errorf("reading %s: %w", v.Path, err)
+		}
+	}
+	return values, nil
+}
+
+// Fisher estimates the diagonal of the Fisher information of the tagger's weights from labelled
+// sentences, one at a time; see [train.Fisher].
+func (t *Tagger) Fisher(ctx context.Context, sentences []data.Sentence) (map[string]*tensors.Tensor, error) {
+	if err := t.labels.coverAll(sentences); err != nil {
+		return nil, err
+	}
+	examples, err := t.Examples(sentences)
+	if err != nil {
+		return nil, err
+	}
+	dataset, err := batch.Pack("fisher", examples, batch.PackConfig{
+		Size: 1, Length: t.config.MaxLength, Epochs: 1, MaxShapes: 1, PadID: int32(t.Model.Config.PadID),
+	})
+	if err != nil {
+		return nil, err
+	}
+	return train.Fisher(ctx, t.backend, task{m: t.Model}, trainData{dataset})
 }
 
 // trainData gives a dataset's batches to the training loop.

@@ -12,6 +12,7 @@
 //	checkpoints/          the last states, and the best epoch's
 //	model/                the final tagger, which transformers loads too
 //	report.txt, .json     the scores on dev and test
+//	events.jsonl          what a strategy of adaptation did, if there was one
 package experiment
 
 import (

@@ -66,6 +66,7 @@ type Adapter struct {
 
 	batches, updates, resets int
 	watch                    watch
+	lastRows                 float64 // that counted in the last batch
 	stopped                  bool
 	online                   online
 }
@@ -259,7 +260,7 @@ func (a *Adapter) forward(inputs []any) (logits, weight []float32, err error) {
 
 // call predicts, adapts, and says in the event what the guard thinks of it.
 func (a *Adapter) call(inputs []any) ([]float32, Event, error) {
-	look := a.config.Guard.due(a.updates+1, a.watch)
+	look := a.config.Guard.due(a.updates+1, a.lastRows/float64(a.config.FullRows), a.watch)
 	args := []any{append(a.adam.Scalars(a.updates, a.config.Rate), float32(a.config.Rate))}
 	if a.config.Method == "masked" {
 		args = append(args, dropout.Key(a.config.Seed, uint64(a.updates)))
@@ -277,6 +278,7 @@ func (a *Adapter) call(inputs []any) ([]float32, Event, error) {
 		return nil, Event{}, fmt.Errorf("test-time adaptation, batch %d: %w", a.batches, err)
 	}
 	a.updates++
+	a.lastRows = float64(n[4])
 	event := Event{Batch: a.batches, Loss: float64(n[0]), Entropy: float64(n[1]), Kept: int(n[2]), Moved: float64(n[3])}
 	var seen sight
 	if look {

@@ -64,10 +64,11 @@ func (g Guard) validate() error {
 	return errors.Join(problems...)
 }
 
-// due reports whether the guard looks at a step, counted from 1 since the last reset. Before
-// the first step there is nothing to see.
-func (g Guard) due(step int, w watch) bool {
-	return !g.Off && (step%g.Every == 0 || step > 1 && step < g.Every && step&(step-1) == 0 || w.alarmed)
+// due reports whether the guard looks at a step, counted from 1 since the last reset, given how
+// full the last batch was. Before the first step there is nothing to see.
+func (g Guard) due(step int, full float64, w watch) bool {
+	every := max(min(g.Every, 2), int(float64(g.Every)*min(full, 1)))
+	return !g.Off && (step%every == 0 || step > 1 && step < every && step&(step-1) == 0 || w.alarmed)
 }
 
 // sight is what one look at the unadapted model shows.

@@ -200,7 +200,7 @@ func TestGradientOfTheBias(t *testing.T) {
 func TestMasked(t *testing.T) {
 	run := func(seed uint64) ([]float64, []float32) {
 		n := testNet(t)
-		a, err := testtime.New(gxtest.Backend(t), n, testtime.Config{Method: "masked", Rate: 0.2, MaskShare: 0.5, Seed: seed, Guard: testtime.Guard{Off: true}})
+		a, err := testtime.New(gxtest.Backend(t), n, testtime.Config{Method: "masked", Rate: 0.2, FullRows: 1, MaskShare: 0.5, Seed: seed, Guard: testtime.Guard{Off: true}})
 		if err != nil {
 			t.Fatal(err)
 		}

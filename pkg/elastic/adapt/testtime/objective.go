@@ -12,8 +12,8 @@ import (
 
 // graph builds one step: inputs are the optimizer's scalars, the last of which is the rate,
 // for the method "masked" the key of its noise, and the batch; for "labels" the last input
-// is the labels. Outputs are the logits, and as one vector loss, mean entropy, rows kept and
-// length of the step; with a look also rows that count, the unadapted model's mean entropy,
+// is the labels. Outputs are the logits, and as one vector loss, mean entropy, rows kept, length
+// of the step and rows that count; with a look also the unadapted model's mean entropy,
 // divergence, rows with another class, and how often the unadapted model predicts each class.
 func (a *Adapter) graph(store *model.Store, in []*Node, look bool) []*Node {
 	g, w := in[0].Graph(), elastic.WeightsOf(store, in[0].Graph())
@@ -64,14 +64,14 @@ func (a *Adapter) graph(store *model.Store, in []*Node, look bool) []*Node {
 		moved = elastic.AddIf(moved, ReduceAllSum(Square(Sub(value, parameters[i]))))
 		store.GetVariable(v.Path).SetNodeValue(value)
 	}
-	numbers := []*Node{objective.loss, rows.average(rows.entropy), ReduceAllSum(objective.kept), Sqrt(moved)}
+	count := ReduceAllSum(rows.weight)
+	numbers := []*Node{objective.loss, rows.average(rows.entropy), ReduceAllSum(objective.kept), Sqrt(moved), count}
 	if look {
 		unadapted := a.rows(w.With(began), inputs)
 		before, after := unadapted.mean(), rows.mean()
 		classes, changed := unadapted.decisions(), rows.decisions()
 		same := ReduceAllSum(Mul(classes, changed))
-		count := ReduceAllSum(rows.weight)
-		numbers = append(numbers, count, rows.average(unadapted.entropy), ReduceAllSum(Mul(before, Sub(logOf(before), logOf(after)))),
+		numbers = append(numbers, rows.average(unadapted.entropy), ReduceAllSum(Mul(before, Sub(logOf(before), logOf(after)))),
 			Sub(count, same), ReduceSum(classes, 0))
 	}
 	for i, n := range numbers {
