@@ -13,6 +13,10 @@ import (
 // Now and then it lets the unadapted model predict the same batch and compares. So neither a
 // shift of the data nor how rare a class is counts as collapse; only what adaptation did to
 // the predictions does. Sums over looks fade by an eighth a look.
+//
+// A reset needs evidence, a few changed decisions, and MaxResets of them may come. So the damage
+// is bounded by a number of decisions; on a stream of a hundred telling decisions in batches of one, at
+// a rate far too high, that was a tenth of them, on longer streams it is less.
 type Guard struct {
 	// Off switches it off, but for values that are not finite.
 	Off bool `json:"off,omitempty"`
