@@ -17,6 +17,7 @@ import (
 	"time"
 
 	"github.com/elastic-attention/workbench/internal/cli"
+	"github.com/elastic-attention/workbench/pkg/ner/experiment"
 )
 
 // asCommand makes the test binary the command itself.
@@ -522,6 +523,31 @@ func TestAdapter(t *testing.T) {
 		fresh := filepath.Join(t.TempDir(), "fresh")
 		if out := adapted(fresh, test.args...); out.code == 0 || !strings.Contains(out.stderr, test.want) {
 			t.Errorf("%v: code %d, %s", test.args, out.code, out.stderr)
+		}
+	}
+}
+
+// TestTrainWithAStrategy: a run ends as its strategy says and leaves the log of it.
+func TestTrainWithAStrategy(t *testing.T) {
+	dir := filepath.Join(t.TempDir(), "run")
+	file := filepath.Join(t.TempDir(), "strategy.json")
+	if err := os.WriteFile(file, []byte(`{"objective": [{"kind": "attention_entropy", "weight": 0.01}], "budget": {"updates": 2}}`), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	out := run(t, "", quickly(dir, "--adapt", file)...)
+	if out.code != 0 || !strings.Contains(out.stdout, "Adaptation ended: budget of 2 updates used") {
+		t.Fatalf("code %d, %s\n%s", out.code, out.stdout, out.stderr)
+	}
+	events, err := os.ReadFile(filepath.Join(dir, experiment.EventsFile))
+	if err != nil || strings.Count(string(events), "\n") != 3 {
+		t.Errorf("events are %q (%v), want the start and two updates", events, err)
+	}
+	for strategy, want := range map[string]string{
+		`{"objective": [{"kind": "hope", "weight": 1}]}`: `objective[0].kind "hope" is unknown`, `{"budgets": 1}`: `unknown field "budgets"`,
+		"no-such-file.json": "--adapt wants a JSON object or a file that holds one",
+	} {
+		if out := run(t, "", quickly(filepath.Join(t.TempDir(), "fresh"), "--adapt", strategy)...); out.code != 2 || !strings.Contains(out.stderr, want) {
+			t.Errorf("--adapt %s: code %d, %s; want %q", strategy, out.code, out.stderr, want)
 		}
 	}
 }

@@ -79,7 +79,7 @@ type evalCmd struct {
 	Data   string `help:"Corpus: ${corpora} or synthetic for taggers; ${classifyCorpora} or synthetic for classifiers. Default: the run's own." placeholder:"NAME" predictor:"resource"`
 	File   string `help:"Labelled file in place of --data, plain or gzip: CoNLL or UNER .iob2 for taggers; .csv or .tsv with a header for classifiers." placeholder:"FILE" predictor:"path"`
 	Split  string `help:"Part of the corpus: train, dev or test." enum:"train,dev,test" default:"test"`
-	Adapt  string `help:"Let the model adapt to the data while it is scored, without labels: tent, eata, sar, or a JSON config." placeholder:"METHOD"`
+	Adapt  string `help:"Let the model adapt to the data while it is scored, without labels: tent, eata, sar, pseudo_label, masked, or a JSON config, or a file that holds one." placeholder:"METHOD"`
 	Digits int    `help:"Decimals of the report." default:"4"`
 	JSON   bool   `help:"Print the report as JSON."`
 
@@ -239,18 +239,13 @@ func typesThatCount(corpus experiment.Data, tagger *ner.Tagger) []string {
 	return tagger.Labels().Types()
 }
 
-// adaptation reads a method's name or a config in JSON.
+// adaptation reads a method's name, or a config in JSON or in a file.
 func adaptation(text string) (testtime.Config, error) {
-	if !strings.HasPrefix(strings.TrimSpace(text), "{") {
-		return testtime.Config{Method: text}, nil
+	if trimmed := strings.TrimSpace(text); slices.Contains(testtime.Methods(), trimmed) || !strings.ContainsAny(trimmed, "{./") {
+		return testtime.Config{Method: trimmed}, nil
 	}
 	var config testtime.Config
-	decoder := json.NewDecoder(strings.NewReader(text))
-	decoder.DisallowUnknownFields()
-	if err := decoder.Decode(&config); err != nil {
-		return config, fmt.Errorf("--adapt: %s", strings.TrimPrefix(err.Error(), "json: "))
-	}
-	return config, nil
+	return config, jsonFlag("--adapt", text, &config)
 }
 
 // tellEvents says what an adaptation did.

@@ -100,6 +100,7 @@ type trainNERCmd struct {
 	Experts string `help:"Experts in place of feed-forward parts, in JSON or a file: {\"count\": 4}." placeholder:"SPEC" predictor:"path"`
 	Peft    string `help:"Train an adapter and the head only: ${adapters}, or a JSON spec, or a file that holds one." placeholder:"KIND" predictor:"path"`
 	Merge   bool   `help:"Save the model with the adapter of --peft in its weights, in place of the adapter."`
+	Adapt   string `help:"Strategy by which the model adapts while it is trained: a JSON object, or a file that holds one." placeholder:"STRATEGY" predictor:"path"`
 	recipeFlags
 }
 
@@ -116,6 +117,7 @@ func (trainNERCmd) Help() string {
   elastic train ner --experts '{"count": 4, "balance": 0.01}'
   elastic train ner --peft lora                        an adapter and the head only; also dora, adalora, ia3, …
   elastic train ner --peft '{"kind": "lora", "rank": 16, "targets": ["*/query/weights"]}' --merge
+  elastic train ner --adapt '{"gradient": [{"variables": ["/embeddings/*"], "factor": 0}], "converge": {"below": 1e-5}}'
   elastic train ner --resume                           after Ctrl-C, a crash or kill -9; with the flags of before
 
 Without a network and without a mirror, a run with the preset's model and data falls back to a
@@ -167,6 +169,11 @@ func (c trainNERCmd) config() (experiment.Config, error) {
 		config.Train.Schedule.Peak = adapterRate
 	}
 	config.Merge = c.Merge
+	if c.Adapt != "" {
+		if err := jsonFlag("--adapt", c.Adapt, &config.Train.Adapt); err != nil {
+			return config, usageError{err}
+		}
+	}
 	if err := config.Validate(); err != nil {
 		return config, usageError{err}
 	}
@@ -182,19 +189,30 @@ func spec[T any](flag, text string, into **T) error {
 	if text == "" {
 		return nil
 	}
-	content, name := []byte(text), flag
+	*into = new(T)
+	if err := jsonFlag(flag, text, *into); err != nil {
+		return err
+	}
+	return nil
+}
+
+// jsonFlag reads what a flag holds, a JSON object or the name of a file that holds one.
+func jsonFlag(name, text string, into any) error {
+	content, from := []byte(text), name
 	if !strings.HasPrefix(strings.TrimSpace(text), "{") {
-		name = text
+		from = text
 		var err error
 		if content, err = os.ReadFile(text); err != nil {
-			return fmt.Errorf("%s wants a JSON object or a file that holds one: %w", flag, err)
+			return fmt.Errorf("%s wants a JSON object or a file that holds one: %w", name, err)
 		}
 	}
 	decoder := json.NewDecoder(bytes.NewReader(content))
 	decoder.DisallowUnknownFields()
-	*into = new(T)
-	if err := decoder.Decode(*into); err != nil {
-		return fmt.Errorf("%s: %s", name, strings.TrimPrefix(err.Error(), "json: "))
+	if err := decoder.Decode(into); err != nil {
+		return fmt.Errorf("%s: %s", from, strings.TrimPrefix(err.Error(), "json: "))
+	}
+	if decoder.More() {
+		return fmt.Errorf("%s: more than one JSON value", from)
 	}
 	return nil
 }
@@ -272,6 +290,9 @@ func (c trainNERCmd) Run(a *app) error {
 	fmt.Fprintf(a.stdout, "%d updates, compilations: %d, %s in all. ", result.Updates, result.Compilations, (time.Duration(result.Seconds) * time.Second))
 	if result.BestEpoch > 0 {
 		fmt.Fprintf(a.stdout, "The weights are those of epoch %d, the best on dev.", result.BestEpoch)
+	}
+	if result.Ended != "" {
+		fmt.Fprintf(a.stdout, "Adaptation ended: %s; %s says more.\n", result.Ended, filepath.Join(dir, experiment.EventsFile))
 	}
 	model := "the tagger; transformers loads it too (AutoModelForTokenClassification)"
 	if adapter := result.Tagger.Adapter(); adapter != nil {

@@ -6,6 +6,8 @@ import (
 	"fmt"
 	"slices"
 
+	"github.com/gomlx/compute/dtypes"
+	"github.com/gomlx/compute/shapes"
 	"github.com/gomlx/gomlx/core/graph"
 	"github.com/gomlx/gomlx/core/tensors"
 	"github.com/gomlx/gomlx/ml/model"
@@ -13,6 +15,7 @@ import (
 	"github.com/elastic-attention/workbench/pkg/data/batch"
 	"github.com/elastic-attention/workbench/pkg/elastic"
 	"github.com/elastic-attention/workbench/pkg/elastic/adapt/testtime"
+	"github.com/elastic-attention/workbench/pkg/elastic/dropout"
 	"github.com/elastic-attention/workbench/pkg/elastic/transformer"
 	"github.com/elastic-attention/workbench/pkg/run"
 )
@@ -25,18 +28,32 @@ type Adaptive struct{ *Tagger }
 // Adapt returns a tagger that begins as t and adapts to what it reads. It has variables of
 // its own: t stays as it is. What counts for the objective are the first pieces of words.
 // A model with early exits adapts, and predicts, with all its layers.
-// The method "memo" is refused: it wants a batch to be augmentations of one input, and would
-// take the words of different sentences for such and give them all one tag.
+// "masked" hides word pieces behind the tokenizer's [MASK]; special pieces stay. Two methods are
+// refused: "memo" wants a batch to be augmentations of one input, and would take the words of
+// different sentences for such and give them all one tag; "labels" needs labels, which a
+// tagger does not read: see [testtime.Adapter.Predict].
 func (t *Tagger) Adapt(config testtime.Config) (*Adaptive, error) {
-	if config.Method == "memo" {
-		return nil, errors.New("adapting a tagger: memo wants augmentations of one input, which a tagger does not make; want tent, eata or sar")
+	switch config.Method {
+	case "memo":
+		return nil, errors.New("adapting a tagger: memo wants augmentations of one input, which a tagger does not make; want eata, masked, pseudo_label, sar or tent")
+	case "labels":
+		return nil, errors.New("adapting a tagger: labels wants true labels, which a tagger does not read; want eata, masked, pseudo_label, sar or tent")
+	}
+	task := stream{mask: -1, special: t.Tokenizer.SpecialIDs()}
+	if id, ok := t.Tokenizer.TokenID("[MASK]"); ok {
+		task.mask = id
+	} else if id, ok := t.Tokenizer.TokenID("<mask>"); ok {
+		task.mask = id
+	} else if config.Method == "masked" {
+		return nil, errors.New("adapting a tagger: masked needs a tokenizer with a token [MASK] or <mask>")
 	}
 	m, err := t.net.copied()
 	if err != nil {
 		return nil, err
 	}
+	task.m = m
 	copied := &Tagger{Model: m.Model, net: m, Tokenizer: t.Tokenizer, backend: t.backend, labels: t.labels, config: t.config, assets: t.assets, compiled: map[graph.GraphId]bool{}}
-	adapter, err := testtime.New(t.backend, stream{m}, config)
+	adapter, err := testtime.New(t.backend, task, config)
 	if err != nil {
 		return nil, err
 	}
@@ -86,7 +103,11 @@ func (t *Tagger) adapt(ctx context.Context, b batch.Batch, parts []part) ([]floa
 }
 
 // stream is a tagger's model as test-time adaptation sees it.
-type stream struct{ m net }
+type stream struct {
+	m       net
+	mask    int32 // id of the mask token; -1 for none
+	special []int32
+}
 
 func (s stream) Store() *model.Store { return s.m.Store }
 
@@ -97,4 +118,14 @@ func (s stream) Classes() int { return len(s.m.Config.Head.Labels) }
 func (s stream) Logits(w elastic.Weights, in []*graph.Node) (logits, counts *graph.Node) {
 	logits = s.m.logits(w, transformer.Inputs{IDs: in[0], Types: in[1], Mask: in[2]})
 	return graph.Reshape(logits, -1, s.Classes()), in[3]
+}
+
+// Masked puts the mask token in place of word pieces.
+func (s stream) Masked(in []*graph.Node, share float64, noise *dropout.Source) []*graph.Node {
+	ids, g := in[0], in[0].Graph()
+	hidden := graph.LessThan(noise.Uniform(shapes.Make(dtypes.Float32, ids.Shape().Dimensions...)), graph.Const(g, float32(share)))
+	for _, id := range s.special {
+		hidden = graph.LogicalAnd(hidden, graph.NotEqual(ids, graph.Const(g, id)))
+	}
+	return append([]*graph.Node{graph.Where(hidden, graph.FillScalar(g, ids.Shape(), float64(s.mask)), ids)}, in[1:]...)
 }

@@ -62,6 +62,21 @@ func TestAdaptive(t *testing.T) {
 	if err != nil || report.Sentences != len(corpus) {
 		t.Errorf("report %+v, error %v", report, err)
 	}
+	for _, method := range []string{"pseudo_label", "masked"} {
+		adaptive, err := tagger.Adapt(testtime.Config{Method: method, Rate: 0.01, Guard: testtime.Guard{Off: true}})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _, err := adaptive.Tag(t.Context(), words, nil); err != nil {
+			t.Fatalf("%s: %v", method, err)
+		}
+		if events := adaptive.Events(); !(events[0].Moved > 0 && events[0].Loss > 0) {
+			t.Errorf("%s: the first event is %+v", method, events[0])
+		}
+	}
+	if _, err := tagger.Adapt(testtime.Config{Method: "labels"}); err == nil || !strings.Contains(err.Error(), "true labels") {
+		t.Errorf("labels: %v", err)
+	}
 	if _, err := tagger.Adapt(testtime.Config{Method: "memo"}); err == nil || !strings.Contains(err.Error(), "augmentations") {
 		t.Errorf("memo: %v", err)
 	}

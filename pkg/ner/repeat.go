@@ -28,5 +28,5 @@ func (t *Tagger) Repeat(dir string, sentences []data.Sentence, config TrainConfi
 	if err != nil {
 		return nil, err
 	}
-	return run.NewRepeated(t.backend, task{t.net}, t.Model, dir, trainData{dataset}, config.Config)
+	return run.NewRepeated(t.backend, task{m: t.net}, t.Model, dir, trainData{dataset}, config.Config)
 }

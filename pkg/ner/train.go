@@ -6,14 +6,17 @@ import (
 	"iter"
 
 	"github.com/gomlx/gomlx/core/graph"
+	"github.com/gomlx/gomlx/core/tensors"
 	"github.com/gomlx/gomlx/ml/model"
 	mltrain "github.com/gomlx/gomlx/ml/train"
 
 	"github.com/elastic-attention/workbench/pkg/data"
 	"github.com/elastic-attention/workbench/pkg/data/batch"
 	"github.com/elastic-attention/workbench/pkg/elastic"
+	"github.com/elastic-attention/workbench/pkg/elastic/adapt"
 	"github.com/elastic-attention/workbench/pkg/elastic/checkpoint"
 	"github.com/elastic-attention/workbench/pkg/elastic/dropout"
+	"github.com/elastic-attention/workbench/pkg/elastic/loss"
 	"github.com/elastic-attention/workbench/pkg/elastic/train"
 	"github.com/elastic-attention/workbench/pkg/elastic/transformer"
 	"github.com/elastic-attention/workbench/pkg/run"
@@ -39,6 +42,11 @@ type TrainOptions struct {
 	Resume string
 	// Versions is noted in each checkpoint.
 	Versions map[string]string
+	// Earlier finds what an earlier run, which a prior of the strategy names, knows; nil refuses
+	// such priors. See [train.Experienced].
+	Earlier func(prior adapt.Prior) (values, fisher map[string]*tensors.Tensor, err error)
+	// Custom computes the objective "custom" of the strategy, which has none without.
+	Custom adapt.Custom
 	// Plan is told, before the first step, how the training data was batched.
 	Plan func(batch.Stats)
 	// Step is called after each update, and Epoch after each evaluation on dev.
@@ -73,6 +81,9 @@ func (t *Tagger) Train(ctx context.Context, sentences, dev []data.Sentence, conf
 	if options.Plan != nil {
 		options.Plan(dataset.Stats())
 	}
+	if err := config.Adapt.Check(options.Custom); err != nil {
+		return train.Result{}, err
+	}
 	fitting := run.Fitting{
 		Run: options.Run, Resume: options.Resume, Files: t.Files, Versions: options.Versions, Step: options.Step, Load: t.net.take,
 	}
@@ -85,7 +96,7 @@ func (t *Tagger) Train(ctx context.Context, sentences, dev []data.Sentence, conf
 			return report.Micro.F1, err
 		}
 	}
-	result, err := run.Fit(ctx, t.backend, task{t.net}, trainData{dataset}, config.Config, fitting)
+	result, err := run.Fit(ctx, t.backend, task{t.net, config.Adapt, options}, trainData{dataset}, config.Config, fitting)
 	if err != nil {
 		return result, err
 	}
@@ -139,7 +150,12 @@ func (t *Tagger) Examples(sentences []data.Sentence) ([]batch.Example, error) {
 }
 
 // task is a tagger's model as the training loop sees it.
-type task struct{ m net }
+// task is a tagger's model as the training loop sees it.
+type task struct {
+	m        net
+	strategy adapt.Strategy
+	options  TrainOptions
+}
 
 func (t task) Store() *model.Store { return t.m.Store }
 
@@ -149,10 +165,22 @@ func (t task) Loss(w elastic.Weights, inputs, labels []*graph.Node, drop *dropou
 	w = t.m.weights(w, drop)
 	encoded := t.m.Config.Encode(w, transformer.Inputs{IDs: inputs[0], Types: inputs[1], Documents: inputs[2], Positions: inputs[3]}, drop)
 	sum, count = t.m.Config.Loss(w, encoded, labels[0], drop)
+	var extra *graph.Node
 	if t.m.adapter != nil {
-		if penalty := t.m.adapter.Penalty(w); penalty != nil { // the loop divides by the count
-			sum = graph.Add(sum, graph.Mul(penalty, count))
-		}
+		extra = t.m.adapter.Penalty(w)
+	}
+	if len(t.strategy.Objective) > 0 {
+		logits := t.m.Config.HeadLogits(w, encoded.Hidden, drop) // [b, l, labels]
+		one := func(where *graph.Node) *graph.Node { return graph.ConvertDType(where, logits.DType()) }
+		targets, documents := graph.Reshape(labels[0], -1), inputs[2]
+		extra = elastic.AddIf(extra, t.strategy.Total(adapt.Signals{
+			Logits: graph.Reshape(logits, -1, len(t.m.Config.Head.Labels)), Labels: targets,
+			Counts:     one(graph.NotEqual(targets, graph.FillScalar(targets.Graph(), targets.Shape(), loss.Ignored))),
+			Attentions: encoded.Attentions, Queries: one(graph.NotEqual(documents, graph.ZerosLike(documents))), Losses: encoded.Losses,
+		}, t.options.Custom))
+	}
+	if extra != nil { // the loop divides by the count
+		sum = graph.Add(sum, graph.Mul(extra, count))
 	}
 	return sum, count
 }
@@ -173,6 +201,48 @@ func (t task) FollowScalars(update, total int) []float32 {
 
 func (t task) Follow(scalars *graph.Node, values, gradients, slots []*graph.Node) (newValues, newSlots []*graph.Node) {
 	return t.m.adapter.Follow(scalars, values, gradients, slots)
+}
+
+// Experience implements [train.Experienced].
+func (t task) Experience(prior adapt.Prior) (values, fisher map[string]*tensors.Tensor, err error) {
+	if t.options.Earlier == nil {
+		return nil, nil, fmt.Errorf("from_run %q: no earlier runs are known here", prior.FromRun)
+	}
+	return t.options.Earlier(prior)
+}
+
+// Values returns copies of the model's weights, by path.
+func (t *Tagger) Values() (map[string]*tensors.Tensor, error) {
+	values := map[string]*tensors.Tensor{}
+	for _, v := range t.Model.Config.Variables() {
+		value, err := t.Model.Store.GetVariable(v.Path).Value()
+		if err == nil {
+			values[v.Path], err = value.LocalClone()
+		}
+		if err != nil {
+			return nil, fmt.Errorf("reading %s: %w", v.Path, err)
+		}
+	}
+	return values, nil
+}
+
+// Fisher estimates the diagonal of the Fisher information of the tagger's weights from labelled
+// sentences, one at a time; see [train.Fisher].
+func (t *Tagger) Fisher(ctx context.Context, sentences []data.Sentence) (map[string]*tensors.Tensor, error) {
+	if err := t.labels.coverAll(sentences); err != nil {
+		return nil, err
+	}
+	examples, err := t.Examples(sentences)
+	if err != nil {
+		return nil, err
+	}
+	dataset, err := batch.Pack("fisher", examples, batch.PackConfig{
+		Size: 1, Length: t.config.MaxLength, Epochs: 1, MaxShapes: 1, PadID: int32(t.Model.Config.PadID),
+	})
+	if err != nil {
+		return nil, err
+	}
+	return train.Fisher(ctx, t.backend, task{m: t.net}, trainData{dataset})
 }
 
 // trainData gives a dataset's batches to the training loop.

@@ -142,7 +142,7 @@ func Begin[C any](dir, task string, config C, resume bool, checksums map[string]
 	if !begun {
 		return Begun[C]{Record: Record[C]{Task: task, Config: config, Data: checksums}, Unlock: unlock}, nil
 	}
-	if err := sameData(dir, record.Data, checksums); err != nil {
+	if err := SameData(dir, record.Data, checksums); err != nil {
 		return b, err
 	}
 	latest, err := checkpoint.Run{Dir: dir}.Latest()
@@ -219,8 +219,8 @@ func lock(dir string) (unlock func(), err error) {
 	}, nil
 }
 
-// sameData refuses data that has changed since the run began.
-func sameData(dir string, was, is map[string]string) error {
+// SameData refuses data that has changed since the run began.
+func SameData(dir string, was, is map[string]string) error {
 	for _, part := range slices.Sorted(maps.Keys(is)) {
 		if was[part] != is[part] {
 			return fmt.Errorf("%s: the %s data has changed since the run began: its SHA-256 was %s and is %s; bring the old data back, or name another folder",

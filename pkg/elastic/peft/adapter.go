@@ -10,7 +10,7 @@ import (
 	"github.com/gomlx/gomlx/ml/model"
 
 	"github.com/elastic-attention/workbench/pkg/elastic"
-	"github.com/elastic-attention/workbench/pkg/elastic/adapt/testtime"
+	"github.com/elastic-attention/workbench/pkg/elastic/adapt"
 	"github.com/elastic-attention/workbench/pkg/elastic/dropout"
 )
 
@@ -74,7 +74,7 @@ func newAdapter(config Config, base []elastic.Variable) (*Adapter, error) {
 		if len(patterns) == 0 {
 			return nil
 		}
-		chosen, err := testtime.Select(from, patterns)
+		chosen, err := adapt.Select(from, patterns)
 		if err != nil {
 			problems = append(problems, fmt.Errorf("%s: %w", field, err))
 		}

@@ -9,6 +9,7 @@ import (
 	"slices"
 
 	"github.com/elastic-attention/workbench/pkg/elastic"
+	"github.com/elastic-attention/workbench/pkg/elastic/adapt"
 	"github.com/elastic-attention/workbench/pkg/elastic/optim"
 	"github.com/elastic-attention/workbench/pkg/elastic/optim/schedule"
 )
@@ -40,6 +41,9 @@ type Config struct {
 	SaveEvery int `json:"save_every,omitempty"`
 	// LogEvery is the number of updates between points of the history; 0 means 10.
 	LogEvery int `json:"log_every,omitempty"`
+	// Adapt is the strategy by which the model adapts: which variables, towards what, from what
+	// is known, and when to end. Its objectives are the task's to add. The zero value is plain training.
+	Adapt adapt.Strategy `json:"adapt,omitzero"`
 	// Seed of data order, fresh weights and dropout.
 	Seed uint64 `json:"seed"`
 }
@@ -55,6 +59,7 @@ func (c Config) withDefaults() Config {
 		c.LogEvery = 10
 	}
 	c.Optimizer = c.Optimizer.WithDefaults()
+	c.Adapt = c.Adapt.WithDefaults()
 	return c
 }
 
@@ -82,6 +87,9 @@ func (c Config) Validate() error {
 		if factor := c.Rates[pattern]; !(factor >= 0) || math.IsInf(factor, 0) {
 			problems = append(problems, fmt.Errorf("rates: factor of %q is %g, want 0 or more, and finite", pattern, factor))
 		}
+	}
+	if err := c.Adapt.Validate(); err != nil {
+		problems = append(problems, fmt.Errorf("adapt: %w", err))
 	}
 	return errors.Join(append(problems, c.Optimizer.Validate(), c.Schedule.Validate())...)
 }

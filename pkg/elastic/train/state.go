@@ -9,6 +9,7 @@ import (
 	"path/filepath"
 	"slices"
 
+	"github.com/elastic-attention/workbench/pkg/elastic/adapt"
 	"github.com/elastic-attention/workbench/pkg/elastic/checkpoint"
 	"github.com/elastic-attention/workbench/pkg/elastic/checkpoint/safetensors"
 )
@@ -41,6 +42,12 @@ type State struct {
 	Stale int  `json:"stale"`
 	// Metrics holds the metric of each evaluation.
 	Metrics []Metric `json:"metrics,omitempty"`
+	// Adaptation holds the events of a strategy, Calm counts the last updates that changed
+	// little, Seconds those that count for a budget, and Ended is why the strategy ended the run.
+	Adaptation []adapt.Event `json:"adaptation,omitempty"`
+	Calm       int           `json:"calm,omitempty"`
+	Seconds    float64       `json:"seconds,omitempty"`
+	Ended      string        `json:"ended,omitempty"`
 	// History holds a point for every LogEvery-th update and the first.
 	History []Point `json:"history,omitempty"`
 }
@@ -158,7 +165,7 @@ func (t *Trainer) Restore(dir string) error {
 			return fmt.Errorf("setting %s: %w", slot.Path, err)
 		}
 	}
-	t.state = state
+	t.state, t.restored = state, true
 	return nil
 }
 

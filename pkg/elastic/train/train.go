@@ -107,7 +107,8 @@ type Result struct {
 	State State
 	// Compilations is the number of step graphs that were compiled.
 	Compilations int
-	// Stopped says that the run ended early because the metric did not improve.
+	// Stopped says that the run ended early because the metric did not improve, or as
+	// State.Ended says.
 	Stopped bool
 }
 
@@ -123,6 +124,7 @@ type Trainer struct {
 	variables []elastic.Variable
 	follower  Follower // nil if the task is none
 	state     State
+	adaptation
 
 	step, accumulate, apply *model.Exec
 	compiled                map[GraphId]bool
@@ -135,8 +137,11 @@ func New(backend compute.Backend, task Task, config Config) (*Trainer, error) {
 	if err := config.Validate(); err != nil {
 		return nil, fmt.Errorf("training config: %w", err)
 	}
-	t := &Trainer{backend: backend, task: task, config: config, variables: task.Variables(), compiled: map[GraphId]bool{}}
-	if err := config.checkRates(t.variables); err != nil {
+	t := &Trainer{backend: backend, task: task, config: config, compiled: map[GraphId]bool{}}
+	if err := t.plan(); err != nil {
+		return nil, fmt.Errorf("training config: adapt: %w", err)
+	}
+	if err := config.checkRates(task.Variables()); err != nil {
 		return nil, fmt.Errorf("training config: %w", err)
 	}
 	t.variables = slices.DeleteFunc(slices.Clone(t.variables), func(v elastic.Variable) bool { return config.rateOf(v.Path) == 0 })
@@ -186,8 +191,11 @@ const SlotsScope = "/optimizer"
 
 func slotPath(slot, path string) string { return SlotsScope + "/" + slot + path }
 
-// kept lists the slots that a checkpoint holds: the optimizer's and the follower's.
-func (t *Trainer) kept() []elastic.Variable { return append(t.moments(), t.followed()...) }
+// kept lists what a checkpoint holds beside the model: the slots of the optimizer and the follower,
+// and what a strategy refers to.
+func (t *Trainer) kept() []elastic.Variable {
+	return slices.Concat(t.moments(), t.followed(), t.anchors())
+}
 
 // followed lists the follower's slots.
 func (t *Trainer) followed() []elastic.Variable {
@@ -235,10 +243,15 @@ func (t *Trainer) lossGradients(store *model.Store, key *Node, rest []*Node) (su
 	return sum, count, Gradient(sum, parameters...)
 }
 
-// update sets all variables and slots from summed gradients. It returns the gradient norm.
-func (t *Trainer) update(store *model.Store, scalars, count *Node, gradients []*Node) *Node {
+// update sets all variables and slots from summed gradients. It returns the gradient norm, and
+// what a strategy measures.
+func (t *Trainer) update(store *model.Store, scalars, count *Node, gradients []*Node) []*Node {
 	g := scalars.Graph()
 	factor := Reciprocal(MaxScalar(count, 1))
+	if len(t.pulls) > 0 { // priors pull at the mean loss
+		gradients = t.pulled(store, gradients, factor)
+		factor = OnesLike(factor)
+	}
 	norm := Mul(optim.GlobalNorm(gradients), factor)
 	limit := t.config.ClipNorm
 	if limit == 0 {
@@ -267,15 +280,17 @@ func (t *Trainer) update(store *model.Store, scalars, count *Node, gradients []*
 		if rate := t.config.rateOf(v.Path); rate != 1 { // step and decay are both proportional to the rate
 			values[i] = Add(before, MulScalar(Sub(values[i], before), rate))
 		}
+		values[i] = t.scaled(v, before, values[i])
 		for j, slot := range own {
 			store.GetVariable(moments[i+j*len(t.variables)].Path).SetNodeValue(slot)
 		}
 	}
 	values = t.follow(store, scalars, values, gradients)
+	measures := t.measure(store, values)
 	for i, v := range t.variables {
 		store.GetVariable(v.Path).SetNodeValue(values[i])
 	}
-	return norm
+	return append([]*Node{norm}, measures...)
 }
 
 // follow lets a follower that remembers something have the last word on the new values. Its
@@ -302,8 +317,7 @@ func (t *Trainer) follow(store *model.Store, scalars *Node, values, gradients []
 func (t *Trainer) stepGraph(scope *model.Scope, in []*Node) []*Node {
 	store := scope.Store()
 	sum, count, gradients := t.lossGradients(store, in[1], in[2:])
-	norm := t.update(store, in[0], count, gradients)
-	return []*Node{sum, count, norm}
+	return append([]*Node{sum, count}, t.update(store, in[0], count, gradients)...)
 }
 
 // accumulateGraph adds the gradients of one micro-batch: inputs are the dropout key,
@@ -329,12 +343,12 @@ func (t *Trainer) applyGraph(scope *model.Scope, in []*Node) []*Node {
 		gradients[i] = store.GetVariable(slotPath("gradient", v.Path)).NodeValue(g)
 	}
 	targets := store.GetVariable(SlotsScope + "/targets")
-	norm := t.update(store, in[0], targets.NodeValue(g), gradients)
+	out := t.update(store, in[0], targets.NodeValue(g), gradients)
 	for i, v := range t.variables {
 		store.GetVariable(slotPath("gradient", v.Path)).SetNodeValue(ZerosLike(gradients[i]))
 	}
 	targets.SetNodeValue(ZerosLike(targets.NodeValue(g)))
-	return []*Node{norm}
+	return out
 }
 
 // call runs a graph, counts its compilation, and returns its outputs as numbers.
@@ -380,7 +394,7 @@ func (t *Trainer) Run(ctx context.Context, data Data, hooks Hooks) (Result, erro
 		return nil
 	}
 	result := func(stopped bool) Result {
-		return Result{State: t.state, Compilations: len(t.compiled), Stopped: stopped}
+		return Result{State: t.state, Compilations: len(t.compiled), Stopped: stopped || t.state.Ended != ""}
 	}
 
 	interrupted := func() (Result, error) {
@@ -390,6 +404,9 @@ func (t *Trainer) Run(ctx context.Context, data Data, hooks Hooks) (Result, erro
 		return result(false), fmt.Errorf("%w after update %d of %d: %w", ErrInterrupted, t.state.Update, total, context.Cause(ctx))
 	}
 
+	if err := t.begin(); err != nil {
+		return result(false), err
+	}
 	if err := t.toDevice(); err != nil {
 		return result(false), err
 	}
@@ -415,7 +432,7 @@ func (t *Trainer) Run(ctx context.Context, data Data, hooks Hooks) (Result, erro
 			best = t.state.judge(metric)
 		}
 		t.state.Trained = false
-		t.state.Finished = t.state.Epoch >= t.config.Epochs || t.state.Update >= total
+		t.state.Finished = t.state.Epoch >= t.config.Epochs || t.state.Update >= total || t.state.Ended != ""
 		stopped := t.config.Patience > 0 && t.state.Stale >= t.config.Patience && !t.state.Finished
 		t.state.Finished = t.state.Finished || stopped
 		if err := save(best); err != nil {
@@ -479,19 +496,19 @@ func (t *Trainer) epoch(ctx context.Context, data Data, hooks Hooks, total int, 
 		}
 		args = append(args, batch.Labels[0])
 
-		var out []float64
+		var out, measures []float64
 		var norm float64
 		last := micro == t.config.Accumulate || t.state.Batch+micro == perEpoch
 		if t.step != nil {
 			if out, err = t.call(t.step, append([]any{scalars}, args...)...); err == nil {
-				norm = out[2]
+				norm, measures = out[2], out[3:]
 			}
 		} else {
 			out, err = t.call(t.accumulate, args...)
 			if err == nil && last {
 				var applied []float64
 				if applied, err = t.call(t.apply, scalars); err == nil {
-					norm = applied[0]
+					norm, measures = applied[0], applied[1:]
 				}
 			}
 		}
@@ -520,7 +537,8 @@ func (t *Trainer) epoch(ctx context.Context, data Data, hooks Hooks, total int, 
 			})
 		}
 		micro, sum, targets, positions = 0, 0, 0, 0
-		if t.state.Update == total {
+		t.note(loss, time.Since(begin), measures, t.state.Update == total)
+		if t.state.Update == total || t.state.Ended != "" {
 			break
 		}
 		if t.config.SaveEvery > 0 && t.state.Update%t.config.SaveEvery == 0 && t.state.Batch < perEpoch {

@@ -6,7 +6,8 @@
 //	result, err := experiment.Run(ctx, backend, config, experiment.Options{Dir: "runs/first"})
 //	fmt.Println(result.Test)
 //
-// Package run says what a run folder holds.
+// Package run says what a run folder holds; with a strategy of adaptation there is also
+// events.jsonl, what the strategy did.
 package experiment
 
 import (

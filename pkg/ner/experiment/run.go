@@ -10,14 +10,19 @@ import (
 	"time"
 
 	"github.com/gomlx/compute"
+	"github.com/gomlx/gomlx/core/tensors"
 
 	"github.com/elastic-attention/workbench/pkg/data/batch"
 	"github.com/elastic-attention/workbench/pkg/data/hub"
+	"github.com/elastic-attention/workbench/pkg/elastic/adapt"
 	"github.com/elastic-attention/workbench/pkg/elastic/checkpoint"
 	"github.com/elastic-attention/workbench/pkg/elastic/train"
 	"github.com/elastic-attention/workbench/pkg/ner"
 	"github.com/elastic-attention/workbench/pkg/run"
 )
+
+// EventsFile, in a run folder, is the log of a strategy of adaptation, if there was one.
+const EventsFile = "events.jsonl"
 
 // Options is what a run needs beside its config.
 type Options struct {
@@ -29,6 +34,9 @@ type Options struct {
 	Client *hub.Client
 	// Backend describes the backend, for the record.
 	Backend any
+
+	// Custom computes the objective "custom" of the config's strategy, which has none without.
+	Custom adapt.Custom
 
 	// The callbacks report progress; each may be nil.
 	Loaded   func(Loaded)
@@ -52,6 +60,7 @@ type Result struct {
 	Updates      int            `json:"updates"`
 	BestEpoch    int            `json:"best_epoch"` // counted from 1; 0 without dev data
 	Stopped      bool           `json:"stopped_early,omitempty"`
+	Ended        string         `json:"ended,omitempty"` // why a strategy of adaptation ended training
 	Compilations int            `json:"compilations"`
 	Seconds      float64        `json:"seconds"` // of this process
 	History      []train.Point  `json:"history,omitempty"`
@@ -136,7 +145,10 @@ func Run(ctx context.Context, backend compute.Backend, config Config, options Op
 	}
 
 	trained, err := tagger.Train(ctx, corpus.Train, corpus.Dev, config.Train, ner.TrainOptions{
-		Run: checkpoint.Run{Dir: options.Dir}, Resume: resumeDir, Versions: record.Versions,
+		Run: checkpoint.Run{Dir: options.Dir}, Resume: resumeDir, Versions: record.Versions, Custom: options.Custom,
+		Earlier: func(prior adapt.Prior) (values, fisher map[string]*tensors.Tensor, err error) {
+			return earlier(ctx, backend, client, prior)
+		},
 		Plan: func(stats batch.Stats) {
 			if loaded.Batches = stats; options.Loaded != nil {
 				options.Loaded(loaded)
@@ -145,8 +157,11 @@ func Run(ctx context.Context, backend compute.Backend, config Config, options Op
 		Step: options.Step, Epoch: options.Epoch, Progress: options.Progress,
 	})
 	result := Result{
-		Dir: options.Dir, Note: corpus.Note, Updates: trained.State.Update, Stopped: trained.Stopped,
+		Dir: options.Dir, Note: corpus.Note, Updates: trained.State.Update, Stopped: trained.Stopped, Ended: trained.State.Ended,
 		BestEpoch: max(trained.State.Best.Epoch, 0), History: trained.State.History, Metrics: trained.State.Metrics, Tagger: tagger,
+	}
+	if logErr := writeEvents(options.Dir, trained.State.Adaptation); err == nil {
+		err = logErr
 	}
 	if err != nil {
 		return result, err
@@ -179,6 +194,48 @@ func Run(ctx context.Context, backend compute.Backend, config Config, options Op
 		return result, fmt.Errorf("saving the model: %w", err)
 	}
 	return result, run.Finish(options.Dir, result, result.Text())
+}
+
+// earlier returns the final weights of the run in a folder and, if a prior wants it, their
+// Fisher information over the first sentences of that run's own training data.
+func earlier(ctx context.Context, backend compute.Backend, client *hub.Client, prior adapt.Prior) (values, fisher map[string]*tensors.Tensor, err error) {
+	tagger, err := ner.Load(backend, filepath.Join(prior.FromRun, run.ModelDir))
+	if err != nil {
+		return nil, nil, fmt.Errorf("from_run: %w", err)
+	}
+	if values, err = tagger.Values(); err != nil || prior.Fisher == 0 {
+		return values, nil, err
+	}
+	record, err := run.ReadRecord[Config](prior.FromRun)
+	if err != nil {
+		return nil, nil, fmt.Errorf("from_run: %w", err)
+	}
+	corpus, err := record.Config.Data.Load(ctx, client)
+	if err != nil {
+		return nil, nil, fmt.Errorf("from_run: the data of %s: %w", prior.FromRun, err)
+	}
+	if err := run.SameData(prior.FromRun, record.Data, corpus.Checksums); err != nil {
+		return nil, nil, fmt.Errorf("from_run: %w", err)
+	}
+	fisher, err = tagger.Fisher(ctx, corpus.Train[:min(prior.Fisher, len(corpus.Train))])
+	return values, fisher, err
+}
+
+// writeEvents writes the log of an adaptation, a JSON object a line. It is all that happened
+// since the run began, also before it was resumed.
+func writeEvents(dir string, events []adapt.Event) error {
+	if len(events) == 0 {
+		return nil
+	}
+	return atomicfile.Write(filepath.Join(dir, EventsFile), func(w io.Writer) error {
+		encoder := json.NewEncoder(w)
+		for _, event := range events {
+			if err := encoder.Encode(event); err != nil {
+				return fmt.Errorf("writing events: %w", err)
+			}
+		}
+		return nil
+	})
 }
 
 // Text writes the scores as tables.

@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"math"
 
 	"github.com/gomlx/compute"
 	. "github.com/gomlx/gomlx/core/graph"
@@ -12,6 +11,8 @@ import (
 	"github.com/gomlx/gomlx/ml/model"
 
 	"github.com/elastic-attention/workbench/pkg/elastic"
+	"github.com/elastic-attention/workbench/pkg/elastic/adapt"
+	"github.com/elastic-attention/workbench/pkg/elastic/dropout"
 	"github.com/elastic-attention/workbench/pkg/elastic/optim"
 )
 
@@ -29,14 +30,24 @@ type Task interface {
 	Logits(w elastic.Weights, inputs []*Node) (logits, counts *Node)
 }
 
+// Masker is a [Task] that can hide a part of its inputs, which the method "masked" needs.
+type Masker interface {
+	Task
+	// Masked returns the inputs with about a share of what they hold hidden, as noise says.
+	Masked(inputs []*Node, share float64, noise *dropout.Source) []*Node
+}
+
 // Event says what an adapter did with one batch.
 type Event struct {
-	Batch      int     `json:"batch"`      // from 1
-	Loss       float64 `json:"loss"`       // the objective, before the step
-	Entropy    float64 `json:"entropy"`    // mean over the rows that count, before the step
-	Kept       int     `json:"kept"`       // rows that the objective used
-	Divergence float64 `json:"divergence"` // see [Guard.MaxDivergence]; 0 when it was not looked at
-	Moved      float64 `json:"moved"`      // Euclidean length of the step over all variables that adapt
+	Batch   int     `json:"batch"`   // from 1
+	Loss    float64 `json:"loss"`    // the objective, before the step
+	Entropy float64 `json:"entropy"` // mean over the rows that count, before the step
+	Kept    int     `json:"kept"`    // rows that the objective used
+	// Divergence and Changed compare with what the unadapted model predicts for the batch; both
+	// are 0 when the guard did not look. See [Guard].
+	Divergence float64 `json:"divergence"`
+	Changed    int     `json:"changed,omitempty"` // rows whose class is another
+	Moved      float64 `json:"moved"`             // Euclidean length of the step over all variables that adapt; 0 for no step
 	// Reset is why the variables were put back, empty if they were not.
 	Reset string `json:"reset,omitempty"`
 	// Stopped says that the guard has given up and the model no longer adapts.
@@ -50,11 +61,14 @@ type Adapter struct {
 	variables []elastic.Variable
 	start     map[string]*tensors.Tensor // host copies, by path
 	adam      optim.AdamW
-	steps     map[bool]*model.Exec // with and without a look at the divergence
+	predict   *model.Exec          // logits and which rows count
+	steps     map[bool]*model.Exec // with and without a look at the unadapted model
 
 	batches, updates, resets int
-	entropy, reference       float64 // running means: adapted, and of the first batches
+	watch                    watch
+	lastRows                 float64 // that counted in the last batch
 	stopped                  bool
+	online                   online
 }
 
 // scope is where the adapter's own variables are.
@@ -66,11 +80,15 @@ func New(backend compute.Backend, task Task, config Config) (*Adapter, error) {
 		return nil, fmt.Errorf("test-time adaptation: %w", err)
 	}
 	config = config.WithDefaults()
-	variables, err := Select(task.Variables(), config.Variables)
+	variables, err := adapt.Select(task.Variables(), config.Variables)
 	if err != nil {
 		return nil, fmt.Errorf("test-time adaptation: variables: %w", err)
 	}
+	if _, ok := task.(Masker); config.Method == "masked" && !ok {
+		return nil, errors.New("test-time adaptation: method masked needs a task that can hide a part of its inputs, a Masker")
+	}
 	a := &Adapter{task: task, config: config, variables: variables, start: map[string]*tensors.Tensor{}, steps: map[bool]*model.Exec{}}
+	a.online.begin()
 	for _, v := range variables {
 		value, err := task.Store().GetVariable(v.Path).Value()
 		if err == nil {
@@ -98,14 +116,24 @@ func New(backend compute.Backend, task Task, config Config) (*Adapter, error) {
 		}
 	}
 	for _, look := range []bool{false, true} {
-		if a.steps[look], err = model.NewExec(backend, task.Store(), func(s *model.Scope, in []*Node) []*Node {
-			return a.graph(s.Store(), in, look)
-		}); err != nil {
-			return nil, fmt.Errorf("test-time adaptation: %w", err)
+		if a.steps[look], err = a.compile(backend, func(store *model.Store, in []*Node) []*Node { return a.graph(store, in, look) }); err != nil {
+			return nil, err
 		}
-		a.steps[look].SetMaxCache(-1)
 	}
-	return a, nil
+	a.predict, err = a.compile(backend, func(store *model.Store, in []*Node) []*Node {
+		rows := a.rows(elastic.WeightsOf(store, in[0].Graph()), in)
+		return []*Node{rows.logits, rows.weight}
+	})
+	return a, err
+}
+
+func (a *Adapter) compile(backend compute.Backend, graph func(*model.Store, []*Node) []*Node) (*model.Exec, error) {
+	exec, err := model.NewExec(backend, a.task.Store(), func(s *model.Scope, in []*Node) []*Node { return graph(s.Store(), in) })
+	if err != nil {
+		return nil, fmt.Errorf("test-time adaptation: %w", err)
+	}
+	exec.SetMaxCache(-1) // one graph per batch shape, and there are few
+	return exec, nil
 }
 
 func (a *Adapter) create(path string, value *tensors.Tensor) error {
@@ -140,8 +168,15 @@ func (a *Adapter) slots(v elastic.Variable) []elastic.Variable {
 // Variables lists the variables that adapt.
 func (a *Adapter) Variables() []elastic.Variable { return a.variables }
 
-// Reset puts everything back to where it began, to the last bit.
+// Reset puts everything back to where it began, to the last bit, and voids tickets and score of
+// [Adapter.Predict]. A guard that has given up stays so.
 func (a *Adapter) Reset() error {
+	a.online.begin()
+	return a.restore()
+}
+
+// restore puts variables and optimizer back.
+func (a *Adapter) restore() error {
 	for path, value := range a.start {
 		clone, err := value.LocalClone()
 		if err == nil {
@@ -152,59 +187,85 @@ func (a *Adapter) Reset() error {
 		}
 	}
 	a.updates = 0
+	a.watch = watch{}
 	return nil
 }
 
 // Step predicts a batch and then adapts to it. It returns the logits, flat [rows, classes],
 // from before the adaptation; with [Config].Episodic those from after it, which would be of
 // no use otherwise. After a step whose event says that the variables were put back, or that
-// the guard has given up, the logits are those of the model as it began.
+// the guard has given up, the logits are those of the model as it began. The method "labels"
+// has no steps: see [Adapter.Predict].
 func (a *Adapter) Step(ctx context.Context, inputs ...any) ([]float32, Event, error) {
-	if ctx.Err() != nil {
-		return nil, Event{}, fmt.Errorf("test-time adaptation stopped after %d batches: %w", a.batches, context.Cause(ctx))
+	if a.config.Method == "labels" {
+		return nil, Event{}, errors.New("test-time adaptation: method labels predicts by Predict and adapts by Learn, not by Step")
 	}
-	if a.config.Episodic && a.batches > 0 {
+	if err := a.interrupted(ctx); err != nil {
+		return nil, Event{}, err
+	}
+	if a.config.Episodic && a.updates > 0 {
 		if err := a.Reset(); err != nil {
 			return nil, Event{}, err
 		}
 	}
 	a.batches++
-	look := !a.config.Guard.Off && !a.stopped && a.batches%a.config.Guard.Every == 0
-	logits, event, err := a.call(look, !a.stopped, inputs)
+	if a.stopped || (a.batches-1)%a.config.Every != 0 {
+		logits, _, err := a.forward(inputs)
+		return logits, Event{Batch: a.batches, Stopped: a.stopped}, err
+	}
+	logits, event, err := a.call(inputs)
 	if err != nil {
 		return nil, Event{}, err
 	}
-	if a.stopped {
-		event.Stopped = true
-		return logits, event, nil
-	}
-	event.Reset = a.judge(event)
-	if event.Reset == "" {
-		if a.config.Episodic { // what was learned from this batch serves this batch only
-			logits, _, err = a.call(false, false, inputs)
+	if event.Reset != "" { // the batch that showed the collapse was predicted by the collapsed model: once more
+		if err := a.retreat(&event); err != nil {
+			return nil, Event{}, err
 		}
-		return logits, event, err
+		logits, _, err = a.forward(inputs)
+	} else if a.config.Episodic { // what was learned from this batch serves this batch only
+		logits, _, err = a.forward(inputs)
 	}
-	a.resets++
-	a.entropy = a.reference
-	a.stopped = a.resets >= a.config.Guard.MaxResets
-	event.Stopped = a.stopped
-	if err := a.Reset(); err != nil {
-		return nil, Event{}, err
-	}
-	// The batch that showed the collapse was predicted by the collapsed model: once more.
-	logits, _, err = a.call(false, false, inputs)
 	return logits, event, err
 }
 
-// call runs one step; with move false nothing changes.
-func (a *Adapter) call(look, move bool, inputs []any) ([]float32, Event, error) {
-	rate := 0.0
-	if move {
-		rate = a.config.Rate
+func (a *Adapter) interrupted(ctx context.Context) error {
+	if ctx.Err() == nil {
+		return nil
 	}
-	args := append([]any{append(a.adam.Scalars(a.updates, rate), float32(rate))}, inputs...)
-	out, err := a.steps[look].Call(args...)
+	return fmt.Errorf("test-time adaptation stopped after %d batches: %w", a.batches, context.Cause(ctx))
+}
+
+// retreat puts the variables back and gives up if that was once too often.
+func (a *Adapter) retreat(event *Event) error {
+	a.resets++
+	a.stopped = a.resets >= a.config.Guard.MaxResets
+	event.Stopped = a.stopped
+	return a.restore()
+}
+
+// forward predicts and changes nothing: logits, flat [rows, classes], and the weight of each row.
+func (a *Adapter) forward(inputs []any) (logits, weight []float32, err error) {
+	out, err := a.predict.Call(inputs...)
+	if err == nil {
+		logits, err = tensors.CopyFlatData[float32](out[0])
+	}
+	if err == nil {
+		weight, err = tensors.CopyFlatData[float32](out[1])
+	}
+	if err != nil {
+		return nil, nil, fmt.Errorf("test-time adaptation, batch %d: %w", a.batches, err)
+	}
+	return logits, weight, nil
+}
+
+// call predicts, adapts, and says in the event what the guard thinks of it.
+func (a *Adapter) call(inputs []any) ([]float32, Event, error) {
+	look := a.config.Guard.due(a.updates+1, a.lastRows/float64(a.config.FullRows), a.watch)
+	args := []any{append(a.adam.Scalars(a.updates, a.config.Rate), float32(a.config.Rate))}
+	if a.config.Method == "masked" {
+		args = append(args, dropout.Key(a.config.Seed, uint64(a.updates)))
+	}
+	out, err := a.steps[look].Call(append(args, inputs...)...)
 	if err != nil {
 		return nil, Event{}, fmt.Errorf("test-time adaptation, batch %d: %w", a.batches, err)
 	}
@@ -212,45 +273,26 @@ func (a *Adapter) call(look, move bool, inputs []any) ([]float32, Event, error) 
 	if err != nil {
 		return nil, Event{}, fmt.Errorf("test-time adaptation, batch %d: %w", a.batches, err)
 	}
-	numbers := make([]float64, len(out)-1)
-	for i, t := range out[1:] {
-		numbers[i] = float64(tensors.ToScalar[float32](t))
+	n, err := tensors.CopyFlatData[float32](out[1])
+	if err != nil {
+		return nil, Event{}, fmt.Errorf("test-time adaptation, batch %d: %w", a.batches, err)
 	}
-	if move {
-		a.updates++
+	a.updates++
+	a.lastRows = float64(n[4])
+	event := Event{Batch: a.batches, Loss: float64(n[0]), Entropy: float64(n[1]), Kept: int(n[2]), Moved: float64(n[3])}
+	var seen sight
+	if look {
+		seen = sight{rows: float64(n[4]), entropy: float64(n[1]), unadapted: float64(n[5]), changed: float64(n[7]), classes: n[8:]}
+		event.Divergence, event.Changed = float64(n[6]), int(n[7])
 	}
-	return logits, Event{Batch: a.batches, Loss: numbers[0], Entropy: numbers[1], Kept: int(numbers[2]), Moved: numbers[3], Divergence: numbers[4]}, nil
-}
-
-// memory of the running means of entropy, in batches.
-const memory = 8
-
-// judge says why the variables must be put back, or "".
-func (a *Adapter) judge(e Event) string {
-	if sum := e.Loss + e.Entropy + e.Moved + e.Divergence; math.IsNaN(sum) || math.IsInf(sum, 0) {
-		return "values are not finite"
-	}
-	guard := a.config.Guard
-	if guard.Off {
-		return ""
-	}
-	if a.batches == 1 {
-		a.entropy, a.reference = e.Entropy, e.Entropy
-	}
-	a.entropy += (e.Entropy - a.entropy) / memory
-	if a.entropy < guard.MinEntropy*a.reference {
-		return fmt.Sprintf("mean entropy fell to %.3g, below %g of %.3g", a.entropy, guard.MinEntropy, a.reference)
-	}
-	if e.Divergence > guard.MaxDivergence {
-		return fmt.Sprintf("predictions diverged by %.3g nats, more than %g", e.Divergence, guard.MaxDivergence)
-	}
-	return ""
+	event.Reset = a.judge(event, look, seen)
+	return logits, event, nil
 }
 
 // Finalize frees the compiled steps and the adapter's own variables. The model stays as it
 // is: [Adapter.Reset] first, to have it as it was.
 func (a *Adapter) Finalize() error {
-	for _, exec := range a.steps {
+	for _, exec := range []*model.Exec{a.predict, a.steps[false], a.steps[true]} {
 		exec.Finalize()
 	}
 	var problems []error

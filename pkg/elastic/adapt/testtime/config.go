@@ -11,29 +11,36 @@
 //	       at the worst point nearby                                         (Niu et al. 2023)
 //	memo   entropy of the mean prediction over augmentations of one input    (Zhang et al. 2022);
 //	       the rows of a batch are these augmentations
+//	pseudo_label  −ln p of the predicted class, over rows where p ≥ confidence     (Lee 2013)
+//	masked        KL(p ‖ p′) of the prediction p, held fixed, from that for a partly
+//	              hidden input, p′: self-distillation in place of reconstruction, which a
+//	              model without a language-model head cannot do   (after Xie et al. 2020)
+//	labels        −ln p of the true class, for [Adapter.Predict] and [Adapter.Learn]
 //
-// All are known to collapse sooner or later: everything becomes the class that is predicted
-// most, with great confidence. So a [Guard] watches entropy and class frequencies and puts the
+// To each, Anchor·‖w − w₀‖² is added, w₀ being where the variables began.
+//
+// All without labels are known to collapse sooner or later: everything becomes the class that is
+// predicted most, with great confidence. So a [Guard] compares with the unadapted model and puts the
 // variables back; [Adapter.Reset] does it by hand, to the last bit. Every step is an [Event] that
 // says what was done and why.
 //
-// Nothing here reads a label, so a score that is computed from the returned logits is
-// honest. Each batch is predicted before it is learned from, but for [Config].Episodic.
+// [Adapter.Step] reads no label, so a score that is computed from the returned logits is
+// honest. Each batch is predicted before it is learned from, but for [Config].Episodic. True
+// labels are taken only for a batch that was predicted already, and the adapter keeps the score
+// of these first predictions itself ([Adapter.Score]).
 package testtime
 
 import (
 	"errors"
 	"fmt"
 	"math"
-	"regexp"
 	"slices"
-	"strings"
-
-	"github.com/elastic-attention/workbench/pkg/elastic"
 )
 
 // Methods lists the kinds that Config.Method may name.
-func Methods() []string { return []string{"eata", "memo", "sar", "tent"} }
+func Methods() []string {
+	return []string{"eata", "labels", "masked", "memo", "pseudo_label", "sar", "tent"}
+}
 
 // Config says what adapts, and how. It is plain data; the zero value of a field means its
 // default.
@@ -57,30 +64,28 @@ type Config struct {
 	Redundancy float64 `json:"redundancy,omitempty"`
 	// Radius is ρ of sar, how far away the worst point is looked for; 0 means 0.05.
 	Radius float64 `json:"radius,omitempty"`
+	// Confidence of pseudo_label: the least probability of a class that is taken for true; 0
+	// means 0.9.
+	Confidence float64 `json:"confidence,omitempty"`
+	// MaskShare of masked: how much of an input is hidden; 0 means 0.15. Seed says what.
+	MaskShare float64 `json:"mask_share,omitempty"`
+	Seed      uint64  `json:"seed,omitempty"`
+	// Anchor μ adds μ·‖w − w₀‖² to the objective: a pull to where the variables began; 0
+	// means none.
+	Anchor float64 `json:"anchor,omitempty"`
+	// FullRows scales the step of a batch with fewer rows that count, by rows/FullRows: a small
+	// batch says less, and there are more of them; at one rate for all, batches of one sentence
+	// would go as far per sentence as 32 of them together. 0 means 64, as the published
+	// recipes scale (Niu et al. 2023); 1 switches it off.
+	FullRows int `json:"full_rows,omitempty"`
+	// Every learns from every so many-th batch and only predicts the others, beginning with
+	// the first; 0 means 1, all.
+	Every int `json:"every,omitempty"`
 	// Episodic begins anew with each batch: what is learned from one is forgotten before the
 	// next. A batch is then predicted after it was learned from.
 	Episodic bool `json:"episodic,omitempty"`
 	// Guard says when the variables are put back.
 	Guard Guard `json:"guard,omitzero"`
-}
-
-// Guard puts the variables back to where they began when predictions collapse. After
-// MaxResets times it stops the adaptation for good.
-type Guard struct {
-	// Off switches it off, but for values that are not finite.
-	Off bool `json:"off,omitempty"`
-	// MinEntropy: collapsed is whose running mean of entropy is less than this share of the
-	// mean entropy in the first batch, before the model adapted; 0 means 0.3.
-	MinEntropy float64 `json:"min_entropy,omitempty"`
-	// MaxDivergence: collapsed is whose mean prediction over a batch has a greater divergence
-	// KL(unadapted ‖ adapted), in nats, from what the unadapted model predicts for the same
-	// batch; 0 means 0.002, for words of which few are entities.
-	MaxDivergence float64 `json:"max_divergence,omitempty"`
-	// Every is how often the divergence is looked at, in batches, for it costs a forward pass
-	// of the unadapted model; 0 means 4.
-	Every int `json:"every,omitempty"`
-	// MaxResets is how often it begins anew before it gives up; 0 means 3.
-	MaxResets int `json:"max_resets,omitempty"`
 }
 
 // WithDefaults returns c with defaults in place of zeros.
@@ -101,16 +106,17 @@ func (c Config) WithDefaults() Config {
 	number(&c.Threshold, 0.4)
 	number(&c.Redundancy, 0.05)
 	number(&c.Radius, 0.05)
-	number(&c.Guard.MinEntropy, 0.3)
-	number(&c.Guard.MaxDivergence, 0.002)
+	number(&c.Confidence, 0.9)
+	number(&c.MaskShare, 0.15)
+	c.Guard = c.Guard.withDefaults()
 	if c.Variables == nil {
 		c.Variables = []string{"*/norm/*"}
 	}
-	if c.Guard.Every == 0 {
-		c.Guard.Every = 4
+	if c.Every == 0 {
+		c.Every = 1
 	}
-	if c.Guard.MaxResets == 0 {
-		c.Guard.MaxResets = 3
+	if c.FullRows == 0 {
+		c.FullRows = 64
 	}
 	return c
 }
@@ -124,55 +130,26 @@ func (c Config) Validate() error {
 			problems = append(problems, fmt.Errorf("%s %q is unknown; known: %v", name, value, known))
 		}
 	}
-	between := func(name string, value, low, high float64) {
-		if !(value >= low && value <= high) {
-			problems = append(problems, fmt.Errorf("%s is %g, want %g to %g", name, value, low, high))
-		}
-	}
 	oneOf("method", c.Method, Methods())
 	oneOf("optimizer", c.Optimizer, []string{"adam", "sgd"})
 	if !(c.Rate > 0) || math.IsInf(c.Rate, 0) {
 		problems = append(problems, fmt.Errorf("rate is %g, want a positive number", c.Rate))
 	}
-	between("momentum", c.Momentum, 0, 0.999)
-	between("threshold", c.Threshold, 0, 1)
-	between("redundancy", c.Redundancy, 0, 1)
-	between("radius", c.Radius, 0, 10)
-	between("guard.min_entropy", c.Guard.MinEntropy, 0, 1)
-	between("guard.max_divergence", c.Guard.MaxDivergence, 0, 100)
 	if c.Momentum != 0 && c.Optimizer != "sgd" {
 		problems = append(problems, fmt.Errorf("momentum is %g, which only sgd has", c.Momentum))
 	}
-	if c.Guard.Every < 1 || c.Guard.MaxResets < 1 {
-		problems = append(problems, fmt.Errorf("guard.every is %d and guard.max_resets %d, want at least 1", c.Guard.Every, c.Guard.MaxResets))
+	if c.Every < 1 || c.FullRows < 1 {
+		problems = append(problems, fmt.Errorf("every is %d and full_rows %d, want at least 1", c.Every, c.FullRows))
 	}
-	return errors.Join(problems...)
+	return errors.Join(append(problems,
+		between("momentum", c.Momentum, 0, 0.999), between("threshold", c.Threshold, 0, 1), between("redundancy", c.Redundancy, 0, 1),
+		between("radius", c.Radius, 0, 10), between("confidence", c.Confidence, 0, 1), between("mask_share", c.MaskShare, 0, 0.999),
+		between("anchor", c.Anchor, 0, 1e6), c.Guard.validate())...)
 }
 
-// Select returns the variables whose paths one of the patterns matches. A pattern that
-// matches none is an error that names it.
-func Select(variables []elastic.Variable, patterns []string) ([]elastic.Variable, error) {
-	var chosen []elastic.Variable
-	matched := make([]bool, len(patterns))
-	for _, v := range variables {
-		found := false
-		for i, pattern := range patterns {
-			match := regexp.MustCompile("^" + strings.ReplaceAll(regexp.QuoteMeta(pattern), `\*`, ".*") + "$").MatchString(v.Path)
-			matched[i] = matched[i] || match
-			found = found || match
-		}
-		if found {
-			chosen = append(chosen, v)
-		}
+func between(name string, value, low, high float64) error {
+	if value >= low && value <= high {
+		return nil
 	}
-	var problems []error
-	for i, ok := range matched {
-		if !ok {
-			problems = append(problems, fmt.Errorf("pattern %q matches no variable of the model", patterns[i]))
-		}
-	}
-	if len(chosen) == 0 && len(problems) == 0 {
-		problems = append(problems, errors.New("no variables are to adapt"))
-	}
-	return chosen, errors.Join(problems...)
+	return fmt.Errorf("%s is %g, want %g to %g", name, value, low, high)
 }

@@ -3,66 +3,100 @@ package testtime
 import (
 	"math"
 
-	"github.com/gomlx/compute/dtypes"
 	. "github.com/gomlx/gomlx/core/graph"
 	"github.com/gomlx/gomlx/ml/model"
 
 	"github.com/elastic-attention/workbench/pkg/elastic"
+	"github.com/elastic-attention/workbench/pkg/elastic/dropout"
 )
 
-// graph builds one step: inputs are the optimizer's scalars, the last of which is the
-// rate, and the batch. Outputs are logits, loss, mean entropy, rows kept, length of the
-// step, and divergence.
+// graph builds one step: inputs are the optimizer's scalars, the last of which is the rate,
+// for the method "masked" the key of its noise, and the batch; for "labels" the last input
+// is the labels. Outputs are the logits, and as one vector loss, mean entropy, rows kept, length
+// of the step and rows that count; with a look also the unadapted model's mean entropy,
+// divergence, rows with another class, and how often the unadapted model predicts each class.
 func (a *Adapter) graph(store *model.Store, in []*Node, look bool) []*Node {
 	g, w := in[0].Graph(), elastic.WeightsOf(store, in[0].Graph())
-	parameters := make([]*Node, len(a.variables))
+	scalars, inputs := in[0], in[1:]
+	parameters, began := make([]*Node, len(a.variables)), map[string]*Node{}
 	for i, v := range a.variables {
 		parameters[i] = store.GetVariable(v.Path).NodeValue(g)
+		if look || a.config.Anchor > 0 {
+			began[v.Path] = store.GetVariable(scope + "/start" + v.Path).NodeValue(g)
+		}
 	}
-	rate := Reshape(Slice(in[0], AxisElem(in[0].Shape().Dimensions[0]-1)))
-	moves := GreaterThan(rate, ZerosLike(rate)) // with a rate of 0 nothing changes
-	rows := a.rows(w, in[1:])
-	objective := a.objective(store, rows, moves)
+	var objective objective
+	var rows rows
+	switch a.config.Method {
+	case "masked":
+		noise := dropout.NewSource(inputs[0])
+		inputs = inputs[1:]
+		rows = a.rows(w, inputs)
+		hidden := a.rows(w, a.task.(Masker).Masked(inputs, a.config.MaskShare, noise))
+		objective = a.consistency(rows, hidden)
+	case "labels":
+		labels := inputs[len(inputs)-1]
+		inputs = inputs[:len(inputs)-1]
+		rows = a.rows(w, inputs)
+		objective = a.supervised(rows, labels)
+	default:
+		rows = a.rows(w, inputs)
+		objective = a.objective(store, rows)
+	}
 	gradients := Gradient(objective.loss, parameters...)
 	if a.config.Method == "sar" {
-		gradients = a.sharp(w, in[1:], objective.kept, parameters, gradients)
+		gradients = a.sharp(w, inputs, objective.kept, parameters, gradients)
 	}
+	if mu := a.config.Anchor; mu > 0 {
+		for i, v := range a.variables {
+			away := Sub(parameters[i], began[v.Path])
+			gradients[i] = Add(gradients[i], MulScalar(away, 2*mu))
+			objective.loss = Add(objective.loss, MulScalar(ReduceAllSum(Square(away)), mu))
+		}
+	}
+	share := MinScalar(MulScalar(ReduceAllSum(rows.weight), 1/float64(a.config.FullRows)), 1)
 	var moved *Node
 	for i, v := range a.variables {
-		value := a.update(store, v, parameters[i], gradients[i], in[0], rate, moves)
+		value := a.update(store, v, parameters[i], gradients[i], scalars)
+		if a.config.FullRows > 1 {
+			value = Add(parameters[i], Mul(share, Sub(value, parameters[i])))
+		}
 		moved = elastic.AddIf(moved, ReduceAllSum(Square(Sub(value, parameters[i]))))
 		store.GetVariable(v.Path).SetNodeValue(value)
 	}
-	divergence := ScalarZero(g, dtypes.Float32)
+	count := ReduceAllSum(rows.weight)
+	numbers := []*Node{objective.loss, rows.average(rows.entropy), ReduceAllSum(objective.kept), Sqrt(moved), count}
 	if look {
-		began := map[string]*Node{}
-		for _, v := range a.variables {
-			began[v.Path] = store.GetVariable(scope + "/start" + v.Path).NodeValue(g)
-		}
-		unadapted, adapted := a.rows(w.With(began), in[1:]).mean(), rows.mean()
-		divergence = ReduceAllSum(Mul(unadapted, Sub(logOf(unadapted), logOf(adapted))))
+		unadapted := a.rows(w.With(began), inputs)
+		before, after := unadapted.mean(), rows.mean()
+		classes, changed := unadapted.decisions(), rows.decisions()
+		same := ReduceAllSum(Mul(classes, changed))
+		numbers = append(numbers, rows.average(unadapted.entropy), ReduceAllSum(Mul(before, Sub(logOf(before), logOf(after)))),
+			Sub(count, same), ReduceSum(classes, 0))
 	}
-	return []*Node{rows.logits, objective.loss, rows.average(rows.entropy), ReduceAllSum(objective.kept), Sqrt(moved), divergence}
+	for i, n := range numbers {
+		numbers[i] = Reshape(n, -1)
+	}
+	return []*Node{rows.logits, Concatenate(numbers, 0)}
 }
 
 // update returns a variable after one step of the optimizer, and sets its slots.
-func (a *Adapter) update(store *model.Store, v elastic.Variable, parameter, gradient, scalars, rate, moves *Node) *Node {
-	g := parameter.Graph()
+func (a *Adapter) update(store *model.Store, v elastic.Variable, parameter, gradient, scalars *Node) *Node {
 	own := a.slots(v)
 	slots := make([]*Node, len(own))
 	for i, slot := range own {
-		slots[i] = store.GetVariable(slot.Path).NodeValue(g)
+		slots[i] = store.GetVariable(slot.Path).NodeValue(parameter.Graph())
 	}
 	var value *Node
 	if a.config.Optimizer == "adam" {
 		value, slots = a.adam.Update(parameter, gradient, slots, scalars, false)
 	} else {
+		rate := Reshape(Slice(scalars, AxisElem(scalars.Shape().Dimensions[0]-1)))
 		slots[0] = Add(MulScalar(slots[0], a.config.Momentum), gradient)
 		value = Sub(parameter, Mul(rate, slots[0]))
 	}
 	for i, slot := range own {
-		before := store.GetVariable(slot.Path).NodeValue(g)
-		store.GetVariable(slot.Path).SetNodeValue(Where(BroadcastToDims(moves, v.Shape...), slots[i], before))
+		store.GetVariable(slot.Path).SetNodeValue(slots[i])
 	}
 	return value
 }
@@ -73,6 +107,7 @@ type rows struct {
 	weight  *Node // 1 for rows that count, 0 for others: [n]
 	entropy *Node // [n]
 	p       *Node // [n, classes]
+	logP    *Node // [n, classes]
 }
 
 func (a *Adapter) rows(w elastic.Weights, inputs []*Node) rows {
@@ -80,7 +115,7 @@ func (a *Adapter) rows(w elastic.Weights, inputs []*Node) rows {
 	shifted := Sub(logits, StopGradient(ReduceAndKeep(logits, ReduceMax, -1)))
 	logP := Sub(shifted, Log(ReduceAndKeep(Exp(shifted), ReduceSum, -1)))
 	p := Exp(logP)
-	r := rows{logits: logits, p: p, entropy: Neg(ReduceSum(Mul(p, logP), -1))}
+	r := rows{logits: logits, p: p, logP: logP, entropy: Neg(ReduceSum(Mul(p, logP), -1))}
 	if counts == nil {
 		r.weight = OnesLike(r.entropy)
 	} else {
@@ -98,6 +133,12 @@ func (r rows) mean() *Node {
 	return Mul(total, Reciprocal(MaxScalar(ReduceAllSum(r.weight), 1)))
 }
 
+// decisions has a 1 for the class that each row that counts is put in, [n, classes].
+func (r rows) decisions() *Node {
+	classes := r.p.Shape().Dimensions[1]
+	return Mul(OneHot(ArgMax(StopGradient(r.logits), -1), classes, r.p.DType()), InsertAxes(r.weight, -1))
+}
+
 // mean is Σ weight·n / Σ weight, 0 where no row has weight.
 func mean(n, weight *Node) *Node {
 	return Mul(ReduceAllSum(Mul(n, weight)), Reciprocal(MaxScalar(ReduceAllSum(weight), 1)))
@@ -108,7 +149,7 @@ func logOf(p *Node) *Node { return Log(MaxScalar(p, 1e-12)) }
 // objective is what is made small, and the rows that it uses, 1 or 0 each.
 type objective struct{ loss, kept *Node }
 
-func (a *Adapter) objective(store *model.Store, r rows, moves *Node) objective {
+func (a *Adapter) objective(store *model.Store, r rows) objective {
 	threshold := a.config.Threshold * math.Log(float64(a.task.Classes()))
 	reliable := func() *Node {
 		below := LessThan(StopGradient(r.entropy), Scalar(r.entropy.Graph(), r.entropy.DType(), threshold))
@@ -125,10 +166,29 @@ func (a *Adapter) objective(store *model.Store, r rows, moves *Node) objective {
 		kept := Mul(reliable(), a.novel(store, r))
 		weight := Mul(Exp(AddScalar(Neg(StopGradient(r.entropy)), threshold)), kept)
 		loss := Mul(ReduceAllSum(Mul(weight, r.entropy)), Reciprocal(MaxScalar(ReduceAllSum(kept), 1)))
-		a.remember(store, r, kept, moves)
+		a.remember(store, r, kept)
 		return objective{loss, kept}
+	case "pseudo_label":
+		sure := GreaterOrEqual(StopGradient(ReduceMax(r.p, -1)), Scalar(r.p.Graph(), r.p.DType(), a.config.Confidence))
+		kept := Mul(ConvertDType(sure, r.weight.DType()), r.weight)
+		return objective{mean(Neg(ReduceSum(Mul(r.decisions(), r.logP), -1)), kept), kept}
 	}
 	return objective{r.average(r.entropy), r.weight}
+}
+
+// consistency is the objective of masked: the mean of KL(p ‖ p′) over the rows that count.
+func (a *Adapter) consistency(r, hidden rows) objective {
+	p, logP := StopGradient(r.p), StopGradient(r.logP)
+	return objective{r.average(ReduceSum(Mul(p, Sub(logP, hidden.logP)), -1)), r.weight}
+}
+
+// supervised is the mean of −ln p of the true classes, labels int32 [n], over the rows that count
+// and have one.
+func (a *Adapter) supervised(r rows, labels *Node) objective {
+	has := GreaterOrEqual(labels, ZerosLike(labels))
+	kept := Mul(ConvertDType(has, r.weight.DType()), r.weight)
+	truth := OneHot(Where(has, labels, ZerosLike(labels)), a.task.Classes(), r.p.DType())
+	return objective{mean(Neg(ReduceSum(Mul(truth, r.logP), -1)), kept), kept}
 }
 
 // novel tells which rows of eata are not redundant: all, before anything was seen.
@@ -143,7 +203,7 @@ func (a *Adapter) novel(store *model.Store, r rows) *Node {
 }
 
 // remember moves the running mean of predictions by those that were kept.
-func (a *Adapter) remember(store *model.Store, r rows, kept, moves *Node) {
+func (a *Adapter) remember(store *model.Store, r rows, kept *Node) {
 	g, p := r.p.Graph(), StopGradient(r.p)
 	seen, m := store.GetVariable(scope+"/seen"), store.GetVariable(scope+"/mean")
 	number := ReduceAllSum(kept)
@@ -152,7 +212,7 @@ func (a *Adapter) remember(store *model.Store, r rows, kept, moves *Node) {
 	dims := old.Shape().Dimensions
 	first := BroadcastToDims(Equal(seen.NodeValue(g), ZerosLike(number)), dims...)
 	moved := Where(first, fresh, Add(MulScalar(old, 0.9), MulScalar(fresh, 0.1)))
-	anything := LogicalAnd(GreaterThan(number, ZerosLike(number)), moves)
+	anything := GreaterThan(number, ZerosLike(number))
 	m.SetNodeValue(Where(BroadcastToDims(anything, dims...), moved, old))
 	seen.SetNodeValue(Where(anything, OnesLike(number), seen.NodeValue(g)))
 }

@@ -31,6 +31,7 @@ func (a *Adapter) Restart() error {
 		}
 	}
 	a.batches, a.updates, a.resets = 0, 0, 0
-	a.entropy, a.reference, a.stopped = 0, 0, false
+	a.watch, a.lastRows, a.stopped = watch{}, 0, false
+	a.online.begin()
 	return nil
 }

@@ -1,0 +1,369 @@
+package testtime_test
+
+import (
+	"math"
+	"slices"
+	"strings"
+	"testing"
+
+	. "github.com/gomlx/gomlx/core/graph"
+	"github.com/gomlx/gomlx/core/tensors"
+	"github.com/gomlx/gomlx/ml/model"
+
+	"github.com/elastic-attention/workbench/internal/gxtest"
+	"github.com/elastic-attention/workbench/pkg/elastic"
+	"github.com/elastic-attention/workbench/pkg/elastic/adapt/testtime"
+	"github.com/elastic-attention/workbench/pkg/elastic/attention"
+	"github.com/elastic-attention/workbench/pkg/elastic/pooling"
+	"github.com/elastic-attention/workbench/pkg/elastic/transformer"
+)
+
+// pooled is a model that pools by one variable, "/pooling/w".
+type pooled struct {
+	store    *model.Store
+	variable elastic.Variable
+	classes  int
+	logits   func(w *Node, in []*Node) *Node
+}
+
+func newPooled(t *testing.T, w *tensors.Tensor, classes int, logits func(w *Node, in []*Node) *Node) pooled {
+	t.Helper()
+	p := pooled{model.NewStore(), elastic.Variable{Path: "/pooling/w", Shape: w.Shape().Dimensions}, classes, logits}
+	if _, err := p.store.CreateVariable(p.variable.Path, w); err != nil {
+		t.Fatal(err)
+	}
+	return p
+}
+
+func (p pooled) Store() *model.Store           { return p.store }
+func (p pooled) Variables() []elastic.Variable { return []elastic.Variable{p.variable} }
+func (p pooled) Classes() int                  { return p.classes }
+func (p pooled) Logits(w elastic.Weights, in []*Node) (logits, counts *Node) {
+	return p.logits(w.In("pooling").At("w"), in), nil
+}
+
+// TestGoldenPooling adapts pooling weights as the theory has it: without labels by tent with an
+// anchor, and with labels, each batch predicted first.
+func TestGoldenPooling(t *testing.T) {
+	config := testtime.Config{Variables: []string{"/pooling/*"}, FullRows: 1, Guard: testtime.Guard{Off: true}}
+	follow := func(t *testing.T, p pooled, atol float64, value func(string) *tensors.Tensor, step func() float64) {
+		losses, want := tensors.MustCopyFlatData[float32](value("traj.F")), tensors.MustCopyFlatData[float32](value("traj.w"))
+		size := len(want) / len(losses)
+		for i, loss := range losses {
+			gxtest.Close(t, step(), loss, atol)
+			w, err := p.store.GetVariable("/pooling/w").Value()
+			if err != nil {
+				t.Fatal(err)
+			}
+			gxtest.Close(t, w, want[i*size:(i+1)*size], atol)
+		}
+	}
+	cases(t, []string{"seed_tta_pooling"}, func(t *testing.T, _ string, _ map[string]float64, atol float64, value func(string) *tensors.Tensor) {
+		constants := tensors.MustCopyFlatData[float32](value("const.mu_lr_tol"))
+		p := newPooled(t, value("in.w0"), value("in.head").Shape().Dimensions[1], func(w *Node, in []*Node) *Node {
+			y, _ := pooling.ByTokens(w, in[0], nil)
+			return Einsum("nf,fc->nc", y, in[1])
+		})
+		config := config
+		config.Anchor, config.Rate = float64(constants[0]), float64(constants[1])
+		a, err := testtime.New(gxtest.Backend(t), p, config)
+		if err != nil {
+			t.Fatal(err)
+		}
+		follow(t, p, atol, value, func() float64 {
+			_, event, err := a.Step(t.Context(), value("in.u"), value("in.head"))
+			if err != nil {
+				t.Fatal(err)
+			}
+			return event.Loss
+		})
+	})
+	cases(t, []string{"seed_supervised_rows"}, func(t *testing.T, _ string, _ map[string]float64, atol float64, value func(string) *tensors.Tensor) {
+		p := newPooled(t, value("in.w0"), 2, func(w *Node, in []*Node) *Node {
+			y, _ := pooling.ByRows(w, in[0])
+			return Stack([]*Node{ZerosLike(y), y}, -1) // σ(y) is a softmax over 0 and y
+		})
+		config := config
+		config.Method, config.Rate = "labels", 0.5
+		a, err := testtime.New(gxtest.Backend(t), p, config)
+		if err != nil {
+			t.Fatal(err)
+		}
+		var labels []int32
+		for _, label := range tensors.MustCopyFlatData[float32](value("const.labels")) {
+			labels = append(labels, int32(label))
+		}
+		follow(t, p, atol, value, func() float64 {
+			_, ticket, err := a.Predict(t.Context(), value("in.u"))
+			if err != nil {
+				t.Fatal(err)
+			}
+			event, err := a.Learn(t.Context(), ticket, labels)
+			if err != nil {
+				t.Fatal(err)
+			}
+			return event.Loss
+		})
+		// Ten predictions of one batch are one score, that of the first.
+		score := a.Score()
+		first := tensors.MustCopyFlatData[float32](value("traj.F"))[0]
+		if score.Rows != len(labels) || math.Abs(score.LogLoss-float64(first)) > atol {
+			t.Errorf("score is %+v, want %d rows with log loss %g", score, len(labels), first)
+		}
+	})
+}
+
+// TestGoldenLinear compares the layer that learns while it reads with its steps made one by one.
+func TestGoldenLinear(t *testing.T) {
+	cases(t, []string{"ttt_linear"}, func(t *testing.T, _ string, _ map[string]float64, atol float64, value func(string) *tensors.Tensor) {
+		names := []string{"x", "wq", "wk", "wv", "w0"}
+		var in []any
+		for _, name := range names {
+			in = append(in, value("in."+name))
+		}
+		eta := tensors.MustCopyFlatData[float32](value("const.eta"))[0]
+		out, err := CallOnceN(gxtest.Backend(t), func(in []*Node) []*Node {
+			x, ct := in[0], in[len(in)-1]
+			y, last := testtime.Linear(MatMul(x, in[1]), MatMul(x, in[2]), MatMul(x, in[3]), in[4], Scalar(x.Graph(), x.DType(), eta))
+			return append([]*Node{y, last}, Gradient(ReduceAllSum(Mul(y, ct)), in[:5]...)...)
+		}, append(in, value("ct.y"))...)
+		if err != nil {
+			t.Fatal(err)
+		}
+		gxtest.Close(t, out[0], value("out.y"), atol)
+		gxtest.Close(t, out[1], value("out.w_last"), atol)
+		for i, name := range names {
+			gxtest.Close(t, out[2+i], value("grad."+name), atol)
+		}
+	})
+}
+
+// softmax returns the probabilities of each row of three logits.
+func softmax(logits []float32) [][3]float64 {
+	list := make([][3]float64, len(logits)/3)
+	for i := range list {
+		sum := 0.0
+		for c := range 3 {
+			list[i][c] = math.Exp(float64(logits[3*i+c]))
+			sum += list[i][c]
+		}
+		for c := range 3 {
+			list[i][c] /= sum
+		}
+	}
+	return list
+}
+
+// TestGradientOfTheBias: the gradient of the output bias follows from the probabilities by
+// hand: a mean of p − y over the rows that count, with y the pseudo or true class.
+func TestGradientOfTheBias(t *testing.T) {
+	const rate = 0.5
+	for _, method := range []string{"pseudo_label", "labels"} {
+		n := testNet(t)
+		a, err := testtime.New(gxtest.Backend(t), n, testtime.Config{Method: method, Confidence: 0.6, Rate: rate, FullRows: 40, Variables: []string{"/b2"}}) // 20 rows: half a step
+		if err != nil {
+			t.Fatal(err)
+		}
+		before := n.value(t, "/b2")
+		logits, err := makeStep(t, a, method, batch(5))
+		if err != nil {
+			t.Fatal(err)
+		}
+		var want [3]float64
+		kept := 0.0
+		for i, p := range softmax(logits) {
+			truth := i % 3
+			if method == "pseudo_label" {
+				if truth = slices.Index(p[:], max(p[0], p[1], p[2])); p[truth] < 0.6 {
+					continue
+				}
+			}
+			kept++
+			for c := range p {
+				want[c] += p[c]
+			}
+			want[truth]--
+		}
+		if kept == 0 || method == "pseudo_label" && kept == 20 {
+			t.Fatalf("%s: the case keeps %g of 20 rows and shows nothing", method, kept)
+		}
+		var expected []float32
+		for c := range want {
+			expected = append(expected, before[c]-float32(rate/2*want[c]/kept))
+		}
+		gxtest.Close(t, n.value(t, "/b2"), expected, 1e-6)
+	}
+}
+
+// TestMasked: the step makes the prediction for the hidden input more like that for the whole,
+// whose gradient does not count; and the same seed hides the same.
+func TestMasked(t *testing.T) {
+	run := func(seed uint64) ([]float64, []float32) {
+		n := testNet(t)
+		a, err := testtime.New(gxtest.Backend(t), n, testtime.Config{Method: "masked", Rate: 0.2, FullRows: 1, MaskShare: 0.5, Seed: seed, Guard: testtime.Guard{Off: true}})
+		if err != nil {
+			t.Fatal(err)
+		}
+		var losses []float64
+		for range 30 {
+			_, event, err := a.Step(t.Context(), batch(5))
+			if err != nil {
+				t.Fatal(err)
+			}
+			losses = append(losses, event.Loss)
+		}
+		return losses, n.value(t, "/norm/scale")
+	}
+	losses, scale := run(1)
+	if first, last := losses[0]+losses[1]+losses[2], losses[27]+losses[28]+losses[29]; !(first > 0 && last < 0.8*first) {
+		t.Errorf("the divergence went from %g to %g over three steps each", first, last)
+	}
+	if _, again := run(1); !slices.Equal(scale, again) {
+		t.Error("the same seed hides something else")
+	}
+	if _, other := run(2); slices.Equal(scale, other) {
+		t.Error("another seed hides the same")
+	}
+	if _, err := testtime.New(gxtest.Backend(t), newPooled(t, tensors.FromValue([]float32{1}), 2, nil), testtime.Config{Method: "masked", Variables: []string{"*"}}); err == nil || !strings.Contains(err.Error(), "Masker") {
+		t.Errorf("a task without Masked: %v", err)
+	}
+}
+
+// TestLearnRefuses: nothing can be learned that was not predicted before, or twice, and a
+// refused call changes nothing.
+func TestLearnRefuses(t *testing.T) {
+	n := testNet(t)
+	a, err := testtime.New(gxtest.Backend(t), n, testtime.Config{Method: "labels", Rate: 0.1})
+	if err != nil {
+		t.Fatal(err)
+	}
+	labels := make([]int32, 20)
+	labels[3] = testtime.NoLabel
+	before := n.value(t, "/norm/scale")
+	refused := func(ticket *testtime.Ticket, labels []int32, want string) {
+		t.Helper()
+		if _, err := a.Learn(t.Context(), ticket, labels); err == nil || !strings.Contains(err.Error(), want) {
+			t.Errorf("error is %v, want %q", err, want)
+		}
+	}
+	refused(nil, labels, "ticket")
+	refused(&testtime.Ticket{}, labels, "ticket")
+	_, ticket, err := a.Predict(t.Context(), batch(1))
+	if err != nil {
+		t.Fatal(err)
+	}
+	refused(ticket, labels[1:], "19 labels for 20 rows")
+	refused(ticket, append([]int32{3}, labels[1:]...), "label 0 is 3, want 0 to 2")
+	if !slices.Equal(n.value(t, "/norm/scale"), before) || a.Score().Rows != 0 {
+		t.Error("a refused call changed something")
+	}
+	if _, err := a.Learn(t.Context(), ticket, labels); err != nil {
+		t.Fatal(err)
+	}
+	if got := a.Score(); got.Rows != 19 {
+		t.Errorf("score is %+v, want 19 rows", got)
+	}
+	if slices.Equal(n.value(t, "/norm/scale"), before) {
+		t.Error("nothing was learned")
+	}
+	refused(ticket, labels, "ticket is used")
+
+	// After learning, the same batch is predicted better, which must not count.
+	score := a.Score()
+	_, again, err := a.Predict(t.Context(), batch(1))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := a.Learn(t.Context(), again, labels); err != nil {
+		t.Fatal(err)
+	}
+	if a.Score() != score {
+		t.Errorf("a batch that was learned before changed the score from %+v to %+v", score, a.Score())
+	}
+	_, stale, err := a.Predict(t.Context(), batch(2))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := a.Reset(); err != nil {
+		t.Fatal(err)
+	}
+	refused(stale, labels, "before a reset")
+	if !slices.Equal(n.value(t, "/norm/scale"), before) || a.Score() != (testtime.Score{}) {
+		t.Error("a reset keeps something")
+	}
+	if _, _, err := a.Step(t.Context(), batch(1)); err == nil || !strings.Contains(err.Error(), "Predict") {
+		t.Errorf("a step without labels: %v", err)
+	}
+	tent, err := testtime.New(gxtest.Backend(t), testNet(t), testtime.Config{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, _, err := tent.Predict(t.Context(), batch(1)); err == nil || !strings.Contains(err.Error(), "method labels, not tent") {
+		t.Errorf("tent: %v", err)
+	}
+}
+
+// TestEvery: the batches in between are predicted by what was learned, and teach nothing.
+func TestEvery(t *testing.T) {
+	n := testNet(t)
+	a, err := testtime.New(gxtest.Backend(t), n, testtime.Config{Rate: 0.1, Every: 3})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for step := range 7 {
+		before := n.value(t, "/norm/scale")
+		_, event, err := a.Step(t.Context(), batch(uint64(step)))
+		if err != nil {
+			t.Fatal(err)
+		}
+		if learned := step%3 == 0; learned == slices.Equal(before, n.value(t, "/norm/scale")) || learned != (event.Moved > 0) {
+			t.Errorf("batch %d: moved %g", step+1, event.Moved)
+		}
+	}
+}
+
+// TestElasticParts: every named part of attention adapts, and so does each kind of norm.
+func TestElasticParts(t *testing.T) {
+	config := transformer.Config{
+		VocabSize: 20, Hidden: 8, Layers: 1, FeedForward: 8, MaxPositions: 8, Activation: "gelu", NormEpsilon: 1e-5, InitStd: 0.5,
+		Head: transformer.Head{Kind: transformer.Tokens, Labels: []string{"O", "A", "B"}},
+		Attention: attention.Spec{
+			Heads: 2, Normalizer: attention.Entmax{Learned: true}, QKNorm: &attention.QKNorm{Norm: "rms"},
+			Scores: []attention.Score{attention.Temperature{Learned: true}}, Span: &attention.Span{Max: 8, Ramp: 4, Init: 0.2},
+			Gates: []attention.Gate{attention.HeadGate{}},
+		},
+	}
+	for _, pattern := range []string{"*/temperature/*", "*/span/*", "*/head_gate/*", "*/entmax/*", "*/qk_norm/*", "*/norm/*"} {
+		m, err := transformer.New(config, 3)
+		if err != nil {
+			t.Fatal(err)
+		}
+		a, err := testtime.New(gxtest.Backend(t), tokens{m}, testtime.Config{Rate: 0.1, Variables: []string{pattern}, Guard: testtime.Guard{Off: true}})
+		if err != nil {
+			t.Fatal(err)
+		}
+		var entropies []float64
+		for range 4 {
+			_, event, err := a.Step(t.Context(), [][]int32{{3, 5, 7, 2, 9, 1}, {4, 4, 8, 11, 13, 2}})
+			if err != nil {
+				t.Fatal(err)
+			}
+			entropies = append(entropies, event.Entropy)
+			if event.Moved == 0 {
+				t.Errorf("%s: nothing moves", pattern)
+			}
+		}
+		if !(entropies[3] < entropies[0]) {
+			t.Errorf("%s: entropies are %v, want them to fall", pattern, entropies)
+		}
+	}
+}
+
+type tokens struct{ m *transformer.Model }
+
+func (k tokens) Store() *model.Store           { return k.m.Store }
+func (k tokens) Variables() []elastic.Variable { return k.m.Config.Variables() }
+func (k tokens) Classes() int                  { return len(k.m.Config.Head.Labels) }
+func (k tokens) Logits(w elastic.Weights, in []*Node) (logits, counts *Node) {
+	return Reshape(k.m.Config.Logits(w, transformer.Inputs{IDs: in[0]}, nil), -1, k.Classes()), nil
+}
