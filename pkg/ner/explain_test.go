@@ -4,6 +4,8 @@ import (
 	"math"
 	"strings"
 	"testing"
+
+	"github.com/elastic-attention/workbench/pkg/ner"
 )
 
 // TestExplain: the contributions of all words add up to the evidence, and stand where the
@@ -15,7 +17,7 @@ func TestExplain(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	explanations, err := tagger.Explain(t.Context(), text, 64)
+	explanations, err := tagger.Explain(t.Context(), text, ner.ExplainConfig{})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -53,15 +55,15 @@ func TestExplain(t *testing.T) {
 func TestExplainOddTexts(t *testing.T) {
 	tagger := loadTrained(t)
 	for _, text := range []string{"", "   ", "."} {
-		if explanations, err := tagger.Explain(t.Context(), text, 4); err != nil || len(explanations) > 0 {
+		if explanations, err := tagger.Explain(t.Context(), text, ner.ExplainConfig{Steps: 4}); err != nil || len(explanations) > 0 {
 			t.Errorf("%q: %v, %v", text, explanations, err)
 		}
 	}
 	long := strings.Repeat("Ann lives in Rome . ", 40)
-	if _, err := tagger.Explain(t.Context(), long, 4); err == nil || !strings.Contains(err.Error(), "more tokens than the model has positions for") {
+	if _, err := tagger.Explain(t.Context(), long, ner.ExplainConfig{Steps: 4}); err == nil || !strings.Contains(err.Error(), "more tokens than the model has positions for") {
 		t.Errorf("a long text: %v", err)
 	}
-	if _, err := tagger.Explain(t.Context(), "Ann lives in Rome .", 0); err == nil || !strings.Contains(err.Error(), "0 steps") {
+	if _, err := tagger.Explain(t.Context(), "Ann lives in Rome .", ner.ExplainConfig{Steps: -1}); err == nil || !strings.Contains(err.Error(), "steps is -1") {
 		t.Errorf("no steps: %v", err)
 	}
 }

@@ -27,6 +27,7 @@ import (
 	"github.com/elastic-attention/workbench/pkg/elastic/adapt/testtime"
 	"github.com/elastic-attention/workbench/pkg/elastic/attention"
 	"github.com/elastic-attention/workbench/pkg/elastic/checkpoint"
+	"github.com/elastic-attention/workbench/pkg/elastic/interpret"
 	"github.com/elastic-attention/workbench/pkg/elastic/pretrained"
 	"github.com/elastic-attention/workbench/pkg/elastic/transformer"
 )
@@ -120,6 +121,10 @@ type Tagger struct {
 	mu       sync.Mutex
 	forward  *model.Exec
 	compiled map[graph.GraphId]bool
+
+	// What explanations compile, when they are first asked for.
+	attributor *interpret.Attributor
+	looks      map[string]*model.Exec
 }
 
 // NewTagger makes a tagger of a pretrained encoder with a fresh head for the labels.

@@ -55,6 +55,9 @@ type Inputs struct {
 	// X is what the queries were projected from, [batch, queries, hidden]. [Self] and [Cross]
 	// set it; in [Attend] only parts that read it need it.
 	X *Node
+	// HeadGates, [batch or 1, heads], multiply what each head of [Self] and [Cross] gives
+	// before it is projected: 0 removes a head. Nil leaves all as they are.
+	HeadGates *Node
 	// Drop is the source of randomness while training; nil while evaluating.
 	Drop *dropout.Source
 }
@@ -132,7 +135,11 @@ func Cross(s Spec, w elastic.Weights, x, memory *Node, in Inputs) Result {
 	sizes := s.Sizes(x.Shape().Dimensions[2])
 	q, k, v := project(s, sizes, w, x, memory)
 	in.X = x
-	return output(w, attend(s, sizes, w, q, k, v, in))
+	r := attend(s, sizes, w, q, k, v, in)
+	if in.HeadGates != nil {
+		r.Output = Mul(r.Output, InsertAxes(in.HeadGates, 1, -1)) // [b, q, h, d]
+	}
+	return output(w, r)
 }
 
 // project computes queries of x, keys and values of memory, each [b, l, heads, width].

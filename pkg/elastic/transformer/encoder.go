@@ -43,6 +43,9 @@ type Inputs struct {
 	// Words, [batch, length, hidden], takes the place of the word embeddings of IDs, which
 	// then say only where padding is. Explanations move it.
 	Words *Node
+	// HeadGates, [batch or 1, layers, heads], multiply what each head gives; nil leaves all
+	// as they are. See package interpret.
+	HeadGates *Node
 }
 
 // mask returns where attention is allowed, in a shape that broadcasts to
@@ -74,6 +77,14 @@ func (in Inputs) documents() *Node {
 	return OnesLike(in.IDs)
 }
 
+// headGates returns those of a layer, [batch or 1, heads], or nil.
+func (in Inputs) headGates(layer int) *Node {
+	if in.HeadGates == nil {
+		return nil
+	}
+	return Squeeze(Slice(in.HeadGates, AxisRange(), AxisElem(layer)), 1)
+}
+
 // Output is what an encoder computes.
 type Output struct {
 	// Hidden is the last layer's output [batch, length, hidden].
@@ -99,6 +110,7 @@ func (c Config) Encode(w elastic.Weights, in Inputs, drop *dropout.Source) Outpu
 
 		attended := attention.Self(c.Attention, layer.In("attention"), x, attention.Inputs{
 			Mask: mask, Drop: drop, QueryPositions: in.Positions, KeyPositions: in.Positions, QueryDocuments: documents, KeyDocuments: documents,
+			HeadGates: in.headGates(i),
 		})
 		x = Add(x, drop.Apply(attended.Output, c.Dropout))
 		x = elastic.LayerNorm(layer.In("attention").In("norm"), x, c.NormEpsilon)
