@@ -21,6 +21,7 @@ import (
 	"github.com/elastic-attention/workbench/pkg/backend"
 	"github.com/elastic-attention/workbench/pkg/data/hub"
 	"github.com/elastic-attention/workbench/pkg/elastic/train"
+	"github.com/elastic-attention/workbench/pkg/ner"
 	"github.com/elastic-attention/workbench/pkg/ner/experiment"
 )
 
@@ -71,6 +72,8 @@ func Run(ctx context.Context, args []string, stdin io.Reader, stdout, stderr io.
 			"defaultPreset": experiment.DefaultPreset,
 			"models":        strings.Join(hub.Models(), ", "),
 			"corpora":       strings.Join(hub.Corpora(), ", "),
+			"methods":       strings.Join(ner.ExplainMethods(), ", "),
+			"defaultMethod": ner.ExplainMethods()[0],
 		},
 	)
 	if err != nil {

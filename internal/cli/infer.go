@@ -5,14 +5,12 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"io/fs"
 	"os"
 	"path/filepath"
 	"slices"
 	"strings"
 	"unicode/utf8"
 
-	"github.com/elastic-attention/workbench/pkg/data/hub"
 	"github.com/elastic-attention/workbench/pkg/elastic/adapt/testtime"
 	"github.com/elastic-attention/workbench/pkg/ner"
 	"github.com/elastic-attention/workbench/pkg/ner/experiment"
@@ -36,10 +34,7 @@ func (a *app) loadTagger(path string) (*ner.Tagger, error) {
 type evalCmd struct {
 	Model string `arg:"" help:"Run folder, or model folder in Hugging Face layout." predictor:"path"`
 
-	Data   string `help:"Corpus: ${corpora}, or synthetic. Default: the run's own." placeholder:"NAME" predictor:"resource"`
-	File   string `help:"Labelled file (CoNLL or UNER .iob2, plain or gzip), in place of --data." placeholder:"FILE" predictor:"path"`
-	Split  string `help:"Part of the corpus: train, dev or test." enum:"train,dev,test" default:"test"`
-	Types  string `help:"Entity types to keep, by comma; others become O. \"all\" keeps every type. Default: the run's own." placeholder:"A,B"`
+	corpusFlags
 	Adapt  string `help:"Let the model adapt to the data while it is scored, without labels: tent, eata, sar, or a JSON config." placeholder:"METHOD"`
 	Strict bool   `help:"Count only entities that are well-formed IOB2."`
 	Digits int    `help:"Decimals of the report." default:"4"`
@@ -64,43 +59,9 @@ func (c evalCmd) Run(a *app) error {
 	if c.Digits < 0 || c.Digits > 10 {
 		return usageError{fmt.Errorf("--digits is %d, want 0 to 10", c.Digits)}
 	}
-	var corpus experiment.Data
-	record, err := readRecord(c.Model)
-	if err == nil {
-		corpus = record.Config.Data
-	} else if !errors.Is(err, fs.ErrNotExist) {
-		return err
-	} else if info, err := os.Stat(c.Model); err != nil || !info.IsDir() {
-		return noSuchRun(c.Model)
-	} else if c.Data == "" && c.File == "" {
-		return usageError{fmt.Errorf("%s is no run folder, so say what to score on: --data or --file", c.Model)}
-	}
-	switch {
-	case c.File != "" && c.Data != "":
-		return usageError{errors.New("--data and --file exclude each other")}
-	case c.File != "":
-		corpus = experiment.Data{TestFile: c.File, Types: corpus.Types}
-	case c.Data != "":
-		corpus = experiment.Data{Name: c.Data, Types: corpus.Types}
-	}
-	if c.Types != "" {
-		corpus.Types = typeList(c.Types)
-	}
-	loaded, err := corpus.Load(a.ctx, &hub.Client{Progress: fetching(a.stderr)})
+	sentences, corpus, err := c.load(a, c.Model)
 	if err != nil {
 		return err
-	}
-	sentences := loaded.Test
-	if c.File == "" {
-		switch c.Split {
-		case "train":
-			sentences = loaded.Train
-		case "dev":
-			sentences = loaded.Dev
-		}
-	}
-	if len(sentences) == 0 {
-		return fmt.Errorf("the data has no %s part", c.Split)
 	}
 	tagger, err := a.loadTagger(c.Model)
 	if err != nil {

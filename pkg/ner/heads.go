@@ -165,7 +165,7 @@ func (t *Tagger) Attention(ctx context.Context, text string) (AttentionMap, erro
 	encoding := parts[0].encoding
 	n := len(encoding.IDs)
 	out, err := t.look(ctx, "attention weights", func(w elastic.Weights, in []*graph.Node) []*graph.Node {
-		return config.Encode(w, transformer.Inputs{IDs: in[0], Types: in[1]}, nil).Attentions
+		return []*graph.Node{graph.Stack(config.Encode(w, transformer.Inputs{IDs: in[0], Types: in[1]}, nil).Attentions, 0)} // [layers, 1, heads, n, n]
 	}, tensors.FromFlatDataAndDimensions(slices.Clone(encoding.IDs), 1, n), tensors.FromFlatDataAndDimensions(slices.Clone(encoding.TypeIDs), 1, n))
 	if err != nil {
 		return AttentionMap{}, err
@@ -174,7 +174,7 @@ func (t *Tagger) Attention(ctx context.Context, text string) (AttentionMap, erro
 	for _, id := range encoding.IDs {
 		m.Tokens = append(m.Tokens, t.Tokenizer.Token(id))
 	}
-	for _, flat := range out {
+	for flat := range slices.Chunk(out[0], config.Attention.Heads*n*n) {
 		var heads [][][]float64
 		for head := range slices.Chunk(flat, n*n) {
 			heads = append(heads, square(head, n, n))

@@ -6,6 +6,8 @@ import (
 	"fmt"
 	"io/fs"
 	"iter"
+	"slices"
+	"strings"
 
 	"github.com/gomlx/gomlx/core/graph"
 	"github.com/gomlx/gomlx/ml/model"
@@ -194,6 +196,18 @@ type task struct{ m *transformer.Model }
 func (t task) Store() *model.Store { return t.m.Store }
 
 func (t task) Variables() []elastic.Variable { return t.m.Config.Variables() }
+
+// Watched lists the numbers that each head of each layer learns about itself, such as span
+// and temperature: variables of attention with one element a head.
+func (t task) Watched() []string {
+	var paths []string
+	for _, v := range t.Variables() {
+		if strings.Contains(v.Path, "/attention/") && slices.Equal(v.Shape, []int{t.m.Config.Attention.Heads}) {
+			paths = append(paths, v.Path)
+		}
+	}
+	return paths
+}
 
 func (t task) Loss(w elastic.Weights, inputs, labels []*graph.Node, drop *dropout.Source) (sum, count *graph.Node) {
 	encoded := t.m.Config.Encode(w, transformer.Inputs{IDs: inputs[0], Types: inputs[1], Documents: inputs[2], Positions: inputs[3]}, drop)
