@@ -16,7 +16,11 @@ import (
 	"testing"
 	"time"
 
+	"github.com/gomlx/gomlx/core/tensors"
+
 	"github.com/elastic-attention/workbench/internal/cli"
+	"github.com/elastic-attention/workbench/pkg/backend"
+	"github.com/elastic-attention/workbench/pkg/ner"
 )
 
 // asCommand makes the test binary the command itself.
@@ -475,10 +479,34 @@ func TestElasticAttention(t *testing.T) {
 	testExplain(t, dir)
 }
 
-// testExplain explains with the model of a run whose heads learn α, span and gate.
-func testExplain(t *testing.T, dir string) {
+// sure makes a model of that of a run that takes every word for a person.
+func sure(t *testing.T, run string) string {
 	t.Helper()
-	plots := t.TempDir()
+	engine, _, err := backend.Open(t.Context(), backend.Options{Config: backend.PureGo})
+	if err != nil {
+		t.Fatal(err)
+	}
+	tagger, err := ner.Load(engine, filepath.Join(run, "model"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	bias := make([]float32, tagger.Labels().Len())
+	person, _ := tagger.Labels().ID("B-PER")
+	bias[person] = 20
+	if err := tagger.Model.Store.GetVariable("/head/classifier/bias").SetValue(tensors.FromFlatDataAndDimensions(bias, len(bias))); err != nil {
+		t.Fatal(err)
+	}
+	dir := filepath.Join(t.TempDir(), "sure")
+	if err := tagger.Save(dir); err != nil {
+		t.Fatal(err)
+	}
+	return dir
+}
+
+// testExplain explains with the model of a run whose heads learn α, span and gate.
+func testExplain(t *testing.T, trained string) {
+	t.Helper()
+	plots, sure := t.TempDir(), sure(t, trained)
 	const text = "Ann Lee lives in Rome ."
 	for _, test := range []struct {
 		args []string
@@ -489,10 +517,11 @@ func testExplain(t *testing.T, dir string) {
 		{[]string{text, "--method", "flow"}, 0, "evidence"},
 		{[]string{text, "--attention", "--plot", "grid.svg"}, 0, ""},
 		{[]string{text, "--attention", "--json"}, 0, `"tokens"`},
-		{[]string{"--faithfulness", "--limit", "4", "--method", "gradient_input", "--plot", "curves.svg"}, 0, "completeness error   mean"},
-		{[]string{"--faithfulness", "--limit", "4", "--method", "rollout", "--json"}, 0, `"deletion_better"`},
+		{[]string{"--faithfulness", "--data", "synthetic", "--limit", "1", "--method", "gradient_input", "--plot", "curves.svg"}, 0, "completeness error   mean"},
+		{[]string{"--faithfulness", "--data", "synthetic", "--limit", "1", "--method", "rollout", "--json"}, 0, `"deletion_better"`},
 		{[]string{"--heads", "--limit", "2", "--removal", "--plot", "heads.html"}, 0, "importance"},
 		{[]string{"--heads", "--limit", "2", "--json"}, 0, `"sparsity"`},
+		{[]string{text, "--sanity", "--method", "relevance", "--plot", "sanity.svg"}, 0, "embeddings"},
 		{[]string{"--scalars", "--plot", "scalars.html"}, 0, "α of entmax"},
 		{[]string{"--scalars", "--json"}, 0, "/layer_0/attention/span/z"},
 		{[]string{}, 2, "want a text to explain"},
@@ -513,6 +542,10 @@ func testExplain(t *testing.T, dir string) {
 		if i := slices.Index(args, "--plot"); i >= 0 {
 			plot = filepath.Join(plots, args[i+1])
 			args[i+1] = plot
+		}
+		dir := sure
+		if slices.Contains(args, "--heads") || slices.Contains(args, "--scalars") { // of the run, with its data
+			dir = trained
 		}
 		out := run(t, "", append([]string{"explain", dir}, args...)...)
 		said := out.stdout

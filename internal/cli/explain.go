@@ -24,6 +24,7 @@ type explainCmd struct {
 	Attention    bool `help:"Draw what each head of each layer attends to in a text." xor:"what"`
 	Faithfulness bool `help:"Test the method: its completeness, and removing and adding words against random orders, over labelled data." xor:"what"`
 	Heads        bool `help:"Judge all attention heads over labelled data." xor:"what"`
+	Sanity       bool `help:"Explain a text while the model forgets what it has learned, layer by layer: how like do explanations stay?" xor:"what"`
 	Scalars      bool `help:"Show what each head learned about itself while a run trained: span, alpha, temperature, gate." xor:"what"`
 
 	corpusFlags
@@ -46,6 +47,7 @@ Examples:
   elastic explain runs/first --attention --plot heads.html "Apple opened a shop."
   elastic explain runs/first --faithfulness --limit 200 --plot curves.svg
   elastic explain runs/first --heads --removal --split dev --plot heads.html
+  elastic explain runs/first --sanity "Angela Merkel met Tim Cook of Apple in Berlin."
   elastic explain runs/first --scalars --plot scalars.html`
 }
 
@@ -69,8 +71,8 @@ func (c explainCmd) Run(a *app) error {
 		return usageError{errors.New("want a text to explain, or --faithfulness, --heads or --scalars")}
 	case c.Removal && !c.Heads:
 		return usageError{errors.New("--removal goes with --heads")}
-	case c.Attention && len(c.Text) != 1:
-		return usageError{fmt.Errorf("--attention draws one text, not %d", len(c.Text))}
+	case (c.Attention || c.Sanity) && len(c.Text) != 1:
+		return usageError{fmt.Errorf("--attention and --sanity take one text, not %d", len(c.Text))}
 	case c.Attention && c.Plot == "" && !c.JSON:
 		return usageError{errors.New("--attention wants --plot FILE or --json")}
 	}
@@ -83,6 +85,8 @@ func (c explainCmd) Run(a *app) error {
 		return c.scalars(a)
 	case c.Attention:
 		return c.attention(a)
+	case c.Sanity:
+		return c.sanity(a, config)
 	}
 	return c.texts(a, config)
 }

@@ -55,6 +55,40 @@ func (c explainCmd) attention(a *app) error {
 	return c.plot(a, grid.Title, grid.SVG)
 }
 
+// sanity explains a text while the model forgets.
+func (c explainCmd) sanity(a *app, config ner.ExplainConfig) error {
+	tagger, err := a.loadTagger(c.Model)
+	if err != nil {
+		return err
+	}
+	list, err := tagger.Sanity(a.ctx, c.Text[0], config, 1)
+	if err != nil {
+		return err
+	}
+	if c.JSON {
+		err = a.printJSON(list)
+	} else {
+		fmt.Fprintf(a.stdout, "rank correlation with the explanation of the trained model (%s), stages made random one after the other\n", c.Method)
+		table := tabwriter.NewWriter(a.stdout, 0, 0, 2, ' ', tabwriter.AlignRight)
+		fmt.Fprintln(table, "stage\tvalues\tabsolute values\t")
+		for _, s := range list {
+			fmt.Fprintf(table, "%s\t%+.3f\t%+.3f\t\n", s.Stage, s.Rank, s.Absolute)
+		}
+		err = table.Flush()
+	}
+	if err != nil {
+		return err
+	}
+	chart := viz.Chart{Title: "Like the trained model's explanation: " + c.Method, XLabel: "stages made random", YLabel: "rank correlation",
+		Series: []viz.Series{{Name: "values"}, {Name: "absolute values"}}}
+	for i, s := range list {
+		for j, y := range []float64{s.Rank, s.Absolute} {
+			chart.Series[j].X, chart.Series[j].Y = append(chart.Series[j].X, float64(i+1)), append(chart.Series[j].Y, y)
+		}
+	}
+	return c.plot(a, chart.Title, chart.SVG)
+}
+
 // faithfulness tests explanations over data.
 func (c explainCmd) faithfulness(a *app, config ner.ExplainConfig) error {
 	sentences, err := c.some(a)

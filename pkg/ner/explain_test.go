@@ -1,6 +1,7 @@
 package ner_test
 
 import (
+	"bytes"
 	"math"
 	"strings"
 	"testing"
@@ -168,5 +169,32 @@ func TestHeads(t *testing.T) {
 	}
 	if _, err := tagger.Heads(t.Context(), nil, false, nil); err == nil || !strings.Contains(err.Error(), "no sentence") {
 		t.Errorf("no sentence: %v", err)
+	}
+}
+
+// TestSanity: explanations go away with what the model has learned, and come back with it.
+func TestSanity(t *testing.T) {
+	tagger := loadTrained(t)
+	const text = "Ann Lee lives in Rome ."
+	before := weights(t, tagger)
+	list, err := tagger.Sanity(t.Context(), text, ner.ExplainConfig{Steps: 16}, 3)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var stages []string
+	for _, s := range list {
+		stages = append(stages, s.Stage)
+	}
+	if want := "head layer_1 layer_0 embeddings"; strings.Join(stages, " ") != want {
+		t.Errorf("stages are %q, want %q", stages, want)
+	}
+	if last := list[len(list)-1]; !(last.Rank < 0.9) {
+		t.Errorf("a random model's explanation has rank correlation %g", last.Rank)
+	}
+	if !bytes.Equal(weights(t, tagger), before) {
+		t.Error("the model is not as it was")
+	}
+	if _, err := tagger.Sanity(t.Context(), ".", ner.ExplainConfig{}, 3); err == nil || !strings.Contains(err.Error(), "finds no entity") {
+		t.Errorf("no entity: %v", err)
 	}
 }

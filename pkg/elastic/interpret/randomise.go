@@ -102,8 +102,8 @@ func absolute(values []float64) []float64 {
 }
 
 // RankCorrelation is Spearman's ρ of equally many x and y: the correlation of their ranks,
-// where equal values share the mean of theirs. It is NaN where all x or all y are equal, or
-// where there is only one.
+// where equal values share the mean of theirs. It is 0 where all x or all y are equal, or
+// where there is only one: they have no order.
 func RankCorrelation(x, y []float64) float64 {
 	a, b := ranks(x), ranks(y)
 	middle := float64(len(x)-1) / 2
@@ -112,6 +112,9 @@ func RankCorrelation(x, y []float64) float64 {
 		xy += (a[i] - middle) * (b[i] - middle)
 		xx += (a[i] - middle) * (a[i] - middle)
 		yy += (b[i] - middle) * (b[i] - middle)
+	}
+	if xx == 0 || yy == 0 {
+		return 0
 	}
 	return xy / math.Sqrt(xx*yy)
 }
