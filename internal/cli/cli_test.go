@@ -507,7 +507,11 @@ func sure(t *testing.T, run string) string {
 func testExplain(t *testing.T, trained string) {
 	t.Helper()
 	plots, sure := t.TempDir(), sure(t, trained)
-	const text = "Ann Lee lives in Rome ."
+	const text = "Ann runs"
+	file := filepath.Join(plots, "one.conll")
+	if err := os.WriteFile(file, []byte("Ann B-PER\nruns O\n"), 0o644); err != nil {
+		t.Fatal(err)
+	}
 	for _, test := range []struct {
 		args []string
 		code int
@@ -517,10 +521,10 @@ func testExplain(t *testing.T, trained string) {
 		{[]string{text, "--method", "flow"}, 0, "evidence"},
 		{[]string{text, "--attention", "--plot", "grid.svg"}, 0, ""},
 		{[]string{text, "--attention", "--json"}, 0, `"tokens"`},
-		{[]string{"--faithfulness", "--data", "synthetic", "--limit", "1", "--method", "gradient_input", "--plot", "curves.svg"}, 0, "completeness error   mean"},
-		{[]string{"--faithfulness", "--data", "synthetic", "--limit", "1", "--method", "rollout", "--json"}, 0, `"deletion_better"`},
-		{[]string{"--heads", "--limit", "2", "--removal", "--plot", "heads.html"}, 0, "importance"},
-		{[]string{"--heads", "--limit", "2", "--json"}, 0, `"sparsity"`},
+		{[]string{"--faithfulness", "--file", file, "--method", "gradient_input", "--plot", "curves.svg"}, 0, "completeness error   mean"},
+		{[]string{"--faithfulness", "--file", file, "--method", "rollout", "--json"}, 0, `"deletion_better"`},
+		{[]string{"--heads", "--limit", "1", "--removal", "--plot", "heads.html"}, 0, "importance"},
+		{[]string{"--heads", "--limit", "1", "--json"}, 0, `"sparsity"`},
 		{[]string{text, "--sanity", "--method", "relevance", "--plot", "sanity.svg"}, 0, "embeddings"},
 		{[]string{"--scalars", "--plot", "scalars.html"}, 0, "α of entmax"},
 		{[]string{"--scalars", "--json"}, 0, "/layer_0/attention/span/z"},
