@@ -539,7 +539,7 @@ func testExplain(t *testing.T, trained string) {
 		{[]string{text, text, "--attention", "--json"}, 2, "one text, not 2"},
 		{[]string{text, "--attention"}, 2, "--plot FILE or --json"},
 		{[]string{"--faithfulness", "--file", "nowhere.conll"}, 1, "nowhere.conll"},
-		{[]string{text, "--plot", filepath.Join("no", "such", "words.svg")}, 1, "no such"},
+		{[]string{text, "--plot", filepath.Join("no", "such", "words.svg")}, 2, "is no folder"},
 	} {
 		args := slices.Clone(test.args)
 		var plot string

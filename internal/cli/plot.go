@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"os"
 	"path/filepath"
 	"strings"
 
@@ -13,8 +14,14 @@ import (
 
 // checkPlot refuses a picture that cannot be written, before anything is computed.
 func (c explainCmd) checkPlot() error {
+	if c.Plot == "" {
+		return nil
+	}
+	if info, err := os.Stat(filepath.Dir(c.Plot)); err != nil || !info.IsDir() {
+		return fmt.Errorf("--plot is %q, but %s is no folder", c.Plot, filepath.Dir(c.Plot))
+	}
 	switch ext := strings.ToLower(filepath.Ext(c.Plot)); {
-	case c.Plot == "" || ext == ".html":
+	case ext == ".html":
 		return nil
 	case ext != ".svg":
 		return fmt.Errorf("--plot is %q, want a name that ends in .svg or .html", c.Plot)

@@ -176,7 +176,7 @@ func (t *Tagger) evidence(f *finding, tags []string) error {
 	return nil
 }
 
-// rowsAtATime is how many entities are explained in one batch; the last batches are smaller.
+// rowsAtATime is how many entities are explained in one batch at the most.
 const rowsAtATime = 8
 
 // attribute fills in the contributions of all words, entities of one padded length together.
@@ -211,18 +211,13 @@ func (t *Tagger) attribute(ctx context.Context, found []finding, config ExplainC
 // padded returns the length that a text of so many tokens is padded to, so that there are
 // few different ones.
 func (t *Tagger) padded(length int) int {
-	for _, l := range t.config.Lengths {
-		if length <= l {
-			return l
-		}
-	}
-	const step = 64
+	const step = 16
 	return min((length+step-1)/step*step, t.Model.Config.MaxLength())
 }
 
 // rows are findings as tensors: token ids, types and mask, int32 [rows, length], and counts
-// of logits [rows, length, labels]. One finding is alone; more are filled up with copies of
-// the last, so that there are few numbers of rows.
+// of logits [rows, length, labels]. They are filled up to a power of two with copies of the
+// last, so that there are few numbers of rows.
 type rows struct {
 	size, length             int
 	ids, types, mask, counts *tensors.Tensor
@@ -230,8 +225,8 @@ type rows struct {
 
 func (t *Tagger) rows(chunk []*finding, length int) rows {
 	r := rows{size: 1, length: length}
-	if len(chunk) > 1 {
-		r.size = rowsAtATime
+	for r.size < len(chunk) {
+		r.size *= 2
 	}
 	classes := t.labels.Len()
 	var ids, types, mask []int32
