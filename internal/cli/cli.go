@@ -22,6 +22,7 @@ import (
 	"github.com/elastic-attention/workbench/pkg/data/hub"
 	"github.com/elastic-attention/workbench/pkg/elastic/peft"
 	"github.com/elastic-attention/workbench/pkg/elastic/train"
+	"github.com/elastic-attention/workbench/pkg/ner"
 	"github.com/elastic-attention/workbench/pkg/ner/experiment"
 	"github.com/elastic-attention/workbench/pkg/run"
 	"github.com/elastic-attention/workbench/pkg/study"
@@ -77,6 +78,8 @@ func Run(ctx context.Context, args []string, stdin io.Reader, stdout, stderr io.
 			"defaultPreset": experiment.DefaultPreset,
 			"studies":       strings.Join(study.Presets(), ", "),
 			"models":        strings.Join(hub.Models(), ", "),
+			"methods":       strings.Join(ner.ExplainMethods(), ", "),
+			"defaultMethod": ner.ExplainMethods()[0],
 			"corpora":       strings.Join(hub.Corpora(hub.TaskNER), ", "),
 
 			"classifyPresets":       strings.Join(classify.Presets(), ","),

@@ -16,7 +16,11 @@ import (
 	"testing"
 	"time"
 
+	"github.com/gomlx/gomlx/core/tensors"
+
 	"github.com/elastic-attention/workbench/internal/cli"
+	"github.com/elastic-attention/workbench/pkg/backend"
+	"github.com/elastic-attention/workbench/pkg/ner"
 	"github.com/elastic-attention/workbench/pkg/ner/experiment"
 )
 
@@ -473,8 +477,94 @@ func TestElasticAttention(t *testing.T) {
 			t.Errorf("eval --adapt %s: code %d, %s; want %q", adapt, out.code, out.stderr, want)
 		}
 	}
-	if out := run(t, "", "explain", dir, "--steps", "0", "x"); out.code != 2 {
-		t.Errorf("explain with 0 steps: code %d", out.code)
+	testExplain(t, dir)
+}
+
+// sure makes a model of that of a run that takes every word for a person.
+func sure(t *testing.T, run string) string {
+	t.Helper()
+	engine, _, err := backend.Open(t.Context(), backend.Options{Config: backend.PureGo})
+	if err != nil {
+		t.Fatal(err)
+	}
+	tagger, err := ner.Load(engine, filepath.Join(run, "model"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	bias := make([]float32, tagger.Labels().Len())
+	person, _ := tagger.Labels().ID("B-PER")
+	bias[person] = 20
+	if err := tagger.Model.Store.GetVariable("/head/classifier/bias").SetValue(tensors.FromFlatDataAndDimensions(bias, len(bias))); err != nil {
+		t.Fatal(err)
+	}
+	dir := filepath.Join(t.TempDir(), "sure")
+	if err := tagger.Save(dir); err != nil {
+		t.Fatal(err)
+	}
+	return dir
+}
+
+// testExplain explains with the model of a run whose heads learn α, span and gate.
+func testExplain(t *testing.T, trained string) {
+	t.Helper()
+	plots, sure := t.TempDir(), sure(t, trained)
+	const text = "Ann runs"
+	file := filepath.Join(plots, "one.conll")
+	if err := os.WriteFile(file, []byte("Ann B-PER\nruns O\n"), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	for _, test := range []struct {
+		args []string
+		code int
+		want string // on standard output, else among the errors
+	}{
+		{[]string{text, "--method", "relevance", "--plot", "words.svg"}, 0, "evidence"},
+		{[]string{text, "--method", "flow"}, 0, "evidence"},
+		{[]string{text, "--attention", "--plot", "grid.svg"}, 0, ""},
+		{[]string{text, "--attention", "--json"}, 0, `"tokens"`},
+		{[]string{"--faithfulness", "--file", file, "--method", "gradient_input", "--plot", "curves.svg"}, 0, "completeness error   mean"},
+		{[]string{"--faithfulness", "--file", file, "--method", "rollout", "--json"}, 0, `"deletion_better"`},
+		{[]string{"--heads", "--limit", "1", "--removal", "--plot", "heads.html"}, 0, "importance"},
+		{[]string{"--heads", "--limit", "1", "--json"}, 0, `"sparsity"`},
+		{[]string{text, "--sanity", "--method", "relevance", "--plot", "sanity.svg"}, 0, "embeddings"},
+		{[]string{"--scalars", "--plot", "scalars.html"}, 0, "α of entmax"},
+		{[]string{"--scalars", "--json"}, 0, "/layer_0/attention/span/z"},
+		{[]string{}, 2, "want a text to explain"},
+		{[]string{text, "--heads"}, 2, "explain no text"},
+		{[]string{text, "--steps", "0"}, 2, "--steps is 0"},
+		{[]string{text, "--method", "guess"}, 2, `--method "guess" is unknown; known: ["integrated_gradients"`},
+		{[]string{text, "--plot", "words.png"}, 2, "want a name that ends in .svg or .html"},
+		{[]string{"--heads", "--plot", "heads.svg"}, 2, "want a name that ends in .html"},
+		{[]string{"--heads", "--scalars"}, 2, "can't be used together"},
+		{[]string{text, "--removal"}, 2, "--removal goes with --heads"},
+		{[]string{text, text, "--attention", "--json"}, 2, "one text, not 2"},
+		{[]string{text, "--attention"}, 2, "--plot FILE or --json"},
+		{[]string{"--faithfulness", "--file", "nowhere.conll"}, 1, "nowhere.conll"},
+		{[]string{text, "--plot", filepath.Join("no", "such", "words.svg")}, 2, "is no folder"},
+	} {
+		args := slices.Clone(test.args)
+		var plot string
+		if i := slices.Index(args, "--plot"); i >= 0 {
+			plot = filepath.Join(plots, args[i+1])
+			args[i+1] = plot
+		}
+		dir := sure
+		if slices.Contains(args, "--heads") || slices.Contains(args, "--scalars") { // of the run, with its data
+			dir = trained
+		}
+		out := run(t, "", append([]string{"explain", dir}, args...)...)
+		said := out.stdout
+		if test.code != 0 {
+			said = out.stderr
+		}
+		if out.code != test.code || !strings.Contains(said, test.want) || test.code != 0 && out.stdout != "" && test.code == 2 {
+			t.Errorf("explain %v: code %d\n%.600s\n%s; want %d and %q", test.args, out.code, out.stdout, out.stderr, test.code, test.want)
+		}
+		if plot != "" && test.code == 0 {
+			if content, err := os.ReadFile(plot); err != nil || !bytes.Contains(content, []byte("<title>")) {
+				t.Errorf("explain %v: picture %.100s (%v)", test.args, content, err)
+			}
+		}
 	}
 }
 

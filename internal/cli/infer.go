@@ -76,14 +76,11 @@ func load[M any](a *app, path string, load func(compute.Backend, string) (M, err
 type evalCmd struct {
 	Model string `arg:"" help:"Run folder, or model folder in Hugging Face layout." predictor:"path"`
 
-	Data   string `help:"Corpus: ${corpora} or synthetic for taggers; ${classifyCorpora} or synthetic for classifiers. Default: the run's own." placeholder:"NAME" predictor:"resource"`
-	File   string `help:"Labelled file in place of --data, plain or gzip: CoNLL or UNER .iob2 for taggers; .csv or .tsv with a header for classifiers." placeholder:"FILE" predictor:"path"`
-	Split  string `help:"Part of the corpus: train, dev or test." enum:"train,dev,test" default:"test"`
+	corpusFlags
 	Adapt  string `help:"Let the model adapt to the data while it is scored, without labels: tent, eata, sar, pseudo_label, masked, or a JSON config, or a file that holds one." placeholder:"METHOD"`
 	Digits int    `help:"Decimals of the report." default:"4"`
 	JSON   bool   `help:"Print the report as JSON."`
 
-	Types     string `group:"Taggers" help:"Entity types to keep, by comma; others become O. \"all\" keeps every type. Default: the run's own." placeholder:"A,B"`
 	exitFlags `group:"Taggers"`
 	Strict    bool `group:"Taggers" help:"Count only entities that are well-formed IOB2."`
 
@@ -157,25 +154,7 @@ func (c evalCmd) ner(a *app) error {
 	if c.TextColumn != "" || c.LabelColumn != "" {
 		return usageError{fmt.Errorf("--text-column and --label-column are for classifiers, and %s is none", c.Model)}
 	}
-	config, err := evalConfig[experiment.Config](c)
-	if err != nil {
-		return err
-	}
-	corpus := config.Data
-	switch {
-	case c.File != "":
-		corpus = experiment.Data{TestFile: c.File, Types: corpus.Types}
-	case c.Data != "":
-		corpus = experiment.Data{Name: c.Data, Types: corpus.Types}
-	}
-	if c.Types != "" {
-		corpus.Types = typeList(c.Types)
-	}
-	loaded, err := corpus.Load(a.ctx, &hub.Client{Progress: fetching(a.stderr)})
-	if err != nil {
-		return err
-	}
-	sentences, err := part(c, loaded.Train, loaded.Dev, loaded.Test)
+	sentences, corpus, err := c.load(a, c.Model)
 	if err != nil {
 		return err
 	}

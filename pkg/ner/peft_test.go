@@ -223,7 +223,7 @@ func TestAdapterThatCannotBeSaved(t *testing.T) {
 // TestAdaptedTaggerExplains checks that explanations see virtual tokens.
 func TestAdaptedTaggerExplains(t *testing.T) {
 	tagger := adapted(t, savedBase(t), peft.Config{Kind: "prefix", Length: 3}, nil)
-	if _, err := tagger.Explain(t.Context(), "Angela met Tim in Berlin .", 4); err != nil {
+	if _, err := tagger.Explain(t.Context(), "Angela met Tim in Berlin .", ner.ExplainConfig{Steps: 4}); err != nil {
 		t.Fatal(err)
 	}
 	for _, x := range logitsOf(t, tagger) {

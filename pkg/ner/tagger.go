@@ -27,6 +27,7 @@ import (
 	"github.com/elastic-attention/workbench/pkg/elastic/adapt/testtime"
 	"github.com/elastic-attention/workbench/pkg/elastic/attention"
 	"github.com/elastic-attention/workbench/pkg/elastic/checkpoint"
+	"github.com/elastic-attention/workbench/pkg/elastic/interpret"
 	"github.com/elastic-attention/workbench/pkg/elastic/peft"
 	"github.com/elastic-attention/workbench/pkg/elastic/pretrained"
 	"github.com/elastic-attention/workbench/pkg/elastic/transformer"
@@ -131,6 +132,10 @@ type Tagger struct {
 	compiled map[graph.GraphId]bool
 	runner   *transformer.Runner // in place of forward for a model whose depth adapts
 	executed [2]int              // layers and batches
+
+	// What explanations compile, when they are first asked for.
+	attributor *interpret.Attributor
+	looks      map[string]*model.Exec
 }
 
 // NewTagger makes a tagger of a pretrained encoder with a fresh head for the labels.

@@ -2,9 +2,13 @@
 //
 // What it returns is a string that needs no script, no style sheet and no network, so it looks the same in a
 // notebook, in an exported page and on paper. Equal input gives equal bytes. Every picture carries its numbers in
-// words too (title and desc of an SVG, the cells of a table), for readers who cannot see it and for tests.
+// words too (title and desc of an SVG, the cells of a table), for readers who cannot see it and for tests. SVGs are
+// dark where the reader prefers dark pages.
 //
 //	svg, err := viz.Curves("training", "step", "loss (nats/token)", viz.Series{Name: "train", X: steps, Y: losses})
+//	svg, err  = viz.Tokens{Title: "evidence", Rows: rows}.SVG()        // words, shaded by a number
+//	svg, err  = viz.Grid{Title: "attention", Values: weights}.SVG()    // a matrix for each layer and head
+//	html     := viz.Page("a report", svg)                              // pictures as a file of their own
 //
 // Package nb, below this one, shows such strings in a notebook.
 package viz
@@ -39,6 +43,9 @@ type Series struct {
 	// Adam: m ← Smooth·m + (1−Smooth)·y, drawn m/(1−Smoothⁿ). The points themselves are then drawn pale behind it.
 	// Zero draws the points only. Gaps do not enter the average.
 	Smooth float64
+	// Behind are further curves over the same X, drawn pale behind this one and without an entry in the legend: the
+	// heads of a layer whose mean Y is.
+	Behind [][]float64
 }
 
 // Chart is a picture of curves over common axes. The zero value of a field means its default.
@@ -101,8 +108,12 @@ func (c Chart) SVG() (string, error) {
 		words = append(words, describe(s, points, gaps))
 		hue := palette[i%len(palette)]
 		style := draw.LineStyle{Color: hue, Width: vg.Points(1.6), Dashes: dashes[(i/len(palette)+i)%len(dashes)]}
+		pale := draw.LineStyle{Color: blend(hue, 0.7), Width: vg.Points(0.8)}
+		for _, ys := range s.Behind {
+			behind, _, _ := c.segments(s.X, ys)
+			addSegments(p, behind, pale)
+		}
 		if s.Smooth > 0 {
-			pale := draw.LineStyle{Color: blend(hue, 0.7), Width: vg.Points(0.8)}
 			addSegments(p, segments, pale)
 			segments, _, _ = c.segments(s.X, average(s.Y, s.Smooth))
 		}
@@ -136,6 +147,11 @@ func (c Chart) validate() error {
 	for i, s := range c.Series {
 		if len(s.X) != len(s.Y) {
 			errs = append(errs, fmt.Errorf("series %d %q has %d x and %d y values, want equally many", i, s.Name, len(s.X), len(s.Y)))
+		}
+		for j, ys := range s.Behind {
+			if len(ys) != len(s.X) {
+				errs = append(errs, fmt.Errorf("series %d %q has %d x and, in curve %d behind it, %d y values, want equally many", i, s.Name, len(s.X), j, len(ys)))
+			}
 		}
 		if !(s.Smooth >= 0 && s.Smooth < 1) {
 			errs = append(errs, fmt.Errorf("series %d %q has smoothing %v, want it in [0, 1)", i, s.Name, s.Smooth))
@@ -259,6 +275,17 @@ func describe(s Series, points, gaps int) string {
 	if gaps > 0 {
 		fmt.Fprintf(&b, ", %d not drawn", gaps)
 	}
+	if n := len(s.Behind); n > 0 {
+		low, high := math.Inf(1), math.Inf(-1)
+		for _, ys := range s.Behind {
+			for _, y := range ys {
+				if finite(y) {
+					low, high = math.Min(low, y), math.Max(high, y)
+				}
+			}
+		}
+		fmt.Fprintf(&b, "; behind it %d curves between %.4g and %.4g", n, low, high)
+	}
 	b.WriteByte('.')
 	return b.String()
 }
@@ -271,8 +298,8 @@ func label(svg, title, desc string) string {
 	svg = strings.ReplaceAll(svg, "font-family:Liberation Sans;", "font-family:Liberation Sans,Arial,Helvetica,sans-serif;")
 	end := strings.IndexByte(svg, '>')
 	head := strings.Join(strings.Fields(svg[:end]), " ")
-	return head + ` role="img" aria-label="` + escape(title) + `">` +
-		"\n<title>" + escape(title) + "</title>\n<desc>" + escape(desc) + "</desc>" + svg[end+1:]
+	return head + ` class="` + class + `" role="img" aria-label="` + escape(title) + `">` +
+		"\n<title>" + escape(title) + "</title>\n<desc>" + escape(desc) + "</desc>\n" + style + svg[end+1:]
 }
 
 func escape(s string) string {

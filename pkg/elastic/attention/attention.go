@@ -64,6 +64,9 @@ type Inputs struct {
 	// Statistics asks for [Result.Statistics], and Rows, numbers of queries, for [Result.Rows].
 	Statistics bool
 	Rows       []int
+	// HeadGates, [batch or 1, heads], multiply what each head of [Self] and [Cross] gives
+	// before it is projected: 0 removes a head. Nil leaves all as they are.
+	HeadGates *Node
 	// Drop is the source of randomness while training; nil while evaluating.
 	Drop *dropout.Source
 }
@@ -167,7 +170,11 @@ func Cross(s Spec, w elastic.Weights, x, memory *Node, in Inputs) Result {
 	q, k, v := project(s, sizes, w, x, memory)
 	in.X = x
 	in = in.fromAdapter(w, k, v)
-	return output(w, attend(s, sizes, w, q, k, v, in))
+	r := attend(s, sizes, w, q, k, v, in)
+	if in.HeadGates != nil {
+		r.Output = Mul(r.Output, InsertAxes(in.HeadGates, 1, -1)) // [b, q, h, d]
+	}
+	return output(w, r)
 }
 
 // project computes queries of x, keys and values of memory, each [b, l, heads, width].

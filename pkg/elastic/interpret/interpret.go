@@ -1,35 +1,61 @@
 // Package interpret asks why a model computed what it did.
 //
-//	Rollout              which inputs the attention of all layers together leads back to
-//	Entropy              how spread the attention of each head and query is
+// Of attention, graph functions on the weights that a model computes:
+//
+//	Rollout     which inputs the attention of all layers together leads back to
+//	Relevance   the same, where each weight counts as far as the output depends on it
+//	Entropy     how spread the attention of each head and query is
+//	Profile     what the heads do on the whole: spread, sparsity, and where the mass lies
+//	Flow        how much each input can send through all layers (on the host)
+//
+// Of inputs, by an [Attributor], which runs the model:
+//
 //	GradientTimesInput   which inputs the output is sensitive to, to first order
 //	IntegratedGradients  which inputs the output is owed to; the parts add up to it
 //
-// The first two are graph functions on attention weights and panic with an error that names
-// the shapes. The others run a model.
+// Of heads, by [Heads]: what the loss owes to each, by its gradient and by removing it.
+//
+// And of explanations themselves: [Faithful] removes what they call important and looks at
+// what the model says then; [Randomise] forgets what the model has learned and looks whether
+// they notice.
+//
+// Graph functions panic with an error that names the shapes.
 package interpret
 
 import (
-	"context"
-	"fmt"
-	"math"
-
-	"github.com/gomlx/compute"
 	"github.com/gomlx/compute/dtypes"
 	"github.com/gomlx/compute/shapes"
 	. "github.com/gomlx/gomlx/core/graph"
-	"github.com/gomlx/gomlx/core/tensors"
-	"github.com/gomlx/gomlx/ml/model"
 	"github.com/gomlx/gomlx/support/exceptions"
-
-	"github.com/elastic-attention/workbench/pkg/elastic"
 )
 
-// Rollout follows attention through all layers. Weights holds each layer's, first layer
-// first, [batch, heads, length, length]; the residual connection counts as much as attention:
+// WithResidual returns what a layer moves from where to where, [batch, length, length], of
+// its attention weights a [batch, heads, length, length]; the residual connection counts as
+// much as attention:
 //
-//	Ãₗ = ½·mean over heads of aₗ + ½·I, rows normalised to 1
-//	R  = Ã_L · … · Ã₁
+//	Ã = ½·mean over heads of a + ½·I, rows normalised to 1
+//
+// Source: Abnar, Zuidema 2020, "Quantifying attention flow in transformers", section 3.
+func WithResidual(a *Node) *Node {
+	identity := identityLike(a) // [1, l, l]
+	layer := MulScalar(Add(ReduceMean(a, 1), identity), 0.5)
+	return Mul(layer, Reciprocal(ReduceAndKeep(layer, ReduceSum, -1)))
+}
+
+// identityLike returns I [1, length, length] for self-attention weights a.
+func identityLike(a *Node) *Node {
+	if a.Rank() != 4 || a.Shape().Dimensions[2] != a.Shape().Dimensions[3] {
+		exceptions.Panicf("want self-attention weights [batch, heads, length, length], got %s", a.Shape())
+	}
+	length := a.Shape().Dimensions[2]
+	square := shapes.Make(dtypes.Int32, 1, length, length)
+	return ConvertDType(Equal(Iota(a.Graph(), square, 1), Iota(a.Graph(), square, 2)), a.DType())
+}
+
+// Rollout follows attention through all layers. Weights holds each layer's, first layer
+// first, [batch, heads, length, length]:
+//
+//	R = Ã_L · … · Ã₁,  Ã as [WithResidual] has it
 //
 // It returns R [batch, length, length]: row i says from which inputs output i comes.
 //
@@ -40,14 +66,7 @@ func Rollout(weights []*Node) *Node {
 	}
 	var rollout *Node
 	for _, a := range weights {
-		if a.Rank() != 4 || a.Shape().Dimensions[2] != a.Shape().Dimensions[3] {
-			exceptions.Panicf("rollout needs self-attention weights [batch, heads, length, length], got %s", a.Shape())
-		}
-		length := a.Shape().Dimensions[2]
-		square := shapes.Make(dtypes.Int32, 1, length, length)
-		identity := ConvertDType(Equal(Iota(a.Graph(), square, 1), Iota(a.Graph(), square, 2)), a.DType())
-		layer := MulScalar(Add(ReduceMean(a, 1), identity), 0.5) // [b, l, l]
-		layer = Mul(layer, Reciprocal(ReduceAndKeep(layer, ReduceSum, -1)))
+		layer := WithResidual(a)
 		if rollout == nil {
 			rollout = layer
 		} else {
@@ -62,116 +81,4 @@ func Entropy(weights *Node) *Node {
 	positive := GreaterThan(weights, ZerosLike(weights))
 	logs := Log(Where(positive, weights, OnesLike(weights)))
 	return Neg(ReduceSum(Mul(weights, logs), -1))
-}
-
-// Explained is what is explained: it builds, for vectors x [rows, ...] in a model with
-// weights w, one value a row, [rows]. Inputs are the further inputs that the caller gives.
-type Explained func(w elastic.Weights, x *Node, inputs []*Node) *Node
-
-// Attribution says how much of a function's values is owed to each element of x.
-type Attribution struct {
-	// Values has the shape of x.
-	Values *tensors.Tensor
-	// Output and Baseline are the function's values at x and at the baseline, a number a row.
-	Output, Baseline []float64
-	// Error is Output − Baseline − Σ Values for each row: what the attribution leaves open.
-	Error []float64
-}
-
-// GradientTimesInput multiplies each element's distance from the baseline with its gradient:
-//
-//	vᵢ = (xᵢ − x⁰ᵢ) · ∂f/∂xᵢ at x
-//
-// Baseline x⁰ has the shape of x. Source: Shrikumar et al. 2017, "Not just a black box".
-func GradientTimesInput(ctx context.Context, backend compute.Backend, store *model.Store, f Explained, x, baseline *tensors.Tensor, inputs ...any) (Attribution, error) {
-	return attribute(ctx, backend, store, f, x, baseline, []float64{1}, inputs)
-}
-
-// IntegratedGradients takes the gradient's mean along the way from the baseline to x, by the
-// midpoint rule with steps points; then the values add up to the difference of the outputs,
-// but for the rule's error, which the result holds:
-//
-//	vᵢ = (xᵢ − x⁰ᵢ) · mean over α of ∂f/∂xᵢ at x⁰ + α·(x − x⁰)
-//
-// Source: Sundararajan, Taly, Yan 2017, "Axiomatic attribution for deep networks".
-func IntegratedGradients(ctx context.Context, backend compute.Backend, store *model.Store, f Explained, x, baseline *tensors.Tensor, steps int, inputs ...any) (Attribution, error) {
-	if steps < 1 {
-		return Attribution{}, fmt.Errorf("integrated gradients with %d steps: want at least 1", steps)
-	}
-	points := make([]float64, steps)
-	for i := range points {
-		points[i] = (float64(i) + 0.5) / float64(steps)
-	}
-	return attribute(ctx, backend, store, f, x, baseline, points, inputs)
-}
-
-// attribute averages gradients at points between baseline (0) and x (1). One graph serves
-// all points, so that a model is compiled once, whatever the number of steps.
-func attribute(ctx context.Context, backend compute.Backend, store *model.Store, f Explained, x, baseline *tensors.Tensor, points []float64, inputs []any) (Attribution, error) {
-	if !x.Shape().Equal(baseline.Shape()) || x.DType() != dtypes.Float32 || x.Rank() < 1 {
-		return Attribution{}, fmt.Errorf("attribution: vectors are %s and the baseline %s, want float32 of one shape, [rows, ...]", x.Shape(), baseline.Shape())
-	}
-	exec, err := model.NewExec(backend, store, func(scope *model.Scope, in []*Node) []*Node {
-		share, x, baseline := in[0], in[1], in[2]
-		at := Add(baseline, Mul(share, Sub(x, baseline)))
-		values := f(elastic.WeightsOf(scope.Store(), x.Graph()), at, in[3:])
-		if values.Rank() != 1 || values.Shape().Dimensions[0] != x.Shape().Dimensions[0] {
-			exceptions.Panicf("an explained function gives one value a row, [%d], got %s", x.Shape().Dimensions[0], values.Shape())
-		}
-		return []*Node{values, Mul(Gradient(ReduceAllSum(values), at)[0], Sub(x, baseline))}
-	})
-	if err != nil {
-		return Attribution{}, fmt.Errorf("attribution: %w", err)
-	}
-	defer exec.Finalize()
-	call := func(share float64) (values, parts []float32, err error) {
-		if ctx.Err() != nil {
-			return nil, nil, fmt.Errorf("attribution stopped: %w", context.Cause(ctx))
-		}
-		out, err := exec.Call(append([]any{float32(share), x, baseline}, inputs...)...)
-		if err != nil {
-			return nil, nil, fmt.Errorf("attribution: %w", err)
-		}
-		if values, err = tensors.CopyFlatData[float32](out[0]); err == nil {
-			parts, err = tensors.CopyFlatData[float32](out[1])
-		}
-		return values, parts, err
-	}
-	result := Attribution{}
-	sums := make([]float64, x.Size())
-	for _, share := range points {
-		_, parts, err := call(share)
-		if err != nil {
-			return Attribution{}, err
-		}
-		for i, v := range parts {
-			sums[i] += float64(v) / float64(len(points))
-		}
-	}
-	for share, into := range map[float64]*[]float64{0: &result.Baseline, 1: &result.Output} {
-		values, _, err := call(share)
-		if err != nil {
-			return Attribution{}, err
-		}
-		for _, v := range values {
-			*into = append(*into, float64(v))
-		}
-	}
-	rows := len(result.Output)
-	flat := make([]float32, len(sums))
-	for i, v := range sums {
-		flat[i] = float32(v)
-	}
-	for row := range rows {
-		left := result.Output[row] - result.Baseline[row]
-		for _, v := range sums[row*len(sums)/rows : (row+1)*len(sums)/rows] {
-			left -= v
-		}
-		if math.IsNaN(left) || math.IsInf(left, 0) {
-			return Attribution{}, fmt.Errorf("attribution: the values of row %d are not finite", row)
-		}
-		result.Error = append(result.Error, left)
-	}
-	result.Values = tensors.FromFlatDataAndDimensions(flat, x.Shape().Dimensions...)
-	return result, nil
 }

@@ -109,13 +109,18 @@ func TestGoldenIntegratedGradients(t *testing.T) {
 		}
 		return sums
 	}
-	ig, err := interpret.IntegratedGradients(t.Context(), gxtest.Backend(t), model.NewStore(), f, u, zero, int(c.Params["steps"]), value("in.w"), value("in.head"))
+	attributor, err := interpret.NewAttributor(gxtest.Backend(t), model.NewStore(), f)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer attributor.Finalize()
+	ig, err := attributor.IntegratedGradients(t.Context(), u, zero, int(c.Params["steps"]), value("in.w"), value("in.head"))
 	if err != nil {
 		t.Fatal(err)
 	}
 	gxtest.Close(t, perToken(ig), tensors.MustCopyFlatData[float32](value("out.ig")), c.Atol.Out)
 	gxtest.Close(t, ig.Error, tensors.MustCopyFlatData[float32](value("out.completeness")), c.Atol.Out)
-	gi, err := interpret.GradientTimesInput(t.Context(), gxtest.Backend(t), model.NewStore(), f, u, zero, value("in.w"), value("in.head"))
+	gi, err := attributor.GradientTimesInput(t.Context(), u, zero, value("in.w"), value("in.head"))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -143,28 +148,35 @@ func TestRolloutRowsSumToOne(t *testing.T) {
 }
 
 func TestAttributionRefuses(t *testing.T) {
-	engine, store := gxtest.Backend(t), model.NewStore()
 	x := tensors.FromFlatDataAndDimensions([]float32{1, 2}, 1, 2)
-	sum := func(_ elastic.Weights, x *Node, _ []*Node) *Node { return ReduceSum(x, -1) }
-	if _, err := interpret.IntegratedGradients(t.Context(), engine, store, sum, x, x, 0); err == nil || !strings.Contains(err.Error(), "0 steps") {
+	of := func(f interpret.Explained) *interpret.Attributor {
+		a, err := interpret.NewAttributor(gxtest.Backend(t), model.NewStore(), f)
+		if err != nil {
+			t.Fatal(err)
+		}
+		t.Cleanup(a.Finalize)
+		return a
+	}
+	sum := of(func(_ elastic.Weights, x *Node, _ []*Node) *Node { return ReduceSum(x, -1) })
+	if _, err := sum.IntegratedGradients(t.Context(), x, x, 0); err == nil || !strings.Contains(err.Error(), "0 steps") {
 		t.Errorf("no steps: %v", err)
 	}
-	if _, err := interpret.GradientTimesInput(t.Context(), engine, store, sum, x, tensors.FromFlatDataAndDimensions([]float32{1}, 1, 1)); err == nil || !strings.Contains(err.Error(), "of one shape") {
+	if _, err := sum.GradientTimesInput(t.Context(), x, tensors.FromFlatDataAndDimensions([]float32{1}, 1, 1)); err == nil || !strings.Contains(err.Error(), "of one shape") {
 		t.Errorf("baseline of another shape: %v", err)
 	}
-	whole := func(_ elastic.Weights, x *Node, _ []*Node) *Node { return x }
-	if _, err := interpret.GradientTimesInput(t.Context(), engine, store, whole, x, x); err == nil || !strings.Contains(err.Error(), "one value a row") {
+	whole := of(func(_ elastic.Weights, x *Node, _ []*Node) *Node { return x })
+	if _, err := whole.GradientTimesInput(t.Context(), x, x); err == nil || !strings.Contains(err.Error(), "one value a row") {
 		t.Errorf("function of another shape: %v", err)
 	}
 	ctx, cancel := context.WithCancel(t.Context())
 	cancel()
-	if _, err := interpret.GradientTimesInput(ctx, engine, store, sum, x, x); !errors.Is(err, context.Canceled) {
+	if _, err := sum.GradientTimesInput(ctx, x, x); !errors.Is(err, context.Canceled) {
 		t.Errorf("cancelled: %v", err)
 	}
 }
 
 // f(x) = x₁·x₂ at (3, 2): each factor gets half of the product.
-func ExampleIntegratedGradients() {
+func ExampleAttributor() {
 	engine, _, err := backend.Open(context.Background(), backend.Options{Config: backend.PureGo})
 	if err != nil {
 		panic(err)
@@ -174,11 +186,16 @@ func ExampleIntegratedGradients() {
 	}
 	x := tensors.FromFlatDataAndDimensions([]float32{3, 2}, 1, 2)
 	zero := tensors.FromFlatDataAndDimensions([]float32{0, 0}, 1, 2)
-	ig, err := interpret.IntegratedGradients(context.Background(), engine, model.NewStore(), product, x, zero, 32)
+	attributor, err := interpret.NewAttributor(engine, model.NewStore(), product)
 	if err != nil {
 		panic(err)
 	}
-	gi, err := interpret.GradientTimesInput(context.Background(), engine, model.NewStore(), product, x, zero)
+	defer attributor.Finalize()
+	ig, err := attributor.IntegratedGradients(context.Background(), x, zero, 32)
+	if err != nil {
+		panic(err)
+	}
+	gi, err := attributor.GradientTimesInput(context.Background(), x, zero)
 	if err != nil {
 		panic(err)
 	}

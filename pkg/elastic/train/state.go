@@ -74,13 +74,13 @@ type Point struct {
 	Loss         float64 `json:"loss"`
 	Rate         float64 `json:"rate"`
 	GradientNorm float64 `json:"gradient_norm"`
+	// Scalars has the values, after the update, of the variables that a [Watcher] names, by
+	// their paths.
+	Scalars map[string][]float32 `json:"scalars,omitempty"`
 }
 
-func (s *State) record(every int, point Point) {
-	if point.Update == 1 || point.Update%every == 0 {
-		s.History = append(s.History, point)
-	}
-}
+// due tells whether the update just made is to be recorded.
+func (s *State) due(every int) bool { return s.Update == 1 || s.Update%every == 0 }
 
 // begun counts the epochs that training has begun: more than Epoch when the last update
 // of the run was in the middle of one.

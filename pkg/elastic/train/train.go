@@ -65,6 +65,12 @@ type Follower interface {
 	Follow(scalars *Node, values, gradients, slots []*Node) (newValues, newSlots []*Node)
 }
 
+// Watcher is a [Task] that names some of its variables, small ones, whose values the run's
+// history shall keep: what heads learn about themselves.
+type Watcher interface {
+	Watched() []string
+}
+
 // Data gives the micro-batches of a run. The same epoch must give the same batches
 // at every call and in every process.
 type Data interface {
@@ -529,7 +535,13 @@ func (t *Trainer) epoch(ctx context.Context, data Data, hooks Hooks, total int, 
 		if math.IsNaN(loss) || math.IsInf(loss, 0) || math.IsNaN(norm) || math.IsInf(norm, 0) {
 			return fmt.Errorf("update %d: loss is %g and gradient norm %g; the last checkpoint is from before it: lower the learning rate (%g) or clip more tightly", t.state.Update, loss, norm, rate)
 		}
-		t.state.record(t.config.LogEvery, Point{Update: t.state.Update, Loss: loss, Rate: rate, GradientNorm: norm})
+		if t.state.due(t.config.LogEvery) {
+			scalars, err := t.scalars()
+			if err != nil {
+				return fmt.Errorf("update %d: %w", t.state.Update, err)
+			}
+			t.state.History = append(t.state.History, Point{Update: t.state.Update, Loss: loss, Rate: rate, GradientNorm: norm, Scalars: scalars})
+		}
 		if hooks.Step != nil {
 			hooks.Step(Step{
 				Update: t.state.Update, Total: total, Epoch: t.state.Epoch, Loss: loss, Rate: rate, GradientNorm: norm,
@@ -556,6 +568,28 @@ func (t *Trainer) epoch(ctx context.Context, data Data, hooks Hooks, total int, 
 		t.state.Batch = 0
 	}
 	return nil
+}
+
+// scalars reads the variables that the task wants to be watched; nil if it wants none.
+func (t *Trainer) scalars() (map[string][]float32, error) {
+	watcher, ok := t.task.(Watcher)
+	if !ok {
+		return nil, nil
+	}
+	var values map[string][]float32
+	for _, path := range watcher.Watched() {
+		value, err := t.task.Store().GetVariable(path).Value()
+		if err != nil {
+			return nil, fmt.Errorf("reading %s: %w", path, err)
+		}
+		if values == nil {
+			values = map[string][]float32{}
+		}
+		if values[path], err = tensors.CopyFlatData[float32](value); err != nil {
+			return nil, fmt.Errorf("reading %s: %w", path, err)
+		}
+	}
+	return values, nil
 }
 
 // clearSums forgets the gradients of an update that was not finished.

@@ -16,6 +16,7 @@ import (
 	"github.com/gomlx/gomlx/core/tensors"
 	"github.com/gomlx/gomlx/ml/model"
 	mltrain "github.com/gomlx/gomlx/ml/train"
+	"github.com/google/go-cmp/cmp"
 	"github.com/janpfeifer/must"
 
 	"github.com/elastic-attention/workbench/internal/gxtest"
@@ -48,6 +49,8 @@ func (classifier) Variables() []elastic.Variable {
 		elastic.Under("/norm", elastic.NormVariables(8)),
 		elastic.Under("/outer", elastic.DenseVariables(8, 3, 0.5)))
 }
+
+func (classifier) Watched() []string { return []string{"/norm/scale"} }
 
 func (classifier) Loss(w elastic.Weights, inputs, labels []*graph.Node, drop *dropout.Source) (sum, count *graph.Node) {
 	x := graph.Tanh(elastic.Dense(w.In("inner"), inputs[0]))
@@ -284,7 +287,7 @@ func TestResumeIsExact(t *testing.T) {
 			if !slices.Equal(weights(t, second), weights(t, whole)) {
 				t.Fatalf("accumulate %d: resumed after update %d, the weights differ", accumulate, stop)
 			}
-			if got.State.Best != want.State.Best || got.State.Stale != want.State.Stale || !slices.Equal(got.State.History, want.State.History) || !slices.Equal(got.State.Metrics, want.State.Metrics) {
+			if got.State.Best != want.State.Best || got.State.Stale != want.State.Stale || !cmp.Equal(got.State.History, want.State.History) || !slices.Equal(got.State.Metrics, want.State.Metrics) {
 				t.Fatalf("resumed after update %d, the state differs:\n%+v\n%+v", stop, got.State, want.State)
 			}
 		}
@@ -414,5 +417,23 @@ func TestConfigReportsAllProblems(t *testing.T) {
 		if err == nil || !strings.Contains(err.Error(), want) {
 			t.Errorf("error does not say %q: %v", want, err)
 		}
+	}
+}
+
+// TestHistoryKeepsWhatIsWatched: each recorded update has the values from after it.
+func TestHistoryKeepsWhatIsWatched(t *testing.T) {
+	c := newClassifier(t)
+	result, err := newTrainer(t, c, config()).Run(t.Context(), rows{batches: 4, size: 8}, train.Hooks{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	history := result.State.History
+	last := history[len(history)-1]
+	now := tensors.MustCopyFlatData[float32](must.M1(c.store.GetVariable("/norm/scale").Value()))
+	if last.Update != 12 || len(last.Scalars) != 1 || !slices.Equal(last.Scalars["/norm/scale"], now) {
+		t.Errorf("update %d has %v, the model %v", last.Update, last.Scalars, now)
+	}
+	if first := history[0]; slices.Equal(first.Scalars["/norm/scale"], now) || len(first.Scalars["/norm/scale"]) != 8 {
+		t.Errorf("update %d has %v", first.Update, first.Scalars)
 	}
 }

@@ -47,6 +47,9 @@ type Inputs struct {
 	// Words, [batch, length, hidden], takes the place of the word embeddings of IDs, which
 	// then say only where padding is. Explanations move it.
 	Words *Node
+	// HeadGates, [batch or 1, layers, heads], multiply what each head gives; nil leaves all
+	// as they are. See package interpret.
+	HeadGates *Node
 
 	decoder bool // the inputs are those of a decoder, which has no token types
 }
@@ -101,6 +104,14 @@ func (c Config) normOrder() string {
 	return c.NormOrder
 }
 
+// headGates returns those of a layer, [batch or 1, heads], or nil.
+func (in Inputs) headGates(layer int) *Node {
+	if in.HeadGates == nil {
+		return nil
+	}
+	return Squeeze(Slice(in.HeadGates, AxisRange(), AxisElem(layer)), 1)
+}
+
 // Output is what an encoder computes.
 type Output struct {
 	// Hidden is the output [batch, length, hidden]: the last of States, or with adaptive
@@ -139,6 +150,7 @@ func (c Config) Encode(w elastic.Weights, in Inputs, drop *dropout.Source) Outpu
 	out := Output{States: []*Node{x}}
 	for i := range c.Layers {
 		var attended attention.Result
+		seen.HeadGates = in.headGates(i)
 		x, attended = c.layer(w, i, x, seen)
 		out.block(x, attended)
 	}

@@ -101,6 +101,68 @@ func TestPackingChangesNothing(t *testing.T) {
 	}
 }
 
+// TestHeadGates: a gate of 0 is a model from whose output projection a head's rows are cut,
+// for each row of the batch by itself.
+func TestHeadGates(t *testing.T) {
+	config := small()
+	m, err := transformer.New(config, 1)
+	if err != nil {
+		t.Fatal(err)
+	}
+	ids := [][]int32{{5, 9, 7}, {8, 6, 4}}
+	const layer, head = 1, 2
+	gates := make([][][]float32, 2)
+	for row := range gates {
+		for range config.Layers {
+			gates[row] = append(gates[row], []float32{1, 1, 1, 1})
+		}
+	}
+	gates[0][layer][head] = 0
+	out, err := model.CallOnce(gxtest.Backend(t), m.Store, func(scope *model.Scope, ids, gates *graph.Node) *graph.Node {
+		return m.Config.Logits(elastic.WeightsOf(scope.Store(), ids.Graph()), transformer.Inputs{IDs: ids, HeadGates: gates}, nil)
+	}, ids, gates)
+	if err != nil {
+		t.Fatal(err)
+	}
+	got := tensors.MustCopyFlatData[float32](out)
+	ones := [][]int32{{1, 1, 1}}
+	whole, err := logits(t, m, ids[1:], ones)
+	if err != nil {
+		t.Fatal(err)
+	}
+	gxtest.Close(t, got[len(got)/2:], whole, 1e-6)
+
+	variable := m.Store.GetVariable(fmt.Sprintf("/layer_%d/attention/output/weights", layer))
+	cut := tensors.MustCopyFlatData[float32](variable.MustValue())
+	width := config.Hidden / config.Attention.Heads
+	for i := head * width * config.Hidden; i < (head+1)*width*config.Hidden; i++ {
+		cut[i] = 0
+	}
+	if err := variable.SetValue(tensors.FromFlatDataAndDimensions(cut, config.Hidden, config.Hidden)); err != nil {
+		t.Fatal(err)
+	}
+	removed, err := logits(t, m, ids[:1], ones)
+	if err != nil {
+		t.Fatal(err)
+	}
+	gxtest.Close(t, got[:len(got)/2], removed, 1e-6)
+	difference := 0.0
+	before, err := transformer.New(config, 1)
+	if err != nil {
+		t.Fatal(err)
+	}
+	uncut, err := logits(t, before, ids[:1], ones)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for i := range uncut {
+		difference = math.Max(difference, math.Abs(float64(uncut[i]-removed[i])))
+	}
+	if difference < 1e-3 {
+		t.Errorf("removing a head changes the logits by %g", difference)
+	}
+}
+
 func TestPositionsMatter(t *testing.T) {
 	m, err := transformer.New(small(), 1)
 	if err != nil {

@@ -13,6 +13,7 @@ import (
 	"github.com/elastic-attention/workbench/pkg/elastic/adapt"
 	"github.com/elastic-attention/workbench/pkg/elastic/train"
 	"github.com/elastic-attention/workbench/pkg/ner/experiment"
+	runs "github.com/elastic-attention/workbench/pkg/run"
 )
 
 // TestStrategyFromAnEarlierRun learns from the weights and the Fisher information of a run, ends by
@@ -51,7 +52,7 @@ func TestStrategyFromAnEarlierRun(t *testing.T) {
 	if err := run(t, config, experiment.Options{Dir: parts, Resume: true}); err != nil {
 		t.Fatal(err)
 	}
-	for _, name := range []string{experiment.EventsFile, filepath.Join(experiment.ModelDir, "model.safetensors")} {
+	for _, name := range []string{experiment.EventsFile, filepath.Join(runs.ModelDir, "model.safetensors")} {
 		a, err := os.ReadFile(filepath.Join(whole, name))
 		if err != nil {
 			t.Fatal(err)

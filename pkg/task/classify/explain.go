@@ -80,7 +80,12 @@ func (c *Classifier) Explain(ctx context.Context, text string, steps int) (Expla
 	vectors := func(flat []float32) *tensors.Tensor {
 		return tensors.FromFlatDataAndDimensions(flat, 1, length, config.Hidden)
 	}
-	a, err := interpret.IntegratedGradients(ctx, c.backend, c.Model.Store, explained, vectors(real), vectors(padding), steps,
+	attributor, err := interpret.NewAttributor(c.backend, c.Model.Store, explained)
+	if err != nil {
+		return Explanation{}, fmt.Errorf("explaining the class: %w", err)
+	}
+	defer attributor.Finalize()
+	a, err := attributor.IntegratedGradients(ctx, vectors(real), vectors(padding), steps,
 		tensor(slices.Clone(encoding.IDs)), tensor(slices.Clone(encoding.TypeIDs)))
 	if err != nil {
 		return Explanation{}, fmt.Errorf("explaining the class: %w", err)

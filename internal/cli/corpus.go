@@ -1,0 +1,64 @@
+package cli
+
+import (
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+
+	"github.com/elastic-attention/workbench/pkg/data"
+	"github.com/elastic-attention/workbench/pkg/data/hub"
+	"github.com/elastic-attention/workbench/pkg/ner/experiment"
+	"github.com/elastic-attention/workbench/pkg/run"
+)
+
+// corpusFlags name labelled data: by default that of the run.
+type corpusFlags struct {
+	Data  string `help:"Corpus: ${corpora} or synthetic for taggers; ${classifyCorpora} or synthetic for classifiers. Default: the run's own." placeholder:"NAME" predictor:"resource"`
+	File  string `help:"Labelled file in place of --data, plain or gzip: CoNLL or UNER .iob2 for taggers; .csv or .tsv with a header for classifiers." placeholder:"FILE" predictor:"path"`
+	Split string `help:"Part of the corpus: train, dev or test." enum:"train,dev,test" default:"test"`
+	Types string `group:"Taggers" help:"Entity types to keep, by comma; others become O. \"all\" keeps every type. Default: the run's own." placeholder:"A,B"`
+}
+
+// load reads the sentences that the flags name, for the model in a run or model folder.
+func (c corpusFlags) load(a *app, model string) ([]data.Sentence, experiment.Data, error) {
+	var corpus experiment.Data
+	record, err := run.ReadRecord[experiment.Config](model)
+	if err == nil {
+		corpus = record.Config.Data
+	} else if !errors.Is(err, fs.ErrNotExist) {
+		return nil, corpus, err
+	} else if info, err := os.Stat(model); err != nil || !info.IsDir() {
+		return nil, corpus, noSuchRun(model)
+	} else if c.Data == "" && c.File == "" {
+		return nil, corpus, usageError{fmt.Errorf("%s is no run folder, so say what to score on: --data or --file", model)}
+	}
+	switch {
+	case c.File != "" && c.Data != "":
+		return nil, corpus, usageError{errors.New("--data and --file exclude each other")}
+	case c.File != "":
+		corpus = experiment.Data{TestFile: c.File, Types: corpus.Types}
+	case c.Data != "":
+		corpus = experiment.Data{Name: c.Data, Types: corpus.Types}
+	}
+	if c.Types != "" {
+		corpus.Types = typeList(c.Types)
+	}
+	loaded, err := corpus.Load(a.ctx, &hub.Client{Progress: fetching(a.stderr)})
+	if err != nil {
+		return nil, corpus, err
+	}
+	sentences := loaded.Test
+	if c.File == "" {
+		switch c.Split {
+		case "train":
+			sentences = loaded.Train
+		case "dev":
+			sentences = loaded.Dev
+		}
+	}
+	if len(sentences) == 0 {
+		return nil, corpus, fmt.Errorf("the data has no %s part", c.Split)
+	}
+	return sentences, corpus, nil
+}
