@@ -267,6 +267,7 @@ func (c predictCmd) Run(a *app) error {
 	if err := c.exitFlags.apply(tagger); err != nil {
 		return err
 	}
+	defer a.tellLayers(tagger)
 	encoder := json.NewEncoder(a.stdout)
 	emit := func(texts []string) error {
 		if c.Logits {
