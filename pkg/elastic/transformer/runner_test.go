@@ -214,7 +214,7 @@ func TestHaltingSkipsLayers(t *testing.T) {
 			t.Errorf("bias %g: %d layers, want %d", bias, layers, want)
 		}
 		flat := tensors.MustCopyFlatData[float32](got)
-		gxtest.Close(t, flat[:7*3], full[:7*3], 1e-6) // the second row ends with padding, whose logits mean nothing
+		gxtest.Close(t, flat[:7*3], full[:7*3], 1e-5) // the second row ends with padding, whose logits mean nothing
 		r.Finalize()
 	}
 }
