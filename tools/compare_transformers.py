@@ -1,4 +1,4 @@
-"""Load a saved tagger in Hugging Face transformers and compare its logits with ours.
+"""Load a saved tagger or classifier in Hugging Face transformers and compare its logits with ours.
 
     python tools/compare_transformers.py runs/first/model [FILE]
 
@@ -12,7 +12,7 @@ import subprocess
 import sys
 
 import torch
-from transformers import AutoModelForTokenClassification, AutoTokenizer
+from transformers import AutoConfig, AutoModelForSequenceClassification, AutoModelForTokenClassification, AutoTokenizer
 
 TOLERANCE = 1e-4
 SENTENCES = [
@@ -33,13 +33,20 @@ def main():
     assert len(ours) == len(lines), f"{len(ours)} answers for {len(lines)} lines"
 
     tokenizer = AutoTokenizer.from_pretrained(folder)
-    model, info = AutoModelForTokenClassification.from_pretrained(folder, output_loading_info=True)
+    classifier = AutoConfig.from_pretrained(folder).architectures[0].endswith("ForSequenceClassification")
+    kind = AutoModelForSequenceClassification if classifier else AutoModelForTokenClassification
+    model, info = kind.from_pretrained(folder, output_loading_info=True)
     model.eval()
     for key in ("missing_keys", "unexpected_keys", "mismatched_keys"):
         if info[key]:
             sys.exit(f"{key}: {sorted(info[key])}")
     worst = 0.0
     for line, windows in zip(lines, ours):
+        if classifier:
+            with torch.no_grad():
+                theirs = model(**tokenizer(line, return_tensors="pt")).logits[0]
+            worst = max(worst, (theirs - torch.tensor(windows)).abs().max().item())
+            continue
         if len(windows) != 1:
             print(f"left out, longer than one window: {line[:60]}")
             continue
@@ -50,7 +57,7 @@ def main():
             theirs = model(**encoded).logits[0]
         difference = (theirs - torch.tensor(windows[0]["logits"])).abs().max().item()
         worst = max(worst, difference)
-    print(f"{len(lines)} sentences, labels {list(model.config.id2label.values())}, largest difference of a logit {worst:.2g}, tolerance {TOLERANCE}")
+    print(f"{len(lines)} sentences, labels {list(model.config.id2label.values())[:16]}, largest difference of a logit {worst:.2g}, tolerance {TOLERANCE}")
     sys.exit(0 if worst <= TOLERANCE else 1)
 
 

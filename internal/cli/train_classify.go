@@ -23,7 +23,7 @@ type trainClassifyCmd struct {
 	LabelColumn string `help:"Column of files that has the class. Default: label." placeholder:"NAME"`
 	Limit       int    `help:"Take only so many texts of each part, evenly spread over it." placeholder:"N"`
 	TrainLimit  int    `help:"The same for the training part only." placeholder:"N"`
-	Pooling     string `help:"How a text's tokens become one vector: cls (the first), mean, or attention (a learned vector scores them)." placeholder:"KIND"`
+	Pooling     string `help:"How a text's tokens become one vector: cls (the first), mean, or attention (a learned vector scores them). Default: the preset's, mean." placeholder:"KIND"`
 
 	recipeFlags
 }
@@ -34,6 +34,7 @@ func (trainClassifyCmd) Help() string {
   elastic train classify                                    MiniLM on questions to a bank, 77 intents
   elastic train classify --data clinc150 --epochs 1
   elastic train classify --train my.csv --dev my.dev.csv --test my.test.csv --text-column query --label-column intent
+  elastic train classify --pooling cls                      as BERT does; transformers loads the result
   elastic train classify --pooling attention --attention '{"normalizer": "entmax"}'
   elastic train classify --model scratch --data synthetic   no download at all
   elastic train classify --resume                           after Ctrl-C, a crash or kill -9; with the flags of before

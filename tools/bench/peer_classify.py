@@ -8,7 +8,7 @@ As in ours: every tenth text of train is dev, the training texts are evenly spre
 and normalisations), batches of 16, a tenth of warm-up and linear decay, gradients clipped at norm 1, a fresh classifier N(0, 0.02)
 on the checkpoint's pooler. Order and dropout come from other generators. Prints one JSON object.
 """
-import argparse, csv, gzip, io, json, os, time
+import argparse, csv, gzip, io, json, os, sys, time
 import numpy as np, torch
 from transformers import AutoModelForSequenceClassification, AutoTokenizer
 
@@ -68,6 +68,7 @@ def main():
             loss = torch.nn.functional.cross_entropy(model(input_ids=ids, attention_mask=mask).logits, want)
             loss.backward(); torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0); opt.step(); opt.zero_grad()
             step += 1; losses.append(loss.item())
+            if step % 10 == 0: print(f"{step}/{total} loss {np.mean(losses[-10:]):.4f}, {time.time() - begin:.0f} s", file=sys.stderr)
     seconds = time.time() - begin
     model.eval(); right, confidence = 0, 0.0
     order = sorted(range(len(test)), key=lambda i: len(test[i][0]))

@@ -107,9 +107,10 @@ var presets = map[string]Config{
 
 func recipe(epochs int, peak float64) Config {
 	return Config{
-		Model:      hub.MiniLML6,
-		Data:       Data{Name: hub.Banking77},
-		Classifier: classify.Config{MaxLength: 64, Lengths: []int{32, 64}},
+		Model: hub.MiniLML6,
+		Data:  Data{Name: hub.Banking77},
+		// MiniLM was pretrained to be pooled by the mean, and learns faster so.
+		Classifier: classify.Config{MaxLength: 64, Lengths: []int{32, 64}, Pooling: transformer.MeanPooling},
 		Train: classify.TrainConfig{
 			Config: train.Config{
 				Epochs: epochs, ClipNorm: 1, Schedule: schedule.Config{Peak: peak, Warmup: 0.1},

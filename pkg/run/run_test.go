@@ -1,0 +1,163 @@
+package run_test
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"github.com/elastic-attention/workbench/pkg/data/hub"
+	"github.com/elastic-attention/workbench/pkg/elastic/train"
+	"github.com/elastic-attention/workbench/pkg/run"
+)
+
+type config struct {
+	Model string `json:"model"`
+	Train struct {
+		Epochs int `json:"epochs"`
+	} `json:"train"`
+}
+
+func wants(t *testing.T, what string, err error, part string) {
+	t.Helper()
+	if err == nil || !strings.Contains(err.Error(), part) {
+		t.Errorf("%s: error is %v, want %q in it", what, err, part)
+	}
+}
+
+// TestBegin says in which folders a run may begin or continue.
+func TestBegin(t *testing.T) {
+	dir := filepath.Join(t.TempDir(), "run")
+	sums := map[string]string{"train": "abc"}
+	first, err := run.Begin(dir, hub.TaskClassify, config{Model: "m"}, false, sums)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if r := first.Record; first.Latest != nil || r.Task != hub.TaskClassify || r.Config.Model != "m" || r.Data["train"] != "abc" {
+		t.Errorf("a fresh run: %+v", first)
+	}
+	_, err = run.Begin(dir, hub.TaskClassify, config{Model: "m"}, false, sums)
+	wants(t, "two at once", err, "another process is working on "+dir)
+	first.Unlock()
+	if _, err := os.Stat(dir); !errors.Is(err, fs.ErrNotExist) {
+		t.Errorf("a folder in which nothing has begun is left: %v", err)
+	}
+
+	if first, err = run.Begin(dir, hub.TaskClassify, config{Model: "m"}, true, sums); err != nil {
+		t.Fatal(err)
+	}
+	if err := run.WriteJSON(filepath.Join(dir, run.RecordFile), first.Record); err != nil {
+		t.Fatal(err)
+	}
+	first.Unlock()
+	again, err := run.Begin(dir, hub.TaskClassify, config{Model: "m"}, true, sums)
+	if err != nil || again.Record.Config.Model != "m" {
+		t.Fatalf("resumed: %+v, %v", again.Record, err)
+	}
+	again.Unlock()
+	_, _, err = run.Check(dir, hub.TaskClassify, config{Model: "m"}, false)
+	wants(t, "without resume", err, "holds a run already")
+	_, _, err = run.Check(dir, hub.TaskNER, config{Model: "m"}, true)
+	wants(t, "another task", err, `task "classify", not "ner"`)
+	other := config{Model: "m"}
+	other.Train.Epochs = 3
+	_, _, err = run.Check(dir, hub.TaskClassify, other, true)
+	wants(t, "another config", err, "train.epochs was 0 and is 3")
+	_, err = run.Begin(dir, hub.TaskClassify, config{Model: "m"}, true, map[string]string{"train": "abd"})
+	wants(t, "other data", err, "its SHA-256 was abc and is abd")
+
+	if err := run.Finish(dir, map[string]int{"updates": 3}, "fine\n"); err != nil {
+		t.Fatal(err)
+	}
+	content, err := os.ReadFile(filepath.Join(dir, run.ReportFile))
+	var result map[string]int
+	if err != nil || json.Unmarshal(content, &result) != nil || result["updates"] != 3 {
+		t.Errorf("report %s, %v", content, err)
+	}
+	if err := os.Remove(filepath.Join(dir, run.RecordFile)); err != nil {
+		t.Fatal(err)
+	}
+	_, _, err = run.Check(dir, hub.TaskClassify, config{}, false)
+	wants(t, "a folder with a report alone", err, "which a run would replace")
+}
+
+func TestReadRecord(t *testing.T) {
+	dir := t.TempDir()
+	_, err := run.ReadRecord[config](dir)
+	if !errors.Is(err, fs.ErrNotExist) {
+		t.Errorf("no record: %v", err)
+	}
+	write := func(content string) {
+		if err := os.WriteFile(filepath.Join(dir, run.RecordFile), []byte(content), 0o644); err != nil {
+			t.Fatal(err)
+		}
+	}
+	write(`{"config": {"model": "old"}}`) // of before there was a second task
+	if record, err := run.ReadRecord[config](dir); err != nil || record.Task != hub.TaskNER || record.Config.Model != "old" {
+		t.Errorf("%+v, %v", record, err)
+	}
+	write(`{`)
+	_, err = run.ReadRecord[config](dir)
+	wants(t, "damaged", err, "is not the record of a run")
+}
+
+func TestFindModel(t *testing.T) {
+	dir := t.TempDir()
+	if found, _, err := run.FindModel(dir); err != nil || found != dir {
+		t.Errorf("a folder: %q, %v", found, err)
+	}
+	if err := os.WriteFile(filepath.Join(dir, run.RecordFile), []byte("{}"), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	if found, _, err := run.FindModel(dir); err != nil || found != filepath.Join(dir, run.ModelDir) {
+		t.Errorf("a run folder: %q, %v", found, err)
+	}
+	for _, name := range []string{hub.MiniLML6, "owner/name"} {
+		if found, resource, err := run.FindModel(name); err != nil || found != "" || resource.Name != name {
+			t.Errorf("%s: %q, %q, %v", name, found, resource.Name, err)
+		}
+	}
+	_, _, err := run.FindModel("minilm")
+	if unknown := (*run.NameError)(nil); !errors.As(err, &unknown) {
+		t.Errorf("unknown: %T", err)
+	}
+	wants(t, "unknown", err, hub.MiniLML6)
+	_, _, err = run.FetchModel(t.Context(), &hub.Client{}, "minilm")
+	wants(t, "unknown", err, hub.MiniLML6)
+	if found, sums, err := run.FetchModel(t.Context(), &hub.Client{}, t.TempDir()); err != nil || found == "" || len(sums) != 0 {
+		t.Errorf("an empty folder: %q, %v, %v", found, sums, err)
+	}
+}
+
+func TestStopped(t *testing.T) {
+	cause := errors.New("evaluating")
+	if err := run.Stopped(t.Context(), cause); !errors.Is(err, cause) || errors.Is(err, train.ErrInterrupted) {
+		t.Errorf("not cancelled: %v", err)
+	}
+	ctx, cancel := context.WithCancel(t.Context())
+	cancel()
+	if err := run.Stopped(ctx, cause); !errors.Is(err, cause) || !errors.Is(err, train.ErrInterrupted) {
+		t.Errorf("cancelled: %v", err)
+	}
+}
+
+func ExampleBegin() {
+	parent, err := os.MkdirTemp("", "runs-")
+	if err != nil {
+		panic(err)
+	}
+	defer os.RemoveAll(parent)
+	begun, err := run.Begin(filepath.Join(parent, "first"), hub.TaskClassify, struct{ Epochs int }{2}, false, nil)
+	if err != nil {
+		panic(err)
+	}
+	defer begun.Unlock()
+	fmt.Println(begun.Record.Task, begun.Record.Config.Epochs, begun.Latest == nil)
+	// Output:
+	// classify 2 true
+}
