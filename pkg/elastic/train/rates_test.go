@@ -121,4 +121,3 @@ func put(t *testing.T, c, from classifier) {
 		}
 	}
 }
-
