@@ -24,8 +24,8 @@ type Row struct {
 	eval.Difference
 	// Adjusted is the p-value after Holm's correction for all rows of the table.
 	Adjusted float64 `json:"adjusted"`
-	// Cost is the CPU time of scoring the set over that of what it is compared with: the median
-	// over seeds. 0 if the times are not known.
+	// Cost is the CPU time of scoring the set over that of what it is compared with, each the
+	// least over the seeds, so that no compilation is in it. 0 if the times are not known.
 	Cost float64 `json:"cost"`
 	// Note is what else must be said.
 	Note string `json:"note,omitempty"`
@@ -119,22 +119,21 @@ func (t *Table) add(set, name, note string, p pairs, b eval.Bootstrap) error {
 	if err != nil {
 		return fmt.Errorf("comparing %q on %q: %w", name, set, err)
 	}
-	var ratios []float64
-	for i := range p.from {
-		if p.from[i].CPUSeconds > 0 {
-			ratios = append(ratios, p.to[i].CPUSeconds/p.from[i].CPUSeconds)
-		}
+	cost := 0.0
+	if before := leastTime(p.from); before > 0 {
+		cost = leastTime(p.to) / before
 	}
-	t.Rows = append(t.Rows, Row{Set: set, Name: name, Difference: difference, Cost: median(ratios), Note: note})
+	t.Rows = append(t.Rows, Row{Set: set, Name: name, Difference: difference, Cost: cost, Note: note})
 	return nil
 }
 
-func median(x []float64) float64 {
-	if len(x) == 0 {
-		return 0
+// leastTime is the least CPU time of some scores: that of one during which nothing was compiled.
+func leastTime(scores []Score) float64 {
+	least := math.Inf(1)
+	for _, s := range scores {
+		least = min(least, s.CPUSeconds)
 	}
-	slices.Sort(x)
-	return (x[(len(x)-1)/2] + x[len(x)/2]) / 2
+	return least
 }
 
 func (t Table) adjusted() Table {

@@ -25,7 +25,7 @@ func TestForest(t *testing.T) {
 			t.Errorf("the picture does not say %q", want)
 		}
 	}
-	if strings.Index(svg, ">entmax<") < 0 || strings.Count(svg, ">sink<") != 1 {
+	if !strings.Contains(svg, ">entmax<") || strings.Count(svg, ">sink<") != 1 {
 		t.Error("each row has its name once")
 	}
 	same := viz.Forest{Title: "none", Rows: []viz.Estimate{{"same", 0, 0, 0}}}
