@@ -24,7 +24,7 @@ import (
 	"github.com/elastic-attention/workbench/pkg/run"
 )
 
-// EventsFile, in a run folder, is the log of a strategy of adaptation, if there was one.
+// EventsFile in a run folder is the log of a strategy of adaptation, if there was one.
 const EventsFile = "events.jsonl"
 
 // Options is what a run needs beside its config.
