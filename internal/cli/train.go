@@ -160,6 +160,8 @@ func (c trainNERCmd) config() (experiment.Config, error) {
 	adapter := c.Peft
 	if slices.Contains(peft.Kinds(), adapter) {
 		adapter = fmt.Sprintf(`{"kind": %q}`, adapter)
+	} else if _, err := os.Stat(adapter); adapter != "" && err != nil && !strings.HasPrefix(strings.TrimSpace(adapter), "{") {
+		return config, usageError{fmt.Errorf("--peft wants one of %s, a JSON object, or a file that holds one: %w", strings.Join(peft.Kinds(), ", "), err)}
 	}
 	if err := errors.Join(spec("--depth", c.Depth, &tagger.Depth),
 		spec("--experts", c.Experts, &tagger.Experts), spec("--peft", adapter, &tagger.Adapter)); err != nil {

@@ -88,7 +88,7 @@ func TestElasticAttentionInACheckpoint(t *testing.T) {
 
 	for _, test := range []struct{ name, old, new, want string }{
 		{"of a newer version", `"version": 1`, `"version": 2`, "elastic_attention has version 2, this program reads version 1"},
-		{"that says it is BERT", `"elastic-bert"`, `"bert"`, "model_type and elastic_attention or elastic_pooling do not fit"},
+		{"that says it is BERT", `"elastic-bert"`, `"bert"`, "model_type and elastic_attention, elastic_structure or elastic_pooling do not fit"},
 		{"with an unknown part", `"head_gate"`, `"head_gates"`, `gates[0]: kind "head_gates" is unknown`},
 		{"with a part less", `"head_gate"`, `"output_gate"`, "tensor elastic.layer.0.attention.output_gate.weights is missing"},
 	} {
