@@ -44,17 +44,22 @@ const anchorScope = "/adapt"
 // plan works out which variables are trained and what pulls at them.
 func (t *Trainer) plan() error {
 	all, s := t.task.Variables(), t.config.Adapt
-	t.variables = all
-	if s.IsZero() {
-		return nil
+	if err := t.config.checkRates(all); err != nil {
+		return err
 	}
 	var err error
 	if t.factors, err = s.Factors(all); err != nil {
-		return err
+		return fmt.Errorf("adapt: %w", err)
+	}
+	for _, v := range all {
+		t.factors[v.Path] *= t.config.rateOf(v.Path)
 	}
 	t.variables = slices.DeleteFunc(slices.Clone(all), func(v elastic.Variable) bool { return t.factors[v.Path] == 0 })
 	if len(t.variables) == 0 {
-		return errors.New("gradient freezes every variable")
+		return errors.New("rates and adapt.gradient freeze all variables, so that there is nothing to train")
+	}
+	if s.IsZero() {
+		return nil
 	}
 	for _, v := range t.variables {
 		if group := adapt.Group(v.Path); !slices.Contains(t.groups, group) {
@@ -68,10 +73,10 @@ func (t *Trainer) plan() error {
 		}
 		chosen, err := adapt.Select(among, p.Patterns())
 		if err != nil {
-			return fmt.Errorf("experience[%d].variables: %w", i, err)
+			return fmt.Errorf("adapt: experience[%d].variables: %w", i, err)
 		}
 		if _, ok := t.task.(Experienced); p.FromRun != "" && !ok {
-			return fmt.Errorf("experience[%d].from_run: the task knows no earlier runs", i)
+			return fmt.Errorf("adapt: experience[%d].from_run: the task knows no earlier runs", i)
 		}
 		t.pulls = append(t.pulls, pull{p, fmt.Sprintf("%s/prior_%d", anchorScope, i), chosen})
 	}
@@ -226,10 +231,11 @@ func (t *Trainer) pulled(store *model.Store, gradients []*Node, factor *Node) []
 
 // scaled returns the value after an update with the variable's factor of the learning rate.
 func (t *Trainer) scaled(v elastic.Variable, before, after *Node) *Node {
-	factor, ok := t.factors[v.Path]
-	if !ok || factor == 1 {
+	factor := t.factors[v.Path]
+	if factor == 1 {
 		return after
 	}
+	// Step and decay are both proportional to the rate.
 	return Add(before, MulScalar(Sub(after, before), factor))
 }
 

@@ -247,7 +247,7 @@ func TestStrategyResumesExactly(t *testing.T) {
 func TestStrategyRefuses(t *testing.T) {
 	for want, strategy := range map[string]adapt.Strategy{
 		`gradient[0].variables: pattern "/x"`: {Gradient: []adapt.Rate{{Variables: []string{"/x"}}}},
-		"freezes every variable":              {Gradient: []adapt.Rate{{Variables: []string{"*"}}}},
+		"freeze all variables":                {Gradient: []adapt.Rate{{Variables: []string{"*"}}}},
 		"knows no earlier runs":               {Experience: []adapt.Prior{{FromRun: "before", Weight: 1}}},
 		"budget.updates is -1":                {Budget: adapt.Budget{Updates: -1}},
 	} {

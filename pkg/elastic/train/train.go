@@ -145,14 +145,7 @@ func New(backend compute.Backend, task Task, config Config) (*Trainer, error) {
 	}
 	t := &Trainer{backend: backend, task: task, config: config, compiled: map[GraphId]bool{}}
 	if err := t.plan(); err != nil {
-		return nil, fmt.Errorf("training config: adapt: %w", err)
-	}
-	if err := config.checkRates(task.Variables()); err != nil {
 		return nil, fmt.Errorf("training config: %w", err)
-	}
-	t.variables = slices.DeleteFunc(slices.Clone(t.variables), func(v elastic.Variable) bool { return config.rateOf(v.Path) == 0 })
-	if len(t.variables) == 0 {
-		return nil, errors.New("training config: rates freeze all variables, so that there is nothing to train")
 	}
 	t.state = State{Version: stateVersion, Seed: config.Seed, Best: Best{Epoch: -1}}
 	t.follower, _ = task.(Follower)
@@ -283,9 +276,6 @@ func (t *Trainer) update(store *model.Store, scalars, count *Node, gradients []*
 		}
 		before := store.GetVariable(v.Path).NodeValue(g)
 		values[i], own = t.config.Optimizer.Update(before, gradients[i], own, scalars, v.Decay)
-		if rate := t.config.rateOf(v.Path); rate != 1 { // step and decay are both proportional to the rate
-			values[i] = Add(before, MulScalar(Sub(values[i], before), rate))
-		}
 		values[i] = t.scaled(v, before, values[i])
 		for j, slot := range own {
 			store.GetVariable(moments[i+j*len(t.variables)].Path).SetNodeValue(slot)
