@@ -42,7 +42,7 @@ func (j job) statistics() *Statistics {
 	}
 	var total Statistics
 	var entropies, supports []*Node
-	size := j.block(max(64, long/4/max(1, j.keys())))
+	size := j.block(j.rowsAtATime())
 	for first := 0; first < j.queries(); first += size {
 		c, low := j.chunk(first, min(first+size, j.queries()))
 		if total.Mass != nil {

@@ -106,7 +106,7 @@ func refuseChunked(j job) error { return j.rowwise() }
 // runChunked computes some queries at a time, each chunk after the one before, with those keys that
 // the mask may allow; and again, in the other direction, for the gradient.
 func runChunked(j job) (y, logSum *Node) {
-	size := j.block(max(64, long/4/max(1, j.keys())))
+	size := j.block(j.rowsAtATime())
 	var outputs []*Node
 	order := &chain{}
 	for first := 0; first < j.queries(); first += size {
@@ -115,6 +115,10 @@ func runChunked(j job) (y, logSum *Node) {
 	}
 	return Concatenate(outputs, 1), nil
 }
+
+// rowsAtATime is the default number of queries of a chunk: as many as make sixteen chunks, since each
+// is compiled by itself.
+func (j job) rowsAtATime() int { return max(64, (j.queries()+15)/16) }
 
 // chunk returns the job of the queries from first up to last, with the keys that they may see, and the
 // number of the first of those.
