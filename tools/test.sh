@@ -11,11 +11,11 @@ export http_proxy=http://127.0.0.1:9 https_proxy=http://127.0.0.1:9 no_proxy=127
 export HTTP_PROXY=$http_proxy HTTPS_PROXY=$https_proxy NO_PROXY=$no_proxy
 
 echo "test: pure Go (GOEXPERIMENT=${GOEXPERIMENT:-})"
-GOMLX_BACKEND=go "$go" test -timeout 15m "$@" ./...
+GOMLX_BACKEND=go "$go" test -timeout 30m "$@" ./...
 
 if xla=$(bin/elastic backend path) && [[ -n $xla ]]; then
 	echo "test: XLA ($xla)"
-	GOMLX_BACKEND=$xla "$go" test -timeout 15m "$@" ./...
+	GOMLX_BACKEND=$xla "$go" test -timeout 30m "$@" ./...
 	echo "test: all passed on pure Go and on XLA"
 else
 	if [[ -n ${REQUIRE_XLA:-} ]]; then
