@@ -405,6 +405,9 @@ func (b *flow) backward(y, logZ, gradient, logGradient *Node) []*Node {
 	ofGradient, ofDot, ofLogZ := len(carried), len(carried)+1, len(carried)+2
 	state := make([]*Node, len(carried))
 	for i, n := range carried {
+		if i == ofKeys || i == ofValues {
+			n = turned(n)
+		}
 		state[i] = SchedulingBarrier(ZerosLike(n), dot) // not during the forward pass already
 	}
 	state = overPairs(b.pairs, inputs, state, func(in, st []blocks, i, k index) {
@@ -437,7 +440,7 @@ func (b *flow) backward(y, logZ, gradient, logGradient *Node) []*Node {
 				}
 			}
 		}
-		add(ofValues, k, Einsum("bhqk,bhqd->bhkd", weights, dy))
+		add(ofValues, k, Einsum("bhqd,bhqk->bhdk", dy, weights))
 		ds = Mul(e, ds)
 		if b.sigmoid {
 			ds = Mul(ds, Sub(number(s, 1), Logistic(s)))
@@ -458,8 +461,9 @@ func (b *flow) backward(y, logZ, gradient, logGradient *Node) []*Node {
 			}
 		}
 		add(ofQueries, i, b.scaled(Einsum("bhqk,bhkd->bhqd", ds, in[ofKeys].at(k))))
-		add(ofKeys, k, Einsum("bhqk,bhqd->bhkd", ds, b.scaled(in[ofQueries].at(i))))
+		add(ofKeys, k, Einsum("bhqd,bhqk->bhdk", b.scaled(in[ofQueries].at(i)), ds))
 	})
+	state[ofKeys], state[ofValues] = turned(state[ofKeys]), turned(state[ofValues])
 	if b.sink != nil { // its weight is exp(sink − ln Z), its value 0
 		sink := b.operands[len(b.operands)-1]
 		weight := Exp(Sub(BroadcastToDims(sink, logZ.Shape().Dimensions...), logZ))
@@ -470,6 +474,10 @@ func (b *flow) backward(y, logZ, gradient, logGradient *Node) []*Node {
 	}
 	return state
 }
+
+// turned exchanges the last two axes of blocks. The gradients of keys and values are summed as [d,
+// block]: then XLA turns the narrow factor of each product and not the weights.
+func turned(x *Node) *Node { return TransposeAllDims(x, 0, 1, 2, 4, 3) }
 
 // summed sums a block's gradient [b, h, q, k] over the axes that the operand's blocks are broadcast
 // along.

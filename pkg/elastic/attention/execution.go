@@ -6,6 +6,7 @@ import (
 	"slices"
 	"strings"
 
+	"github.com/gomlx/compute"
 	. "github.com/gomlx/gomlx/core/graph"
 	"github.com/gomlx/gomlx/support/exceptions"
 
@@ -14,8 +15,9 @@ import (
 
 // The kinds of [Execution].
 const (
-	// Auto chooses: windowed where the mask reaches not far, linear for [Linear], blockwise or
-	// chunked for long texts, else naive.
+	// Auto chooses: recurrent for [Linear], for long texts blockwise, else windowed where the mask
+	// does not reach far, else chunked, and naive for short texts. Without loops in the graph, as on
+	// the pure-Go backend, windowed comes before blockwise.
 	Auto = "auto"
 	// Naive builds the matrix [batch, heads, queries, keys]. It computes every spec.
 	Naive = "naive"
@@ -145,8 +147,14 @@ func (j job) rowwise() error {
 	return nil
 }
 
-// long is the number of elements of a head's matrix from which on it is not built.
-const long = 1024 * 1024
+// long returns the number of elements of a head's matrix from which on it is not built. On CPUs
+// blockwise is the faster from there on, where it is one loop.
+func long(backend compute.Backend) int {
+	if canLoop(backend) {
+		return 256 * 256
+	}
+	return 1024 * 1024
+}
 
 // choose returns the kind of execution for a job.
 func (j job) choose() string {
@@ -158,16 +166,20 @@ func (j job) choose() string {
 		return kind
 	}
 	able := func(kind string) bool { return executors[kind].refuse(j) == nil }
+	backend := j.q.Graph().Backend()
+	loops, short := canLoop(backend), j.queries()*j.keys() < long(backend)
 	switch {
 	case able(Recurrent) && j.queries() > j.sizes.HeadDim:
 		return Recurrent
+	case !short && loops && able(Blockwise):
+		return Blockwise
 	case able(Windowed) && 2*j.neighbourhood() <= j.keys():
 		return Windowed
-	case j.queries()*j.keys() < long:
+	case short:
 		return Naive
 	case able(Blockwise):
 		return Blockwise
-	case able(Chunked):
+	case able(Chunked) && j.queries() >= 1024: // what it saves is memory
 		return Chunked
 	}
 	return Naive
