@@ -64,7 +64,10 @@ func timeAttention(engine compute.Backend, text string, o options) (result, erro
 	defer exec.Finalize()
 	q := hashed(1, o.seq, sizes.Heads)
 	k, v := hashed(2, o.seq, sizes.KVHeads), hashed(3, o.seq, sizes.KVHeads)
-	r := result{Workload: "attn", Shape: fmt.Sprintf("L%d", o.seq)}
+	r := result{Workload: fmt.Sprintf("attn-l%d", o.seq), Shape: fmt.Sprintf("L%d", o.seq)}
+	if o.train {
+		r.Workload += "-train"
+	}
 	watch := stopwatch{warm: o.warm}
 	for range 1 + o.warm + o.n {
 		watch.start()
