@@ -137,9 +137,9 @@ type Event struct {
 	Priors []string       `json:"priors,omitempty"`
 }
 
-// IsZero reports whether s is plain training.
+// IsZero reports whether s is plain training; defaults that are filled in do not count.
 func (s Strategy) IsZero() bool {
-	return len(s.Gradient)+len(s.Objective)+len(s.Experience) == 0 && s.Budget == Budget{} && s.Converge == Converge{}
+	return len(s.Gradient)+len(s.Objective)+len(s.Experience) == 0 && s.Budget == Budget{} && s.Converge.Below == 0
 }
 
 // WithDefaults returns s with defaults in place of zeros.

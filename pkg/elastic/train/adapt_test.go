@@ -244,6 +244,21 @@ func TestStrategyResumesExactly(t *testing.T) {
 	}
 }
 
+// TestPlainTrainingHasNoStrategy: without one there are no copies of the weights in store and
+// checkpoint, and no events.
+func TestPlainTrainingHasNoStrategy(t *testing.T) {
+	c := newClassifier(t)
+	result := runWith(t, c, config())
+	if len(result.State.Adaptation) > 0 {
+		t.Errorf("plain training has events %+v", result.State.Adaptation)
+	}
+	for v := range c.Store().IterVariables() {
+		if strings.HasPrefix(v.Path(), "/adapt/") {
+			t.Errorf("plain training keeps %s", v.Path())
+		}
+	}
+}
+
 func TestStrategyRefuses(t *testing.T) {
 	for want, strategy := range map[string]adapt.Strategy{
 		`gradient[0].variables: pattern "/x"`: {Gradient: []adapt.Rate{{Variables: []string{"/x"}}}},
