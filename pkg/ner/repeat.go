@@ -14,6 +14,9 @@ func (t *Tagger) Repeat(dir string, sentences []data.Sentence, config TrainConfi
 	if t.net.adapter != nil {
 		return nil, errors.New("repeated runs train whole models, and the tagger has an adapter")
 	}
+	if err := config.Adapt.Check(nil); err != nil {
+		return nil, err
+	}
 	if err := t.labels.coverAll(sentences); err != nil {
 		return nil, err
 	}
@@ -28,5 +31,5 @@ func (t *Tagger) Repeat(dir string, sentences []data.Sentence, config TrainConfi
 	if err != nil {
 		return nil, err
 	}
-	return run.NewRepeated(t.backend, task{m: t.net}, t.Model, dir, trainData{dataset}, config.Config)
+	return run.NewRepeated(t.backend, task{m: t.net, strategy: config.Adapt}, t.Model, dir, trainData{dataset}, config.Config)
 }

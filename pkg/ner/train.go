@@ -217,6 +217,9 @@ func (t task) Follow(scalars *graph.Node, values, gradients, slots []*graph.Node
 	return t.m.adapter.Follow(scalars, values, gradients, slots)
 }
 
+// Objectives implements [train.Aimed].
+func (t task) Objectives() []adapt.Objective { return t.strategy.Objective }
+
 // Experience implements [train.Experienced].
 func (t task) Experience(prior adapt.Prior) (values, fisher map[string]*tensors.Tensor, err error) {
 	if t.options.Earlier == nil {

@@ -176,7 +176,7 @@ func (s *study) learner(v Variant) (learner, Result, error) {
 		return nil, result, err
 	}
 	recipe := s.config.Recipe
-	recipe.Rates = recipe.rates(s.base, result.Spec, s.hidden)
+	recipe.Adapt = recipe.strategy(s.base, result.Spec, s.hidden)
 	l, err := s.task.learner(s.engine, s.model, result.Spec, recipe, len(s.config.Seeds))
 	if err != nil {
 		return nil, result, fmt.Errorf("variant %q: %w", v.Name, err)

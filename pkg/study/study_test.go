@@ -16,6 +16,7 @@ import (
 	"github.com/elastic-attention/workbench/pkg/data"
 	"github.com/elastic-attention/workbench/pkg/data/augment"
 	"github.com/elastic-attention/workbench/pkg/data/synth"
+	"github.com/elastic-attention/workbench/pkg/elastic/adapt"
 	"github.com/elastic-attention/workbench/pkg/elastic/adapt/testtime"
 	"github.com/elastic-attention/workbench/pkg/elastic/attention"
 	"github.com/elastic-attention/workbench/pkg/elastic/optim/schedule"
@@ -60,10 +61,11 @@ func tiny(t *testing.T, task string) study.Config {
 	with := func(name, path, value string) study.Variant {
 		return study.Variant{Name: name, With: map[string]json.RawMessage{path: json.RawMessage(value)}}
 	}
+	frozen := adapt.Strategy{Gradient: []adapt.Rate{{Variables: []string{"/embeddings/position"}}}}
 	return study.Config{
 		Name: "tiny", Task: task, Model: model(t), Layers: 1,
 		Recipe: study.Recipe{
-			Config:    train.Config{Epochs: 1, Schedule: schedule.Config{Peak: 1e-2}, Rates: map[string]float64{"/embeddings/position": 0}},
+			Config:    train.Config{Epochs: 1, Schedule: schedule.Config{Peak: 1e-2}, Adapt: frozen},
 			BatchSize: 16, Shapes: 1, MaxLength: 48, Lengths: []int{48}, PartRate: 10,
 		},
 		Train: part("", data.Train, 64), Dev: part("dev", data.Dev, 20),

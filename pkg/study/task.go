@@ -9,6 +9,7 @@ import (
 	"github.com/gomlx/compute"
 
 	"github.com/elastic-attention/workbench/pkg/data/hub"
+	"github.com/elastic-attention/workbench/pkg/elastic/adapt"
 	"github.com/elastic-attention/workbench/pkg/elastic/attention"
 	"github.com/elastic-attention/workbench/pkg/elastic/train"
 )
@@ -84,23 +85,24 @@ func (e examples[T]) sizes() map[string]int {
 
 func (e examples[T]) checksums() map[string]string { return e.sums }
 
-// rates multiplies the learning rates of what a spec has beside the projections.
-func (r Recipe) rates(base, spec attention.Spec, hidden int) map[string]float64 {
+// strategy lets what a spec has beside the projections learn at its own rate.
+func (r Recipe) strategy(base, spec attention.Spec, hidden int) adapt.Strategy {
+	s := r.Adapt
 	if r.PartRate == 0 || r.PartRate == 1 {
-		return r.Rates
+		return s
 	}
-	rates := maps.Clone(r.Rates)
-	if rates == nil {
-		rates = map[string]float64{}
-	}
+	parts := adapt.Rate{Factor: r.PartRate}
 	own := map[string]bool{}
 	for _, v := range base.Variables(hidden, 1) {
 		own[v.Path] = true
 	}
 	for _, v := range spec.Variables(hidden, 1) {
 		if !own[v.Path] {
-			rates[fmt.Sprintf("/layer_*/attention/%s", v.Path)] = r.PartRate
+			parts.Variables = append(parts.Variables, fmt.Sprintf("/layer_*/attention/%s", v.Path))
 		}
 	}
-	return rates
+	if len(parts.Variables) > 0 {
+		s.Gradient = append(slices.Clone(s.Gradient), parts)
+	}
+	return s
 }

@@ -23,6 +23,12 @@ type Experienced interface {
 	Experience(prior adapt.Prior) (values, fisher map[string]*tensors.Tensor, err error)
 }
 
+// Aimed is a [Task] whose loss has the objectives of a strategy in it.
+type Aimed interface {
+	Task
+	Objectives() []adapt.Objective
+}
+
 // adaptation is what a strategy adds to a trainer.
 type adaptation struct {
 	factors  map[string]float64 // of the learning rate, by path
@@ -44,22 +50,19 @@ const anchorScope = "/adapt"
 // plan works out which variables are trained and what pulls at them.
 func (t *Trainer) plan() error {
 	all, s := t.task.Variables(), t.config.Adapt
-	if err := t.config.checkRates(all); err != nil {
-		return err
-	}
 	var err error
 	if t.factors, err = s.Factors(all); err != nil {
 		return fmt.Errorf("adapt: %w", err)
 	}
-	for _, v := range all {
-		t.factors[v.Path] *= t.config.rateOf(v.Path)
-	}
 	t.variables = slices.DeleteFunc(slices.Clone(all), func(v elastic.Variable) bool { return t.factors[v.Path] == 0 })
 	if len(t.variables) == 0 {
-		return errors.New("rates and adapt.gradient freeze all variables, so that there is nothing to train")
+		return errors.New("adapt.gradient freezes all variables, so that there is nothing to train")
 	}
 	if s.IsZero() {
 		return nil
+	}
+	if aimed, ok := t.task.(Aimed); len(s.Objective) > 0 && (!ok || !slices.Equal(aimed.Objectives(), s.Objective)) {
+		return errors.New("adapt.objective: the task's loss does not have these objectives")
 	}
 	for _, v := range t.variables {
 		if group := adapt.Group(v.Path); !slices.Contains(t.groups, group) {

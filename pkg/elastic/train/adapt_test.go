@@ -262,7 +262,8 @@ func TestPlainTrainingHasNoStrategy(t *testing.T) {
 func TestStrategyRefuses(t *testing.T) {
 	for want, strategy := range map[string]adapt.Strategy{
 		`gradient[0].variables: pattern "/x"`: {Gradient: []adapt.Rate{{Variables: []string{"/x"}}}},
-		"freeze all variables":                {Gradient: []adapt.Rate{{Variables: []string{"*"}}}},
+		"freezes all variables":               {Gradient: []adapt.Rate{{Variables: []string{"*"}}}},
+		"does not have these objectives":      {Objective: []adapt.Objective{{Kind: "entropy", Weight: 1}}},
 		"knows no earlier runs":               {Experience: []adapt.Prior{{FromRun: "before", Weight: 1}}},
 		"budget.updates is -1":                {Budget: adapt.Budget{Updates: -1}},
 	} {

@@ -3,12 +3,8 @@ package train
 import (
 	"errors"
 	"fmt"
-	"maps"
 	"math"
-	"path"
-	"slices"
 
-	"github.com/elastic-attention/workbench/pkg/elastic"
 	"github.com/elastic-attention/workbench/pkg/elastic/adapt"
 	"github.com/elastic-attention/workbench/pkg/elastic/optim"
 	"github.com/elastic-attention/workbench/pkg/elastic/optim/schedule"
@@ -30,10 +26,6 @@ type Config struct {
 	Optimizer optim.AdamW `json:"optimizer"`
 	// Schedule gives the learning rate.
 	Schedule schedule.Config `json:"schedule"`
-	// Rates multiplies the learning rate of variables, by patterns of their paths as in [path.Match]:
-	// {"/layer_*/attention/temperature/*": 30}. Numbers that begin fresh on a pretrained model, one a
-	// head, would else hardly move in a short run. Where several patterns match, all multiply.
-	Rates map[string]float64 `json:"rates,omitempty"`
 	// Patience ends the run after that many epochs without a better metric; 0 means never.
 	Patience int `json:"patience,omitempty"`
 	// SaveEvery is the number of updates between checkpoints within an epoch; 0 means none.
@@ -80,38 +72,8 @@ func (c Config) Validate() error {
 	if !(c.ClipNorm >= 0) || math.IsInf(c.ClipNorm, 0) { // JSON has no infinity
 		problems = append(problems, fmt.Errorf("clip_norm is %g, want 0 or more, and finite", c.ClipNorm))
 	}
-	for _, pattern := range slices.Sorted(maps.Keys(c.Rates)) {
-		if _, err := path.Match(pattern, "/"); err != nil {
-			problems = append(problems, fmt.Errorf("rates: pattern %q: %w", pattern, err))
-		}
-		if factor := c.Rates[pattern]; !(factor >= 0) || math.IsInf(factor, 0) {
-			problems = append(problems, fmt.Errorf("rates: factor of %q is %g, want 0 or more, and finite", pattern, factor))
-		}
-	}
 	if err := c.Adapt.Validate(); err != nil {
 		problems = append(problems, fmt.Errorf("adapt: %w", err))
 	}
 	return errors.Join(append(problems, c.Optimizer.Validate(), c.Schedule.Validate())...)
-}
-
-// rateOf returns what the learning rate of a variable is multiplied by.
-func (c Config) rateOf(variable string) float64 {
-	rate := 1.0
-	for pattern, factor := range c.Rates {
-		if ok, _ := path.Match(pattern, variable); ok { // Validate has read the patterns
-			rate *= factor
-		}
-	}
-	return rate
-}
-
-// checkRates reports the patterns that match no variable.
-func (c Config) checkRates(variables []elastic.Variable) error {
-	var problems []error
-	for _, pattern := range slices.Sorted(maps.Keys(c.Rates)) {
-		if !slices.ContainsFunc(variables, func(v elastic.Variable) bool { ok, _ := path.Match(pattern, v.Path); return ok }) {
-			problems = append(problems, fmt.Errorf("rates: pattern %q matches no variable of the model", pattern))
-		}
-	}
-	return errors.Join(problems...)
 }

@@ -6,7 +6,7 @@ import "fmt"
 // The model's variables are the caller's to set; the compiled steps stay, so that runs which
 // differ in seed and data order only are compiled once.
 func (t *Trainer) Restart(seed uint64) error {
-	for _, slot := range append(t.moments(), t.sums()...) {
+	for _, slot := range append(t.kept(), t.sums()...) {
 		if err := t.task.Store().GetVariable(slot.Path).SetValue(slot.Tensor(0)); err != nil {
 			return fmt.Errorf("clearing %s: %w", slot.Path, err)
 		}
