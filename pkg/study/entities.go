@@ -8,12 +8,11 @@ import (
 
 	"github.com/elastic-attention/workbench/pkg/data"
 	"github.com/elastic-attention/workbench/pkg/data/hub"
+	"github.com/elastic-attention/workbench/pkg/elastic/adapt/testtime"
 	"github.com/elastic-attention/workbench/pkg/elastic/attention"
-	"github.com/elastic-attention/workbench/pkg/elastic/train"
 	"github.com/elastic-attention/workbench/pkg/eval"
 	"github.com/elastic-attention/workbench/pkg/ner"
 	"github.com/elastic-attention/workbench/pkg/ner/experiment"
-	"github.com/elastic-attention/workbench/pkg/run"
 )
 
 // entities is the task of finding named entities.
@@ -79,63 +78,34 @@ func (t *entities) learner(engine compute.Backend, dir string, spec attention.Sp
 	if err != nil {
 		return nil, err
 	}
-	return &entityLearner{task: t, tagger: tagger, repeated: repeated, adaptive: map[string]*ner.Adaptive{}}, nil
+	return &repeating[data.Sentence]{
+		task: t.examples, repeated: repeated, size: tagger.Model.Parameters(), count: countEntities(tagger), adapted: map[string]adapted[data.Sentence]{},
+		adapt: func(config testtime.Config) (adapted[data.Sentence], error) {
+			a, err := tagger.Adapt(config)
+			if err != nil {
+				return adapted[data.Sentence]{}, err
+			}
+			return adapted[data.Sentence]{countEntities(a.Tagger), func() error { return a.Restart(tagger) }, a.Events}, nil
+		},
+	}, nil
 }
 
-type entityLearner struct {
-	task     *entities
-	tagger   *ner.Tagger
-	repeated *run.Repeated
-	adaptive map[string]*ner.Adaptive // by adaptation
-}
-
-func (l *entityLearner) parameters() int { return l.tagger.Model.Parameters() }
-
-func (l *entityLearner) train(ctx context.Context, i int, seed uint64) (train.Result, error) {
-	return l.repeated.Train(ctx, i, seed)
-}
-
-func (l *entityLearner) close() error { return l.repeated.Finalize() }
-
-func (l *entityLearner) score(ctx context.Context, set string, adaptation *Adaptation) (Score, error) {
-	sentences := l.task.scored[set]
-	words := make([][]string, len(sentences))
-	for i, s := range sentences {
-		words[i] = s.Words
-	}
-	var score Score
-	tagger, parts := l.tagger, [][][]string{words}
-	if adaptation != nil {
-		a, ok := l.adaptive[adaptation.Name]
-		var err error
-		if ok {
-			err = a.Restart(l.tagger)
-		} else if a, err = l.tagger.Adapt(adaptation.Config); err == nil {
-			l.adaptive[adaptation.Name] = a
+// countEntities counts the entities that a tagger finds and those that it should find.
+func countEntities(tagger *ner.Tagger) counter[data.Sentence] {
+	return func(ctx context.Context, sentences []data.Sentence, outcomes *eval.Outcomes) error {
+		words := make([][]string, len(sentences))
+		for i, s := range sentences {
+			words[i] = s.Words
 		}
+		tagged, err := tagger.Tag(ctx, words, nil)
 		if err != nil {
-			return score, err
+			return err
 		}
-		tagger = a.Tagger
-		if adaptation.Single {
-			parts = slices.Collect(slices.Chunk(words, 1))
+		for i, s := range sentences {
+			add(outcomes, ner.FromTags(s.Tags), ner.FromTags(tagged[i].Tags))
 		}
+		return nil
 	}
-	var tagged []ner.Tagged
-	for _, part := range parts {
-		some, err := tagger.Tag(ctx, part, nil)
-		if err != nil {
-			return score, err
-		}
-		tagged = append(tagged, some...)
-	}
-	if adaptation != nil {
-		score.guarded(l.adaptive[adaptation.Name].Events())
-	}
-	for i, s := range sentences {
-		add(&score.Outcomes, ner.FromTags(s.Tags), ner.FromTags(tagged[i].Tags))
-	}
-	return score, nil
 }
 
 // add counts the entities of one sentence.

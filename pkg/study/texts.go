@@ -8,9 +8,9 @@ import (
 
 	"github.com/elastic-attention/workbench/pkg/data"
 	"github.com/elastic-attention/workbench/pkg/data/hub"
+	"github.com/elastic-attention/workbench/pkg/elastic/adapt/testtime"
 	"github.com/elastic-attention/workbench/pkg/elastic/attention"
-	"github.com/elastic-attention/workbench/pkg/elastic/train"
-	"github.com/elastic-attention/workbench/pkg/run"
+	"github.com/elastic-attention/workbench/pkg/eval"
 	"github.com/elastic-attention/workbench/pkg/task/classify"
 	"github.com/elastic-attention/workbench/pkg/task/classify/experiment"
 )
@@ -67,65 +67,36 @@ func (t *texts) learner(engine compute.Backend, dir string, spec attention.Spec,
 	if err != nil {
 		return nil, err
 	}
-	return &textLearner{task: t, classifier: classifier, repeated: repeated, adaptive: map[string]*classify.Adaptive{}}, nil
+	return &repeating[data.Text]{
+		task: t.examples, repeated: repeated, size: classifier.Model.Parameters(), count: countTexts(classifier), adapted: map[string]adapted[data.Text]{},
+		adapt: func(config testtime.Config) (adapted[data.Text], error) {
+			a, err := classifier.Adapt(config)
+			if err != nil {
+				return adapted[data.Text]{}, err
+			}
+			return adapted[data.Text]{countTexts(a.Classifier), func() error { return a.Restart(classifier) }, a.Events}, nil
+		},
+	}, nil
 }
 
-type textLearner struct {
-	task       *texts
-	classifier *classify.Classifier
-	repeated   *run.Repeated
-	adaptive   map[string]*classify.Adaptive // by adaptation
-}
-
-func (l *textLearner) parameters() int { return l.classifier.Model.Parameters() }
-
-func (l *textLearner) train(ctx context.Context, i int, seed uint64) (train.Result, error) {
-	return l.repeated.Train(ctx, i, seed)
-}
-
-func (l *textLearner) close() error { return l.repeated.Finalize() }
-
-func (l *textLearner) score(ctx context.Context, set string, adaptation *Adaptation) (Score, error) {
-	list := l.task.scored[set]
-	words := make([]string, len(list))
-	for i, t := range list {
-		words[i] = t.Text
-	}
-	var score Score
-	classifier, parts := l.classifier, [][]string{words}
-	if adaptation != nil {
-		a, ok := l.adaptive[adaptation.Name]
-		var err error
-		if ok {
-			err = a.Restart(l.classifier)
-		} else if a, err = l.classifier.Adapt(adaptation.Config); err == nil {
-			l.adaptive[adaptation.Name] = a
+// countTexts counts the texts whose class a classifier tells.
+func countTexts(classifier *classify.Classifier) counter[data.Text] {
+	return func(ctx context.Context, list []data.Text, outcomes *eval.Outcomes) error {
+		words := make([]string, len(list))
+		for i, t := range list {
+			words[i] = t.Text
 		}
+		predicted, err := classifier.Predict(ctx, words...)
 		if err != nil {
-			return score, err
+			return err
 		}
-		classifier = a.Classifier
-		if adaptation.Single {
-			parts = slices.Collect(slices.Chunk(words, 1))
+		for i, t := range list {
+			if predicted[i].Label == t.Label {
+				outcomes.Add(1, 0, 0)
+			} else {
+				outcomes.Add(0, 1, 1)
+			}
 		}
+		return nil
 	}
-	var predicted []classify.Prediction
-	for _, part := range parts {
-		some, err := classifier.Predict(ctx, part...)
-		if err != nil {
-			return score, err
-		}
-		predicted = append(predicted, some...)
-	}
-	if adaptation != nil {
-		score.guarded(l.adaptive[adaptation.Name].Events())
-	}
-	for i, t := range list {
-		if predicted[i].Label == t.Label {
-			score.Outcomes.Add(1, 0, 0)
-		} else {
-			score.Outcomes.Add(0, 1, 1)
-		}
-	}
-	return score, nil
 }

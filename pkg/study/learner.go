@@ -1,0 +1,69 @@
+package study
+
+import (
+	"context"
+	"slices"
+
+	"github.com/elastic-attention/workbench/pkg/elastic/adapt/testtime"
+	"github.com/elastic-attention/workbench/pkg/elastic/train"
+	"github.com/elastic-attention/workbench/pkg/eval"
+	"github.com/elastic-attention/workbench/pkg/run"
+)
+
+// repeating is a learner whose model is trained again and again.
+type repeating[T any] struct {
+	task     examples[T]
+	repeated *run.Repeated
+	size     int // parameters
+	count    counter[T]
+	adapt    func(testtime.Config) (adapted[T], error)
+	adapted  map[string]adapted[T] // by adaptation
+}
+
+// counter counts what a model gets right of examples.
+type counter[T any] func(ctx context.Context, list []T, outcomes *eval.Outcomes) error
+
+// adapted is a model that adapts to what it is scored on.
+type adapted[T any] struct {
+	count   counter[T]
+	restart func() error // with the weights that training has left
+	events  func() []testtime.Event
+}
+
+func (l *repeating[T]) parameters() int { return l.size }
+
+func (l *repeating[T]) train(ctx context.Context, i int, seed uint64) (train.Result, error) {
+	return l.repeated.Train(ctx, i, seed)
+}
+
+func (l *repeating[T]) close() error { return l.repeated.Finalize() }
+
+func (l *repeating[T]) score(ctx context.Context, set string, adaptation *Adaptation) (Score, error) {
+	var score Score
+	list := l.task.scored[set]
+	if adaptation == nil {
+		err := l.count(ctx, list, &score.Outcomes)
+		return score, err
+	}
+	a, ok := l.adapted[adaptation.Name]
+	var err error
+	if ok {
+		err = a.restart()
+	} else if a, err = l.adapt(adaptation.Config); err == nil {
+		l.adapted[adaptation.Name] = a
+	}
+	if err != nil {
+		return score, err
+	}
+	parts := [][]T{list}
+	if adaptation.Single {
+		parts = slices.Collect(slices.Chunk(list, 1))
+	}
+	for _, part := range parts {
+		if err := a.count(ctx, part, &score.Outcomes); err != nil {
+			return score, err
+		}
+	}
+	score.guarded(a.events())
+	return score, nil
+}
