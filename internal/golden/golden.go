@@ -7,6 +7,7 @@
 package golden
 
 import (
+	"encoding/json"
 	"os"
 	"path/filepath"
 	"testing"
@@ -39,6 +40,26 @@ func Dir(tb testing.TB, name string) string {
 	}
 	tb.Fatalf("no golden vectors %q: neither in testdata/golden nor in a shared folder beside the checkout; set %s", name, DirEnv)
 	return ""
+}
+
+// Cases returns what the manifest of a folder lists, each case decoded into a C. The test fails if
+// there is none.
+func Cases[C any](tb testing.TB, dir string) []C {
+	tb.Helper()
+	content, err := os.ReadFile(filepath.Join(dir, "manifest.json"))
+	if err != nil {
+		tb.Fatal(err)
+	}
+	var manifest struct {
+		Cases []C `json:"cases"`
+	}
+	if err := json.Unmarshal(content, &manifest); err != nil {
+		tb.Fatalf("%s: %v", dir, err)
+	}
+	if len(manifest.Cases) == 0 {
+		tb.Fatalf("the manifest of %s lists no case", dir)
+	}
+	return manifest.Cases
 }
 
 // Shared returns a path below the shared folder that lies beside the checkout.

@@ -5,7 +5,6 @@ import (
 	"fmt"
 	"maps"
 	"math"
-	"os"
 	"path"
 	"path/filepath"
 	"slices"
@@ -437,20 +436,7 @@ func constant(c goldenCase, name string) []float64 {
 // respect to all inputs and weights.
 func TestGoldenAttention(t *testing.T) {
 	folder = golden.Dir(t, "attention")
-	content, err := os.ReadFile(filepath.Join(folder, "manifest.json"))
-	if err != nil {
-		t.Fatal(err)
-	}
-	var manifest struct {
-		Cases []goldenCase `json:"cases"`
-	}
-	if err := json.Unmarshal(content, &manifest); err != nil {
-		t.Fatal(err)
-	}
-	if len(manifest.Cases) == 0 {
-		t.Fatal("manifest has no cases")
-	}
-	for _, c := range manifest.Cases {
+	for _, c := range golden.Cases[goldenCase](t, folder) {
 		if slices.Contains(elsewhere, c.Name) {
 			continue
 		}

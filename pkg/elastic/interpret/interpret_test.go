@@ -2,11 +2,9 @@ package interpret_test
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"math"
-	"os"
 	"path/filepath"
 	"strings"
 	"testing"
@@ -38,17 +36,7 @@ type goldenCase struct {
 func load(t *testing.T, name string) (goldenCase, func(string) *tensors.Tensor) {
 	t.Helper()
 	dir := golden.Dir(t, "attention")
-	content, err := os.ReadFile(filepath.Join(dir, "manifest.json"))
-	if err != nil {
-		t.Fatal(err)
-	}
-	var manifest struct {
-		Cases []goldenCase `json:"cases"`
-	}
-	if err := json.Unmarshal(content, &manifest); err != nil {
-		t.Fatal(err)
-	}
-	for _, c := range manifest.Cases {
+	for _, c := range golden.Cases[goldenCase](t, dir) {
 		if c.Name != name {
 			continue
 		}

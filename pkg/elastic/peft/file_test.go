@@ -2,8 +2,6 @@ package peft_test
 
 import (
 	"bytes"
-	"encoding/json"
-	"os"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -77,18 +75,7 @@ func tensorOf(t testing.TB, file *safetensors.File, name string) *tensors.Tensor
 // computed, writes them, and finds the same tensors, bit by bit.
 func TestGoldenAdapterFiles(t *testing.T) {
 	dir := golden.Dir(t, "adapters")
-	content, err := os.ReadFile(filepath.Join(dir, "manifest.json"))
-	if err != nil {
-		t.Fatal(err)
-	}
-	var manifest struct{ Cases []string }
-	if err := json.Unmarshal(content, &manifest); err != nil {
-		t.Fatal(err)
-	}
-	if len(manifest.Cases) == 0 {
-		t.Fatal("the collection has no case")
-	}
-	for _, name := range manifest.Cases {
+	for _, name := range golden.Cases[string](t, dir) {
 		t.Run(name, func(t *testing.T) {
 			folder := filepath.Join(dir, filepath.FromSlash(name))
 			m := loadBase(t, filepath.Join(filepath.Dir(folder), "base"))

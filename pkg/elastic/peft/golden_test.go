@@ -1,9 +1,7 @@
 package peft_test
 
 import (
-	"encoding/json"
 	"iter"
-	"os"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -89,16 +87,8 @@ var goldenKinds = map[string]peft.Config{
 // gradients of the first step, all steps of training by our own loop, merged weights.
 func TestGoldenAdapters(t *testing.T) {
 	dir := golden.Dir(t, "adaptation")
-	content, err := os.ReadFile(filepath.Join(dir, "manifest.json"))
-	if err != nil {
-		t.Fatal(err)
-	}
-	var manifest struct{ Cases []goldenCase }
-	if err := json.Unmarshal(content, &manifest); err != nil {
-		t.Fatal(err)
-	}
 	found := 0
-	for _, c := range manifest.Cases {
+	for _, c := range golden.Cases[goldenCase](t, dir) {
 		config, trains := goldenKinds[c.Name]
 		if !trains && c.Name != "adapter_bottleneck" && c.Name != "prefix_kv" {
 			continue
@@ -106,6 +96,7 @@ func TestGoldenAdapters(t *testing.T) {
 		found++
 		t.Run(c.Name, func(t *testing.T) {
 			c.t = t
+			var err error
 			if c.file, err = safetensors.Open(filepath.Join(dir, c.File)); err != nil {
 				t.Fatal(err)
 			}

@@ -5,7 +5,6 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"os"
 	"path/filepath"
 	"strings"
 	"testing"
@@ -26,25 +25,16 @@ import (
 func open(t *testing.T, collection string, names []string, f func(t *testing.T, value func(string) *tensors.Tensor, atol map[string]float64)) {
 	t.Helper()
 	dir := golden.Dir(t, collection)
-	content, err := os.ReadFile(filepath.Join(dir, "manifest.json"))
-	if err != nil {
-		t.Fatal(err)
-	}
-	var manifest struct {
-		Cases []struct {
-			Name string          `json:"name"`
-			File string          `json:"file"`
-			Atol json.RawMessage `json:"atol"`
-		} `json:"cases"`
-	}
-	if err := json.Unmarshal(content, &manifest); err != nil {
-		t.Fatal(err)
+	type goldenCase struct {
+		Name string          `json:"name"`
+		File string          `json:"file"`
+		Atol json.RawMessage `json:"atol"`
 	}
 	wanted := map[string]bool{}
 	for _, name := range names {
 		wanted[name] = true
 	}
-	for _, c := range manifest.Cases {
+	for _, c := range golden.Cases[goldenCase](t, dir) {
 		if !wanted[c.Name] {
 			continue
 		}

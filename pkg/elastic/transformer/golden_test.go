@@ -2,7 +2,6 @@ package transformer_test
 
 import (
 	"encoding/json"
-	"os"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -36,7 +35,7 @@ type goldenCase struct {
 func TestGoldenStructure(t *testing.T) {
 	t.Run("act_halting", func(t *testing.T) {
 		dir := golden.Dir(t, "attention")
-		cases := manifest(t, dir)
+		cases := golden.Cases[goldenCase](t, dir)
 		at := slices.IndexFunc(cases, func(c goldenCase) bool { return c.Name == "act_halting" })
 		if at < 0 {
 			t.Fatalf("%s has no case act_halting", dir)
@@ -45,26 +44,10 @@ func TestGoldenStructure(t *testing.T) {
 	})
 	t.Run("models", func(t *testing.T) {
 		dir := golden.Dir(t, "structure")
-		for _, c := range manifest(t, dir) {
+		for _, c := range golden.Cases[goldenCase](t, dir) {
 			t.Run(c.Name, func(t *testing.T) { wholeModel(t, dir, c) })
 		}
 	})
-}
-
-func manifest(t *testing.T, dir string) []goldenCase {
-	t.Helper()
-	content, err := os.ReadFile(filepath.Join(dir, "manifest.json"))
-	if err != nil {
-		t.Fatal(err)
-	}
-	var read struct{ Cases []goldenCase }
-	if err := json.Unmarshal(content, &read); err != nil {
-		t.Fatal(err)
-	}
-	if len(read.Cases) == 0 {
-		t.Fatalf("%s has no cases", dir)
-	}
-	return read.Cases
 }
 
 // values reads all tensors of a case.

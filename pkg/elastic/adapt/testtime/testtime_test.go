@@ -2,11 +2,9 @@ package testtime_test
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"math"
-	"os"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -75,22 +73,13 @@ func (n net) value(t testing.TB, path string) []float32 {
 func cases(t *testing.T, known []string, f func(t *testing.T, name string, params map[string]float64, atol float64, value func(string) *tensors.Tensor)) {
 	t.Helper()
 	dir := golden.Dir(t, "adaptation")
-	content, err := os.ReadFile(filepath.Join(dir, "manifest.json"))
-	if err != nil {
-		t.Fatal(err)
-	}
-	var manifest struct {
-		Cases []struct {
-			Name, File string
-			Atol       float64
-			Params     map[string]float64
-		}
-	}
-	if err := json.Unmarshal(content, &manifest); err != nil {
-		t.Fatal(err)
+	type goldenCase struct {
+		Name, File string
+		Atol       float64
+		Params     map[string]float64
 	}
 	found := 0
-	for _, c := range manifest.Cases {
+	for _, c := range golden.Cases[goldenCase](t, dir) {
 		if !slices.Contains(known, c.Name) {
 			continue
 		}
