@@ -13,40 +13,42 @@ import (
 	"github.com/elastic-attention/workbench/pkg/elastic"
 )
 
-func refuseBlockwise(j job) error {
-	if j.in.prefix() > 0 {
-		return errors.New("virtual tokens of an adapter stand before the keys")
+func blockwiseSpec(s Spec) error {
+	if !builtinMask(s.mask()) {
+		return fmt.Errorf("mask %q is not one that it knows", s.Mask.Kind())
 	}
-	if j.drops() {
-		return errors.New("dropout draws its noise for the whole matrix")
-	}
-	if !builtinMask(j.spec.mask()) {
-		return fmt.Errorf("mask %q is not one that it knows", j.spec.Mask.Kind())
-	}
-	for _, score := range slices.Concat(j.spec.Scores, j.spec.Positions) {
+	for _, score := range slices.Concat(s.Scores, s.Positions) {
 		if _, ok := score.(Reweigher); ok {
 			return fmt.Errorf("%q changes weights after they were normalised", score.Kind())
 		}
-		former, ok := score.(Former)
-		if !ok {
+		_, former := score.(Former)
+		if _, distant := score.(Distant); !former && !distant {
 			return fmt.Errorf("%q needs all keys of a row at once", score.Kind())
 		}
-		switch former.(type) {
-		case ALiBi, Recency, T5Bias:
-			if !j.regular {
-				return fmt.Errorf("%q needs positions that count from 0", score.Kind())
-			}
-		}
 	}
-	if j.spec.Span != nil && !j.regular {
-		return errors.New("\"span\" needs positions that count from 0")
-	}
-	switch n := j.spec.normalizer().(type) {
+	switch n := s.normalizer().(type) {
 	case PlainSoftmax, OffByOne, Sink, ElementSigmoid:
 		return nil
 	default:
 		return fmt.Errorf("normalizer %q needs all keys of a row at once", n.Kind())
 	}
+}
+
+func blockwiseInput(j job) error {
+	if j.in.prefix() > 0 {
+		return errors.New("virtual tokens of an adapter stand before the keys")
+	}
+	if !j.regular { // what depends on distance is kept by distance, not by position
+		for _, score := range slices.Concat(j.spec.Scores, j.spec.Positions) {
+			if _, ok := score.(Distant); ok {
+				return fmt.Errorf("%q needs positions that count from 0", score.Kind())
+			}
+		}
+		if j.spec.Span != nil {
+			return errors.New("\"span\" needs positions that count from 0")
+		}
+	}
+	return withoutDropout(j)
 }
 
 // blockSize is the default number of queries and keys of a block: as many as keep the logits of a
@@ -78,7 +80,7 @@ type flow struct {
 	documents      [2]int
 }
 
-// step is a [Form] whose tensor, if it has one, is an operand.
+// step is what a score does; its tensor, if it has one, is an operand.
 type step struct {
 	kind    stepKind
 	operand int
@@ -146,7 +148,13 @@ func newFlow(j job) *flow {
 	b.addMasks()
 	t := &Tile{Sizes: j.sizes, Scale: j.spec.scale(j.sizes), Inputs: j.in, Q: j.q, K: j.k, losses: map[string]*Node{}, count: b.count}
 	for _, score := range slices.Concat(j.spec.Scores, j.spec.Positions) {
-		b.addStep(score.(Former).Form(t, j.weights.In(score.Kind())))
+		w := j.weights.In(score.Kind())
+		if distant, ok := score.(Distant); ok {
+			of := func(distance *Node) *Node { return distant.DistanceBias(t, w, distance) }
+			b.steps = append(b.steps, step{kind: byDistance, operand: b.add(b.byDistance(of))})
+		} else {
+			b.addStep(score.(Former).Form(t, w))
+		}
 	}
 	w := j.weights.In(j.spec.normalizer().Kind())
 	switch j.spec.normalizer().(type) {
@@ -190,8 +198,6 @@ func (b *flow) addStep(f Form) {
 		b.steps = append(b.steps, step{kind: byRow, operand: b.add(b.along(f.Factor, 2, b.rows))})
 	case f.KeyBias != nil:
 		b.steps = append(b.steps, step{kind: byKey, operand: b.add(b.along(f.KeyBias, 3, b.columns))})
-	case f.DistanceBias != nil:
-		b.steps = append(b.steps, step{kind: byDistance, operand: b.add(b.byDistance(f.DistanceBias))})
 	default:
 		b.steps = append(b.steps, step{kind: capped, cap: f.Cap})
 	}

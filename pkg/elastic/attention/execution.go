@@ -40,18 +40,29 @@ const (
 	Core = "core"
 )
 
-// executors computes the values [batch, queries, heads, value width] that a spec attends to;
-// refuse says why it cannot.
-var executors = map[string]struct {
-	refuse func(j job) error
-	run    func(j job) (y, logSum *Node)
-}{
-	Naive:     {refuse: func(job) error { return nil }}, // by pipeline
-	Windowed:  {refuseWindowed, runWindowed},
-	Blockwise: {refuseBlockwise, runBlockwise},
-	Chunked:   {refuseChunked, runChunked},
-	Recurrent: {refuseRecurrent, runRecurrent},
-	Core:      {refuseCore, runCore},
+// executor is a kind of execution.
+type executor struct {
+	// spec says why a spec can never be computed so, and input why an input cannot.
+	spec  func(s Spec) error
+	input func(j job) error
+	// run computes the values [batch, queries, heads, value width] that are attended to.
+	run func(j job) (y, logSum *Node)
+}
+
+func (e executor) refuse(j job) error {
+	if err := e.spec(j.spec); err != nil {
+		return err
+	}
+	return e.input(j)
+}
+
+var executors = map[string]executor{
+	Naive:     {func(Spec) error { return nil }, func(job) error { return nil }, nil}, // by pipeline
+	Windowed:  {windowedSpec, windowedInput, runWindowed},
+	Blockwise: {blockwiseSpec, blockwiseInput, runBlockwise},
+	Chunked:   {rowwise, withoutDropout, runChunked},
+	Recurrent: {recurrentSpec, recurrentInput, runRecurrent},
+	Core:      {coreSpec, withoutDropout, runCore},
 }
 
 // Executions lists the kinds that Execution.Kind may name, sorted.
@@ -74,10 +85,15 @@ type Execution struct {
 	Block int `json:"block,omitempty"`
 }
 
-func (e Execution) validate() error {
+func (e Execution) validate(s Spec) error {
 	var problems []error
 	if e.Kind != "" && !slices.Contains(Executions(), e.Kind) {
 		problems = append(problems, fmt.Errorf("kind %q is unknown; known: %s", e.Kind, strings.Join(Executions(), ", ")))
+	}
+	if chosen, ok := executors[e.Kind]; ok {
+		if err := chosen.spec(s); err != nil {
+			problems = append(problems, fmt.Errorf("kind %q cannot compute this: %w", e.Kind, err))
+		}
 	}
 	if e.Block < 0 {
 		problems = append(problems, fmt.Errorf("block is %d, want at least 1, or 0 for a default", e.Block))
@@ -134,13 +150,18 @@ func (j job) block(otherwise int) int {
 	return min(otherwise, j.queries())
 }
 
-// rowwise reports what keeps a job from being computed some queries at a time.
-func (j job) rowwise() error {
-	for _, p := range j.spec.parts() {
+// rowwise reports what keeps a spec from being computed some queries at a time.
+func rowwise(s Spec) error {
+	for _, p := range s.parts() {
 		if _, ok := p.part.(AllRows); ok {
 			return fmt.Errorf("%s needs all rows at once", p.path)
 		}
 	}
+	return nil
+}
+
+// withoutDropout reports that weights are dropped, which only the matrix allows.
+func withoutDropout(j job) error {
 	if j.drops() {
 		return errors.New("dropout draws its noise for the whole matrix")
 	}

@@ -185,6 +185,17 @@ func TestExecutionIsNoPartOfTheHash(t *testing.T) {
 	if hash, err := spec.Hash(); err != nil || hash != plain {
 		t.Errorf("hash with an execution is %s, %v, want %s", hash, err, plain)
 	}
+	for kind, want := range map[string]string{
+		attention.Windowed:  "the mask does not limit how far a query sees",
+		attention.Blockwise: `normalizer "entmax" needs all keys of a row at once`,
+		attention.Recurrent: `normalizer "entmax" is not "linear"`,
+	} {
+		never := attention.Spec{Heads: 2, Normalizer: attention.Entmax{}, Execution: attention.Execution{Kind: kind}}
+		want = fmt.Sprintf("attention.execution.kind %q cannot compute this: %s", kind, want)
+		if err := never.Validate(16); err == nil || !strings.Contains(err.Error(), want) {
+			t.Errorf("error %v, want %q", err, want)
+		}
+	}
 	spec.Execution = attention.Execution{Kind: "flash", Block: -1}
 	err = spec.Validate(16)
 	for _, want := range []string{`attention.execution.kind "flash" is unknown; known: auto, blockwise`, "attention.execution.block is -1"} {

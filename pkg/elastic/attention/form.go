@@ -7,7 +7,7 @@ import (
 )
 
 // Former is a [Score] that can be computed block by block, since what it does has a simple
-// form. Scores without one need all keys of a row at once.
+// form. Scores that are neither this nor [Distant] need all keys of a row at once.
 type Former interface {
 	Form(t *Tile, w elastic.Weights) Form
 }
@@ -18,11 +18,15 @@ type Form struct {
 	Factor *Node
 	// KeyBias, which broadcasts to [batch, heads, 1, keys]: s ← s + KeyBias.
 	KeyBias *Node
-	// DistanceBias returns the biases [heads, n] of distances q − k, int32 [n]:
-	// s ← s + DistanceBias.
-	DistanceBias func(distance *Node) *Node
 	// Cap: s ← Cap · tanh(s / Cap).
 	Cap float64
+}
+
+// Distant is a [Score] that adds what depends on head and distance only; it can be computed block
+// by block where positions count from 0.
+type Distant interface {
+	// DistanceBias returns the biases [heads, n] of distances q − k, int32 [n].
+	DistanceBias(t *Tile, w elastic.Weights, distance *Node) *Node
 }
 
 // Form implements [Former].
@@ -48,23 +52,17 @@ func (p SSMax) Form(t *Tile, w elastic.Weights) Form { return Form{Factor: p.fac
 // Form implements [Former].
 func (p Salience) Form(t *Tile, w elastic.Weights) Form { return Form{KeyBias: p.bias(t, w)} }
 
-// Form implements [Former].
-func (a ALiBi) Form(t *Tile, w elastic.Weights) Form {
-	return Form{DistanceBias: func(distance *Node) *Node {
-		return Neg(Mul(InsertAxes(a.slopes(t, w), -1), InsertAxes(ConvertDType(Abs(distance), t.Q.DType()), 0)))
-	}}
+// DistanceBias implements [Distant].
+func (a ALiBi) DistanceBias(t *Tile, w elastic.Weights, distance *Node) *Node {
+	return Neg(Mul(InsertAxes(a.slopes(t, w), -1), InsertAxes(ConvertDType(Abs(distance), t.Q.DType()), 0)))
 }
 
-// Form implements [Former].
-func (Recency) Form(t *Tile, w elastic.Weights) Form {
-	return Form{DistanceBias: func(distance *Node) *Node {
-		return Neg(Mul(InsertAxes(w.At("decay"), -1), InsertAxes(logDistance(t, distance), 0)))
-	}}
+// DistanceBias implements [Distant].
+func (Recency) DistanceBias(t *Tile, w elastic.Weights, distance *Node) *Node {
+	return Neg(Mul(InsertAxes(w.At("decay"), -1), InsertAxes(logDistance(t, distance), 0)))
 }
 
-// Form implements [Former].
-func (b T5Bias) Form(_ *Tile, w elastic.Weights) Form {
-	return Form{DistanceBias: func(distance *Node) *Node {
-		return TransposeAllDims(Gather(w.At("table"), InsertAxes(b.bucket(Neg(distance)), -1)), 1, 0)
-	}}
+// DistanceBias implements [Distant].
+func (b T5Bias) DistanceBias(_ *Tile, w elastic.Weights, distance *Node) *Node {
+	return TransposeAllDims(Gather(w.At("table"), InsertAxes(b.bucket(Neg(distance)), -1)), 1, 0)
 }

@@ -247,7 +247,7 @@ func (s Spec) Validate(hidden int) error {
 	if !(s.Dropout >= 0 && s.Dropout < 1) {
 		add("dropout is %g, want 0 ≤ p < 1", s.Dropout)
 	}
-	if err := s.Execution.validate(); err != nil {
+	if err := s.Execution.validate(s); err != nil {
 		for line := range strings.Lines(err.Error()) {
 			add("execution.%s", strings.TrimSuffix(line, "\n"))
 		}

@@ -35,7 +35,7 @@ func statisticsOf(weights *Node) Statistics {
 // at once.
 func (j job) statistics() *Statistics {
 	j.in.Drop = nil // weights are from before dropout
-	if j.rowwise() != nil {
+	if rowwise(j.spec) != nil {
 		weights, _ := j.matrix()
 		whole := statisticsOf(weights)
 		return &whole
@@ -70,7 +70,7 @@ func (j job) rowsOf(rows []int) *Node {
 		}
 		return Concatenate(list, axis)
 	}
-	if j.rowwise() != nil {
+	if rowwise(j.spec) != nil {
 		weights, _ := j.matrix()
 		return pick(weights, 2)
 	}

@@ -8,17 +8,21 @@ import (
 	. "github.com/gomlx/gomlx/core/graph"
 )
 
-func refuseWindowed(j job) error {
-	back, ahead := reach(j.spec.mask())
+func windowedSpec(s Spec) error {
+	if back, ahead := reach(s.mask()); back == unlimited || ahead == unlimited {
+		return errors.New("the mask does not limit how far a query sees")
+	}
+	return rowwise(s)
+}
+
+func windowedInput(j job) error {
 	switch {
 	case !j.regular || j.queries() != j.keys():
 		return errors.New("positions must count from 0, in queries as in keys")
-	case back == unlimited || ahead == unlimited:
-		return errors.New("the mask does not limit how far a query sees")
 	case perQuery(j.in.Mask):
 		return errors.New("the input's mask is different for each query")
 	}
-	return j.rowwise()
+	return withoutDropout(j)
 }
 
 // perQuery tells whether a mask of the input, nil or broadcasting to [b, h, q, k], depends on the query.
@@ -100,8 +104,6 @@ func runWindowed(j job) (y, logSum *Node) {
 	y = Reshape(rows.naive(), batch, count*size, j.sizes.Heads, j.sizes.ValueDim)
 	return Slice(y, AxisRange(), AxisRange(0, length)), nil
 }
-
-func refuseChunked(j job) error { return j.rowwise() }
 
 // runChunked computes some queries at a time, each chunk after the one before, with those keys that
 // the mask may allow; and again, in the other direction, for the gradient.
@@ -203,23 +205,30 @@ func (j job) recomputed(order *chain) *Node {
 	})[0]
 }
 
-func refuseRecurrent(j job) error {
-	if _, ok := j.spec.normalizer().(Linear); !ok {
-		return fmt.Errorf("normalizer %q is not \"linear\"", j.spec.normalizer().Kind())
+func recurrentSpec(s Spec) error {
+	if _, ok := s.normalizer().(Linear); !ok {
+		return fmt.Errorf("normalizer %q is not \"linear\"", s.normalizer().Kind())
 	}
-	causal := j.spec.Mask == Mask(Causal{})
 	switch {
-	case j.spec.mask() != nil && !causal:
+	case s.mask() != nil && !isCausal(s.mask()):
 		return errors.New("a mask other than \"causal\" has no linear form")
-	case j.spec.Span != nil:
+	case s.Span != nil:
 		return errors.New("\"span\" has no linear form")
+	}
+	return rowwise(s)
+}
+
+func recurrentInput(j job) error {
+	switch {
 	case perQuery(j.in.Mask):
 		return errors.New("the input's mask is different for each query")
-	case causal && (!j.regular || j.queries() != j.keys()):
+	case isCausal(j.spec.mask()) && (!j.regular || j.queries() != j.keys()):
 		return errors.New("positions must count from 0, in queries as in keys")
 	}
-	return j.rowwise()
+	return withoutDropout(j)
 }
+
+func isCausal(m Mask) bool { _, ok := m.(Causal); return ok }
 
 // runRecurrent computes linear attention by the sums S = Σ φ(k)·vᵀ and z = Σ φ(k), over all keys or,
 // with a causal mask, over those of earlier chunks:
