@@ -48,9 +48,9 @@ func TestStudy(t *testing.T) {
 		t.Errorf("show --json: %v, output %q", err, out.stdout)
 	}
 	for want, args := range map[string][]string{
-		"known: [claim":        {"study", "run", "nothing"},
-		"resamples is -1":      {"study", "show", path("study"), "--resamples=-1"},
-		`no results on "moon"`: {"study", "show", path("study"), "--plot", path("x.svg"), "--set", "moon"},
+		"no such file; known: claim-": {"study", "run", "nothing"},
+		"resamples is -1":             {"study", "show", path("study"), "--resamples=-1"},
+		`no results on "moon"`:        {"study", "show", path("study"), "--plot", path("x.svg"), "--set", "moon"},
 	} {
 		if out := run(t, "", args...); out.code != 2 || !strings.Contains(out.stderr, want) {
 			t.Errorf("%v: code %d, errors %q, want %s", args, out.code, out.stderr, want)

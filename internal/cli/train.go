@@ -208,6 +208,9 @@ func jsonFlag(name, text string, into any) error {
 			return fmt.Errorf("%s wants a JSON object or a file that holds one: %w", name, err)
 		}
 	}
+	if len(bytes.TrimSpace(content)) == 0 {
+		return fmt.Errorf("%s is empty, want a JSON object", from)
+	}
 	decoder := json.NewDecoder(bytes.NewReader(content))
 	decoder.DisallowUnknownFields()
 	if err := decoder.Decode(into); err != nil {

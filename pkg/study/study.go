@@ -264,7 +264,7 @@ func Presets() []string {
 func Preset(name string) (Config, error) {
 	content, err := presets.ReadFile(path.Join("presets", name+".json"))
 	if err != nil {
-		return Config{}, fmt.Errorf("no study %q; known: %v", name, Presets())
+		return Config{}, fmt.Errorf("no study %q and no such file; known: %s", name, strings.Join(Presets(), ", "))
 	}
 	return parse(name, content)
 }
@@ -280,6 +280,9 @@ func ReadConfig(file string) (Config, error) {
 
 func parse(name string, content []byte) (Config, error) {
 	var c Config
+	if len(bytes.TrimSpace(content)) == 0 {
+		return c, fmt.Errorf("%s is empty, want a study in JSON", name)
+	}
 	decoder := json.NewDecoder(bytes.NewReader(content))
 	decoder.DisallowUnknownFields()
 	if err := decoder.Decode(&c); err != nil {
