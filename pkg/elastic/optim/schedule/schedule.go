@@ -2,19 +2,33 @@
 //
 // A schedule counts updates, from 0: At(0) is the rate of the first update. It is
 // computed on the host in float64 and handed to the compiled step as an input, so no
-// schedule causes a compilation, and a run that resumes goes on where it was.
+// schedule causes a compilation, and a run that resumes goes on where it was. The
+// same expression can be built into a graph, with Node.
+//
+// What a rate does alone is an [Anneal] along a [Curve], a [Wave], a [Piecewise],
+// [OneCycle], [InverseSqrt], [Exponential], [Cyclic] or [Restarts]. [Warmup], [Join],
+// [Scale] and [Limit] combine schedules, also those of other packages:
+//
+//	schedule.Warmup{Steps: 100, Of: schedule.Anneal{From: 3e-4, Steps: 900, Curve: schedule.HalfCosine{}}}
+//
+// All hold their last rate after their end, unless they say otherwise. [Config] names
+// the usual ones in a training config, for a run of any length.
+//
+// At the first update, every schedule has the rate that it starts from, as in PyTorch,
+// optax and timm. Only [Warmup] has two conventions, because a warm-up from 0 would
+// waste an update.
 package schedule
 
 import (
-	"errors"
-	"fmt"
-	"math"
+	. "github.com/gomlx/gomlx/core/graph"
 )
 
 // Schedule gives the learning rate of each update.
 type Schedule interface {
 	// At returns the rate of update step, counted from 0.
 	At(step int) float64
+	// Node builds the same rate in a graph; step and rate are float64 scalars.
+	Node(step *Node) *Node
 }
 
 // Constant is the same rate for ever.
@@ -23,6 +37,11 @@ type Constant struct{ Rate float64 }
 // At returns the rate.
 func (c Constant) At(int) float64 { return c.Rate }
 
+// Node returns the rate as a constant.
+func (c Constant) Node(step *Node) *Node {
+	return node(func(number) number { return c.Rate }, step)
+}
+
 // Linear rises to Peak during the warm-up and then falls to 0 at TotalSteps:
 //
 //	(s+1)/W · Peak       for s < W
@@ -30,55 +49,21 @@ func (c Constant) At(int) float64 { return c.Rate }
 //
 // with W = WarmupSteps and T = TotalSteps. The first update already has a positive
 // rate; the decay begins at Peak. (Transformers' own schedule gives the first update
-// of a warm-up the rate 0.)
+// of a warm-up the rate 0: [Warmup] has both.)
 type Linear struct {
 	Peak                    float64
 	WarmupSteps, TotalSteps int
 }
 
 // At returns the rate of update step.
-func (l Linear) At(step int) float64 {
-	if step < l.WarmupSteps {
-		return l.Peak * float64(step+1) / float64(l.WarmupSteps)
-	}
-	if step >= l.TotalSteps {
-		return 0
-	}
-	return l.Peak * float64(l.TotalSteps-step) / float64(l.TotalSteps-l.WarmupSteps)
-}
+func (l Linear) At(step int) float64 { return at(l.rate, step) }
 
-// Config names a schedule in a training config.
-type Config struct {
-	// Kind is "linear" (warm-up, then to zero at the last update) or "constant"; empty means linear.
-	Kind string `json:"kind,omitempty"`
-	// Peak is the highest rate.
-	Peak float64 `json:"peak"`
-	// Warmup is the fraction of all updates that the warm-up takes, in [0, 1); linear only.
-	Warmup float64 `json:"warmup,omitempty"`
-}
+// Node builds the rate of update step.
+func (l Linear) Node(step *Node) *Node { return node(l.rate, step) }
 
-// Validate reports all that is wrong with c.
-func (c Config) Validate() error {
-	var problems []error
-	if c.Kind != "" && c.Kind != "linear" && c.Kind != "constant" {
-		problems = append(problems, fmt.Errorf("schedule.kind %q is unknown; known: linear, constant", c.Kind))
-	}
-	if !(c.Peak > 0) || math.IsInf(c.Peak, 0) {
-		problems = append(problems, fmt.Errorf("schedule.peak is %g, want a positive and finite rate", c.Peak))
-	}
-	if !(c.Warmup >= 0 && c.Warmup < 1) {
-		problems = append(problems, fmt.Errorf("schedule.warmup is %g, want a fraction 0 ≤ w < 1", c.Warmup))
-	}
-	if c.Kind == "constant" && c.Warmup != 0 {
-		problems = append(problems, errors.New("schedule.warmup is set, but a constant schedule has none"))
-	}
-	return errors.Join(problems...)
-}
-
-// Schedule returns the schedule over a number of updates.
-func (c Config) Schedule(totalSteps int) Schedule {
-	if c.Kind == "constant" {
-		return Constant{Rate: c.Peak}
-	}
-	return Linear{Peak: c.Peak, WarmupSteps: int(c.Warmup * float64(totalSteps)), TotalSteps: totalSteps}
+func (l Linear) rate(step number) number {
+	return Warmup{
+		Steps: l.WarmupSteps, To: l.Peak,
+		Of: Anneal{From: l.Peak, Steps: l.TotalSteps - l.WarmupSteps},
+	}.rate(step)
 }
