@@ -1,0 +1,172 @@
+// Package control has controllers: what changes the learning rate of a run, or ends
+// it, because of what the run shows.
+//
+// A schedule knows its rates before the run; a controller does not. It observes
+// [Signals] on the host after each update and answers with a factor for the scheduled rate
+// and with [Event] values that say what it did and why. Nothing recompiles.
+//
+//	set, err := control.New([]control.Config{{Plateau: &control.Plateau{Patience: 2}}})
+//	for _, event := range set.Observe(signals) { … }
+//	rate := schedule.At(update) * set.Scale()
+//
+// All state is plain data: a [Set] that is written as JSON in the middle of a plateau
+// and read again goes on bit for bit.
+package control
+
+import (
+	"bytes"
+	"encoding/json"
+	"errors"
+	"fmt"
+)
+
+// Signals is what a run shows after an update.
+type Signals struct {
+	// Update counts from 1.
+	Update int
+	// Loss is that of the update, finite.
+	Loss float64
+	// GradientNorm is the norm of the update's gradient before clipping.
+	GradientNorm float64
+	// Metric is the outcome of the evaluation after this update, nil if there was none.
+	Metric *float64
+}
+
+// Event says what a controller did.
+type Event struct {
+	Update     int     `json:"update"`
+	Controller string  `json:"controller"` // kind: plateau, spike, stop
+	Signal     string  `json:"signal"`     // metric or loss
+	Action     string  `json:"action"`     // reduce, back off, recover, stop
+	Factor     float64 `json:"factor"`     // the controller's factor of the rate from now on
+	Reason     string  `json:"reason"`
+}
+
+// controller is the options of one: plain data. What it remembers of a run is kept apart.
+type controller interface {
+	// validate reports all that is wrong, under a path.
+	validate(path string) error
+	// start returns the controller at work, in the state of a fresh run.
+	start() worker
+}
+
+// worker is a controller with its state.
+type worker interface {
+	observe(Signals) (Event, bool)
+	factor() float64
+	// stopped says why the run should end, empty if it should not.
+	stopped() string
+	// state points to plain data.
+	state() any
+}
+
+// Config names one controller: exactly one field is set.
+type Config struct {
+	Plateau *Plateau `json:"plateau,omitempty"`
+	Spike   *Spike   `json:"spike,omitempty"`
+	Stop    *Stop    `json:"stop,omitempty"`
+}
+
+// controllers lists those that c names.
+func (c Config) controllers() []controller {
+	var list []controller
+	if c.Plateau != nil {
+		list = append(list, *c.Plateau)
+	}
+	if c.Spike != nil {
+		list = append(list, *c.Spike)
+	}
+	if c.Stop != nil {
+		list = append(list, *c.Stop)
+	}
+	return list
+}
+
+// Validate reports all that is wrong with c.
+func (c Config) Validate() error {
+	list := c.controllers()
+	if len(list) != 1 {
+		return fmt.Errorf("control names %d controllers, want one of plateau, spike, stop", len(list))
+	}
+	return list[0].validate("control.")
+}
+
+// Set is several controllers at work on one run.
+type Set struct{ workers []worker }
+
+// New starts controllers for a fresh run. The error has all problems of all configs.
+func New(configs []Config) (*Set, error) {
+	set := &Set{}
+	var problems []error
+	for i, config := range configs {
+		if err := config.Validate(); err != nil {
+			problems = append(problems, fmt.Errorf("controller %d: %w", i, err))
+			continue
+		}
+		set.workers = append(set.workers, config.controllers()[0].start())
+	}
+	if err := errors.Join(problems...); err != nil {
+		return nil, err
+	}
+	return set, nil
+}
+
+// Observe gives the signals of an update to all controllers, once per update and in order.
+func (s *Set) Observe(signals Signals) []Event {
+	var events []Event
+	for _, worker := range s.workers {
+		if event, acted := worker.observe(signals); acted {
+			event.Update = signals.Update
+			event.Factor = worker.factor()
+			events = append(events, event)
+		}
+	}
+	return events
+}
+
+// Scale returns the product of all factors, for the rates of the updates to come.
+func (s *Set) Scale() float64 {
+	scale := 1.0
+	for _, worker := range s.workers {
+		scale *= worker.factor()
+	}
+	return scale
+}
+
+// Stop says why the run should end, empty if it should go on.
+func (s *Set) Stop() string {
+	for _, worker := range s.workers {
+		if reason := worker.stopped(); reason != "" {
+			return reason
+		}
+	}
+	return ""
+}
+
+// MarshalJSON writes the state of all controllers.
+func (s *Set) MarshalJSON() ([]byte, error) {
+	states := make([]any, len(s.workers))
+	for i, worker := range s.workers {
+		states[i] = worker.state()
+	}
+	return json.Marshal(states)
+}
+
+// UnmarshalJSON reads the state of a set that was made from the same configs.
+func (s *Set) UnmarshalJSON(content []byte) error {
+	var states []json.RawMessage
+	if err := json.Unmarshal(content, &states); err != nil {
+		return fmt.Errorf("state of controllers: %w", err)
+	}
+	if len(states) != len(s.workers) {
+		return fmt.Errorf("state of %d controllers, but the config has %d", len(states), len(s.workers))
+	}
+	for i, worker := range s.workers {
+		decoder := json.NewDecoder(bytes.NewReader(states[i]))
+		decoder.DisallowUnknownFields()
+		if err := decoder.Decode(worker.state()); err != nil {
+			return fmt.Errorf("state of controller %d: %w", i, err)
+		}
+	}
+	return nil
+}
