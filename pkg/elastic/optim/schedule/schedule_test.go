@@ -50,7 +50,7 @@ var everyKind = map[string]schedule.Schedule{
 	"three phases": schedule.OneCycle{Peak: 0.1, Steps: 45, Rise: 0.25, ThreePhase: true, Curve: schedule.Line{}},
 	"inverse root": schedule.InverseSqrt{Peak: 0.1, Timescale: 7},
 	"exponential":  schedule.Exponential{From: 0.1, Factor: 0.5, Every: 7},
-	"staircase":    schedule.Exponential{From: 0.1, Factor: 0.5, Every: 7, Staircase: true},
+	"staircase":    schedule.Exponential{From: 0.1, Factor: 0.5, Every: 49, Staircase: true}, // 49·(1/49) < 1
 	"cyclic":       schedule.Cyclic{Min: 0.01, Max: 0.1, Up: 7, Down: 3},
 	"triangular2":  schedule.Cyclic{Min: 0.01, Max: 0.1, Up: 7, Down: 4, CycleFactor: 0.5},
 	"exp_range":    schedule.Cyclic{Min: 0.01, Max: 0.1, Up: 7, Down: 4, StepFactor: 0.98},
@@ -74,7 +74,7 @@ func TestNode(t *testing.T) {
 			exec := MustNewExec(gxtest.Backend(t), s.Node)
 			defer exec.Finalize()
 			for step := range 60 {
-				outputs, err := exec.Exec(float64(step))
+				outputs, err := exec.Call(float64(step))
 				if err != nil {
 					t.Fatal(err)
 				}
@@ -87,14 +87,18 @@ func TestNode(t *testing.T) {
 	}
 }
 
-// TestBoundaries has cycles whose ends no division meets exactly.
+// TestBoundaries has cycles whose ends no division or logarithm meets exactly.
 func TestBoundaries(t *testing.T) {
-	for steps := 1; steps < 60; steps++ {
-		for _, growth := range []float64{1, 2, 3} {
-			restarts := schedule.Restarts{Peak: 1, Steps: float64(steps), Growth: growth}
-			for begin, length := 0, steps; begin < 2000; begin, length = begin+length, length*int(growth) {
-				if got := restarts.At(begin); got != 1 {
-					t.Errorf("%d updates, growth %g: restart at %d has the rate %g, want 1", steps, growth, begin, got)
+	for steps := 1.0; steps < 120; steps++ {
+		for _, growth := range []float64{1, 1.2, 1.5, 2, 3} {
+			restarts := schedule.Restarts{Peak: 1, Steps: steps, Growth: growth}
+			for begin, length := 0.0, steps; begin < 2000; begin, length = begin+length, length*growth {
+				step := math.Round(begin)
+				if math.Abs(begin-step) > 1e-9 {
+					continue // the cycle begins between two updates
+				}
+				if got := restarts.At(int(step)); math.Abs(got-1) > 1e-9 {
+					t.Errorf("%g updates, growth %g: restart at %g has the rate %g, want 1", steps, growth, step, got)
 				}
 			}
 		}
@@ -214,4 +218,23 @@ func ExampleJoin() { // warm-up, stable, decay
 		fmt.Printf("%.1f ", rates.At(step))
 	}
 	// Output: 0.5 1.0 1.0 1.0 1.0 0.7 0.4 0.1
+}
+
+func ExampleConfig() {
+	config := schedule.Config{Kind: "wsd", Peak: 1, Warmup: 0.25, Decay: 0.5}
+	fmt.Println(config.Validate())
+	for _, total := range []int{4, 8} {
+		fmt.Printf("%d updates:", total)
+		for step := range total {
+			fmt.Printf(" %.2f", config.Schedule(total).At(step))
+		}
+		fmt.Println()
+	}
+	config.Factor = 0.5
+	fmt.Println(config.Validate())
+	// Output:
+	// <nil>
+	// 4 updates: 1.00 1.00 1.00 0.50
+	// 8 updates: 0.50 1.00 1.00 1.00 1.00 0.75 0.50 0.25
+	// schedule.factor is set, but kind wsd has only warmup, min, decay, shape
 }
