@@ -15,6 +15,7 @@ import (
 	"github.com/elastic-attention/workbench/pkg/elastic"
 	"github.com/elastic-attention/workbench/pkg/elastic/dropout"
 	"github.com/elastic-attention/workbench/pkg/elastic/loss"
+	"github.com/elastic-attention/workbench/pkg/elastic/optim"
 	"github.com/elastic-attention/workbench/pkg/elastic/optim/schedule"
 	"github.com/elastic-attention/workbench/pkg/elastic/train"
 	"github.com/elastic-attention/workbench/pkg/elastic/transformer"
@@ -59,7 +60,7 @@ func timeForward(engine compute.Backend, m seeded, workload string, o options) (
 func timeTraining(ctx context.Context, engine compute.Backend, m seeded, o options) (result, error) {
 	m.Config.Dropout, m.Config.Attention.Dropout = o.dropout, o.dropout
 	trainer, err := train.New(engine, classifier{m}, train.Config{
-		Optimizer: adamW, Schedule: schedule.Config{Kind: "constant", Peak: rate}, Epochs: 1,
+		Optimizer: optim.Config{Rule: adamW}, Schedule: schedule.Config{Kind: "constant", Peak: rate}, Epochs: 1,
 	})
 	if err != nil {
 		return result{}, err

@@ -14,6 +14,8 @@ import (
 	"github.com/elastic-attention/workbench/pkg/backend"
 	"github.com/elastic-attention/workbench/pkg/data/hub"
 	"github.com/elastic-attention/workbench/pkg/elastic/attention"
+	"github.com/elastic-attention/workbench/pkg/elastic/optim"
+	"github.com/elastic-attention/workbench/pkg/elastic/optim/schedule"
 	"github.com/elastic-attention/workbench/pkg/elastic/peft"
 	"github.com/elastic-attention/workbench/pkg/elastic/train"
 	"github.com/elastic-attention/workbench/pkg/ner"
@@ -36,6 +38,9 @@ type recipeFlags struct {
 	Patience     int     `help:"Stop after so many epochs without a better score on dev." placeholder:"N"`
 	SaveEvery    int     `help:"Updates between checkpoints." placeholder:"N"`
 	MaxLength    int     `help:"Longest training example in tokens." placeholder:"N"`
+	Optimizer    string  `help:"Update rule: adamw, lion, muon, prodigy, schedule_free_adamw, adafactor, sgd or another (a wrong name lists all); or a JSON object, or a file that holds one." placeholder:"RULE" predictor:"path"`
+	Schedule     string  `help:"Schedule of the learning rate: a kind such as linear, constant, cosine or wsd; or a JSON object, or a file that holds one." placeholder:"KIND" predictor:"path"`
+	Control      string  `help:"Controllers of the learning rate: a JSON list, or a file that holds one." placeholder:"LIST" predictor:"path"`
 	Attention    string  `help:"Attention in place of the model's: a JSON spec, or a file that holds one." placeholder:"SPEC" predictor:"path"`
 	Seed         *uint64 `help:"Seed of data order, fresh weights and dropout." placeholder:"N"`
 
@@ -65,6 +70,13 @@ func (f recipeFlags) apply(recipe *train.Config, batchSize, maxLength *int, atte
 	}
 	if f.Seed != nil {
 		recipe.Seed = *f.Seed
+	}
+	if err := errors.Join(
+		kindFlag("--optimizer", f.Optimizer, optim.Kinds(), &recipe.Optimizer),
+		kindFlag("--schedule", f.Schedule, schedule.Kinds(), &recipe.Schedule),
+		kindFlag("--control", f.Control, nil, &recipe.Control),
+	); err != nil {
+		return err
 	}
 	return spec("--attention", f.Attention, attended)
 }
@@ -118,6 +130,9 @@ func (trainNERCmd) Help() string {
   elastic train ner --peft lora                        an adapter and the head only; also dora, adalora, ia3, …
   elastic train ner --peft '{"kind": "lora", "rank": 16, "targets": ["*/query/weights"]}' --merge
   elastic train ner --adapt '{"gradient": [{"variables": ["/embeddings/*"], "factor": 0}], "converge": {"below": 1e-5}}'
+  elastic train ner --optimizer lion --lr 3e-5          or prodigy with --lr 1, muon, schedule_free_adamw, …
+  elastic train ner --optimizer '{"kind": "adamw", "weight_decay": 0.01, "layer_decay": 0.8}' --schedule cosine
+  elastic train ner --control '[{"spike": {}}, {"plateau": {"patience": 1}}]'
   elastic train ner --resume                           after Ctrl-C, a crash or kill -9; with the flags of before
 
 Without a network and without a mirror, a run with the preset's model and data falls back to a
@@ -157,14 +172,8 @@ func (c trainNERCmd) config() (experiment.Config, error) {
 	if err := c.apply(&config.Train.Config, &config.Train.BatchSize, &tagger.MaxLength, &tagger.Attention); err != nil {
 		return config, usageError{err}
 	}
-	adapter := c.Peft
-	if slices.Contains(peft.Kinds(), adapter) {
-		adapter = fmt.Sprintf(`{"kind": %q}`, adapter)
-	} else if _, err := os.Stat(adapter); adapter != "" && err != nil && !strings.HasPrefix(strings.TrimSpace(adapter), "{") {
-		return config, usageError{fmt.Errorf("--peft wants one of %s, a JSON object, or a file that holds one: %w", strings.Join(peft.Kinds(), ", "), err)}
-	}
 	if err := errors.Join(spec("--depth", c.Depth, &tagger.Depth),
-		spec("--experts", c.Experts, &tagger.Experts), spec("--peft", adapter, &tagger.Adapter)); err != nil {
+		spec("--experts", c.Experts, &tagger.Experts), kindFlag("--peft", c.Peft, peft.Kinds(), &tagger.Adapter)); err != nil {
 		return config, usageError{err}
 	}
 	if c.Peft != "" && c.LearningRate == 0 {
@@ -201,7 +210,7 @@ func spec[T any](flag, text string, into **T) error {
 // jsonFlag reads what a flag holds, a JSON object or the name of a file that holds one.
 func jsonFlag(name, text string, into any) error {
 	content, from := []byte(text), name
-	if !strings.HasPrefix(strings.TrimSpace(text), "{") {
+	if start := strings.TrimSpace(text); !strings.HasPrefix(start, "{") && !strings.HasPrefix(start, "[") {
 		from = text
 		var err error
 		if content, err = os.ReadFile(text); err != nil {
@@ -220,6 +229,20 @@ func jsonFlag(name, text string, into any) error {
 		return fmt.Errorf("%s: more than one JSON value", from)
 	}
 	return nil
+}
+
+// kindFlag decodes a flag that names a kind, or holds JSON or the name of a file of it. What the JSON
+// does not say stays as it is.
+func kindFlag(name, text string, kinds []string, into any) error {
+	if text == "" {
+		return nil
+	}
+	if slices.Contains(kinds, text) {
+		text = fmt.Sprintf(`{"kind": %q}`, text)
+	} else if _, err := os.Stat(text); err != nil && kinds != nil && !strings.HasPrefix(strings.TrimSpace(text), "{") {
+		return fmt.Errorf("%s wants one of %s, a JSON object, or a file that holds one: %w", name, strings.Join(kinds, ", "), err)
+	}
+	return jsonFlag(name, text, into)
 }
 
 // typeList reads a list of entity types; nil stands for all.

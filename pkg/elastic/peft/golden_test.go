@@ -269,7 +269,7 @@ func follow(c goldenCase, config peft.Config) {
 
 	steps := c.Tensors["traj.loss"].Shape[0]
 	trainer, err := train.New(gxtest.Backend(t), n, train.Config{
-		Epochs: steps, Optimizer: optim.AdamW{WeightDecay: 0.01}, Schedule: schedule.Config{Kind: "constant", Peak: 0.02},
+		Epochs: steps, Optimizer: optim.Config{Rule: optim.AdamW{WeightDecay: 0.01}}, Schedule: schedule.Config{Kind: "constant", Peak: 0.02},
 	})
 	if err != nil {
 		t.Fatal(err)

@@ -19,6 +19,7 @@ import (
 	"github.com/elastic-attention/workbench/pkg/elastic/adapt"
 	"github.com/elastic-attention/workbench/pkg/elastic/dropout"
 	"github.com/elastic-attention/workbench/pkg/elastic/loss"
+	"github.com/elastic-attention/workbench/pkg/elastic/optim"
 	"github.com/elastic-attention/workbench/pkg/elastic/train"
 )
 
@@ -103,7 +104,7 @@ func TestRatesByPattern(t *testing.T) {
 // labels that are all ignored.
 func TestPriorsPull(t *testing.T) {
 	cfg := config()
-	cfg.MaxUpdates, cfg.ClipNorm, cfg.Optimizer.WeightDecay = 1, 0, 0
+	cfg.MaxUpdates, cfg.ClipNorm, cfg.Optimizer = 1, 0, optim.Config{}
 	for _, fisher := range []float64{0, 3} {
 		c := newClassifier(t)
 		task := experienced{c, known(2), known(fisher)}

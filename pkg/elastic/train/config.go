@@ -7,6 +7,7 @@ import (
 
 	"github.com/elastic-attention/workbench/pkg/elastic/adapt"
 	"github.com/elastic-attention/workbench/pkg/elastic/optim"
+	"github.com/elastic-attention/workbench/pkg/elastic/optim/control"
 	"github.com/elastic-attention/workbench/pkg/elastic/optim/schedule"
 )
 
@@ -22,10 +23,16 @@ type Config struct {
 	Accumulate int `json:"accumulate,omitempty"`
 	// ClipNorm is the largest global gradient norm; 0 means no clipping.
 	ClipNorm float64 `json:"clip_norm,omitempty"`
-	// Optimizer is the update rule.
-	Optimizer optim.AdamW `json:"optimizer"`
+	// Optimizer is the update rule, with parameter groups.
+	Optimizer optim.Config `json:"optimizer"`
 	// Schedule gives the learning rate.
 	Schedule schedule.Config `json:"schedule"`
+	// Control lists controllers of the learning rate: each multiplies the schedule's rate by a
+	// factor, or ends the run, because of what it sees.
+	Control []control.Config `json:"control,omitempty"`
+	// SkipNonFinite leaves weights and slots as they are in an update whose gradients are not all
+	// finite, and counts it; else such an update ends the run with an error.
+	SkipNonFinite bool `json:"skip_non_finite,omitempty"`
 	// Patience ends the run after that many epochs without a better metric; 0 means never.
 	Patience int `json:"patience,omitempty"`
 	// SaveEvery is the number of updates between checkpoints within an epoch; 0 means none.
@@ -50,7 +57,6 @@ func (c Config) withDefaults() Config {
 	if c.LogEvery == 0 {
 		c.LogEvery = 10
 	}
-	c.Optimizer = c.Optimizer.WithDefaults()
 	c.Adapt = c.Adapt.WithDefaults()
 	return c
 }
@@ -74,6 +80,9 @@ func (c Config) Validate() error {
 	}
 	if err := c.Adapt.Validate(); err != nil {
 		problems = append(problems, fmt.Errorf("adapt: %w", err))
+	}
+	if _, err := control.New(c.Control); err != nil {
+		problems = append(problems, err)
 	}
 	return errors.Join(append(problems, c.Optimizer.Validate(), c.Schedule.Validate())...)
 }

@@ -132,14 +132,15 @@ func traceConfig(t *testing.T, optimizer, rates string, batches int) train.Confi
 		return value
 	}
 	const float = `([0-9.]+(?:e-?[0-9]+)?)`
-	config := train.Config{Optimizer: optim.AdamW{WeightDecay: number(optimizer, `weight decay `+float)}}
+	rule := optim.AdamW{WeightDecay: number(optimizer, `weight decay `+float)}
 	if strings.Contains(optimizer, "betas") { // else torch's defaults, which are ours
-		config.Optimizer.Beta1 = number(optimizer, `betas `+float)
-		config.Optimizer.Beta2 = number(optimizer, `betas \S+ `+float)
+		rule.Beta1 = number(optimizer, `betas `+float)
+		rule.Beta2 = number(optimizer, `betas \S+ `+float)
 	}
 	if strings.Contains(optimizer, "eps") {
-		config.Optimizer.Epsilon = number(optimizer, `eps `+float)
+		rule.Epsilon = number(optimizer, `eps `+float)
 	}
+	config := train.Config{Optimizer: optim.Config{Rule: rule}}
 	if rates == "" {
 		if !strings.Contains(optimizer, "constant") {
 			t.Fatalf("recipe %q has no schedule and is not constant", optimizer)

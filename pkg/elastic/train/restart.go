@@ -1,6 +1,10 @@
 package train
 
-import "fmt"
+import (
+	"fmt"
+
+	"github.com/elastic-attention/workbench/pkg/elastic/optim/control"
+)
 
 // Restart begins a new run with another seed: state and optimizer slots are as [New] made them.
 // The model's variables are the caller's to set; the compiled steps stay, so that runs which
@@ -11,7 +15,11 @@ func (t *Trainer) Restart(seed uint64) error {
 			return fmt.Errorf("clearing %s: %w", slot.Path, err)
 		}
 	}
-	t.config.Seed = seed
+	var err error
+	if t.control, err = control.New(t.config.Control); err != nil {
+		return err
+	}
+	t.config.Seed, t.averaged = seed, false
 	t.state = State{Version: stateVersion, Seed: seed, Best: Best{Epoch: -1}}
 	return nil
 }

@@ -12,6 +12,7 @@ import (
 	"github.com/elastic-attention/workbench/pkg/elastic/adapt"
 	"github.com/elastic-attention/workbench/pkg/elastic/checkpoint"
 	"github.com/elastic-attention/workbench/pkg/elastic/checkpoint/safetensors"
+	"github.com/elastic-attention/workbench/pkg/elastic/optim/control"
 )
 
 // The files that a training run adds to a checkpoint.
@@ -48,6 +49,11 @@ type State struct {
 	Calm       int           `json:"calm,omitempty"`
 	Seconds    float64       `json:"seconds,omitempty"`
 	Ended      string        `json:"ended,omitempty"`
+	// Control holds what controllers did, Controllers their state, and Skipped counts the updates
+	// that were not made because their gradients were not finite.
+	Control     []control.Event `json:"control,omitempty"`
+	Controllers json.RawMessage `json:"controllers,omitempty"`
+	Skipped     int             `json:"skipped,omitempty"`
 	// History holds a point for every LogEvery-th update and the first.
 	History []Point `json:"history,omitempty"`
 }
@@ -111,9 +117,13 @@ func (s *State) judge(metric float64) bool {
 func (t *Trainer) Files() []checkpoint.File {
 	return []checkpoint.File{
 		{Name: StateFile, Write: func(w io.Writer) error {
+			state, err := t.described()
+			if err != nil {
+				return err
+			}
 			encoder := json.NewEncoder(w)
 			encoder.SetIndent("", " ")
-			return encoder.Encode(t.state)
+			return encoder.Encode(state)
 		}},
 		{Name: SlotsFile, Write: func(w io.Writer) error {
 			var list []safetensors.Named
@@ -127,6 +137,18 @@ func (t *Trainer) Files() []checkpoint.File {
 			return safetensors.Write(w, list, nil)
 		}},
 	}
+}
+
+// described returns the state with that of the controllers.
+func (t *Trainer) described() (State, error) {
+	state := t.state
+	if len(t.config.Control) > 0 {
+		var err error
+		if state.Controllers, err = json.Marshal(t.control); err != nil {
+			return State{}, fmt.Errorf("state of controllers: %w", err)
+		}
+	}
+	return state, nil
 }
 
 // Restore sets the trainer's state from a checkpoint's folder. The model's variables
@@ -165,8 +187,14 @@ func (t *Trainer) Restore(dir string) error {
 			return fmt.Errorf("setting %s: %w", slot.Path, err)
 		}
 	}
+	if len(t.config.Control) > 0 {
+		if err := json.Unmarshal(state.Controllers, t.control); err != nil {
+			return fmt.Errorf("%s: %w: was the run begun with other controllers?", filepath.Join(dir, StateFile), err)
+		}
+	}
 	t.state, t.restored = state, true
-	return nil
+	t.averaged = t.optimizer.Averages() // so the model's file was written
+	return t.trained()
 }
 
 // ReadState reads the state of a run from a checkpoint's folder.

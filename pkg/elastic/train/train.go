@@ -5,11 +5,15 @@
 //
 //	g = Σ ∇(summed loss) / Σ targets     over Accumulate micro-batches
 //	g ← g · min(1, ClipNorm / ‖g‖)       one norm over all gradients
-//	θ ← AdamW(θ, g, rate of this update)
+//	θ ← rule(θ, g, rate of this update)
 //
 // With one micro-batch per update all of it is one compiled step per batch shape.
-// Learning rate, bias corrections and dropout keys are inputs of that step, so none of
-// them causes a compilation.
+// Learning rate, number of the update and dropout keys are inputs of that step, so neither
+// schedules nor controllers cause a compilation.
+//
+// Where the optimizer averages weights (EMA, schedule-free, …), the loop itself puts the averages in
+// place for evaluations and checkpoints, and the trained weights back after; a run that ends leaves
+// the averages in the model.
 //
 // Everything that decides the next update is in [State] and the variables: the data
 // order follows from seed and epoch, dropout from seed and step. A run that is killed
@@ -28,6 +32,7 @@ import (
 	"time"
 
 	"github.com/gomlx/compute"
+	"github.com/gomlx/compute/dtypes"
 	. "github.com/gomlx/gomlx/core/graph"
 	"github.com/gomlx/gomlx/core/tensors"
 	"github.com/gomlx/gomlx/ml/model"
@@ -37,6 +42,7 @@ import (
 	"github.com/elastic-attention/workbench/pkg/elastic"
 	"github.com/elastic-attention/workbench/pkg/elastic/dropout"
 	"github.com/elastic-attention/workbench/pkg/elastic/optim"
+	"github.com/elastic-attention/workbench/pkg/elastic/optim/control"
 )
 
 // Task is a model as the training loop sees it.
@@ -129,10 +135,14 @@ type Trainer struct {
 	config    Config
 	variables []elastic.Variable
 	follower  Follower // nil if the task is none
+	optimizer *optim.Optimizer
+	control   *control.Set
 	state     State
 	adaptation
 
 	step, accumulate, apply *model.Exec
+	toAverages, toTrained   *model.Exec // nil if the optimizer does not average
+	averaged                bool        // the model has the averages now
 	compiled                map[GraphId]bool
 }
 
@@ -145,6 +155,17 @@ func New(backend compute.Backend, task Task, config Config) (*Trainer, error) {
 	}
 	t := &Trainer{backend: backend, task: task, config: config, compiled: map[GraphId]bool{}}
 	if err := t.plan(); err != nil {
+		return nil, fmt.Errorf("training config: %w", err)
+	}
+	parameters := make([]optim.Param, len(t.variables))
+	for i, v := range t.variables {
+		parameters[i] = optim.Param{Path: v.Path, Shape: v.Shape, Decay: v.Decay}
+	}
+	var err error
+	if t.optimizer, err = optim.New(config.Optimizer, parameters); err != nil {
+		return nil, fmt.Errorf("training config: %w", err)
+	}
+	if t.control, err = control.New(config.Control); err != nil {
 		return nil, fmt.Errorf("training config: %w", err)
 	}
 	t.state = State{Version: stateVersion, Seed: config.Seed, Best: Best{Epoch: -1}}
@@ -162,7 +183,6 @@ func New(backend compute.Backend, task Task, config Config) (*Trainer, error) {
 		}
 		v.SetTrainable(false)
 	}
-	var err error
 	if config.Accumulate == 1 {
 		t.step, err = model.NewExec(backend, store, t.stepGraph)
 	} else {
@@ -171,16 +191,28 @@ func New(backend compute.Backend, task Task, config Config) (*Trainer, error) {
 			t.apply, err = model.NewExec(backend, store, t.applyGraph)
 		}
 	}
+	if err == nil && t.optimizer.Averages() {
+		if t.toAverages, err = model.NewExec(backend, store, t.averageGraph); err == nil {
+			t.toTrained, err = model.NewExec(backend, store, t.trainedGraph)
+		}
+	}
 	if err != nil {
 		return nil, fmt.Errorf("preparing the training step: %w", err)
 	}
-	for _, exec := range []*model.Exec{t.step, t.accumulate, t.apply} {
+	for _, exec := range t.execs() {
 		if exec != nil {
 			exec.SetMaxCache(-1) // one graph per batch shape, and there are few
 		}
 	}
 	return t, nil
 }
+
+func (t *Trainer) execs() []*model.Exec {
+	return []*model.Exec{t.step, t.accumulate, t.apply, t.toAverages, t.toTrained}
+}
+
+// Explain returns a table of the optimizer's parameter groups.
+func (t *Trainer) Explain() string { return t.optimizer.Explain() }
 
 // State returns the current state.
 func (t *Trainer) State() State { return t.state }
@@ -193,7 +225,11 @@ func slotPath(slot, path string) string { return SlotsScope + "/" + slot + path 
 // kept lists what a checkpoint holds beside the model: the slots of the optimizer and the follower,
 // and what a strategy refers to.
 func (t *Trainer) kept() []elastic.Variable {
-	return slices.Concat(t.moments(), t.followed(), t.anchors())
+	kept := slices.Concat(t.moments(), t.followed(), t.anchors())
+	if t.optimizer.Averages() {
+		kept = append(kept, t.slotVariables("trained")...)
+	}
+	return kept
 }
 
 // followed lists the follower's slots.
@@ -206,9 +242,10 @@ func (t *Trainer) followed() []elastic.Variable {
 
 // moments lists the optimizer's slots.
 func (t *Trainer) moments() []elastic.Variable {
-	var list []elastic.Variable
-	for _, name := range t.config.Optimizer.Slots() {
-		list = append(list, t.slotVariables(name)...)
+	slots := t.optimizer.Slots()
+	list := make([]elastic.Variable, len(slots))
+	for i, s := range slots {
+		list[i] = elastic.Variable{Path: slotPath(s.Path, ""), Shape: s.Shape, Init: elastic.Init{Value: s.Start}}
 	}
 	return list
 }
@@ -219,7 +256,7 @@ func (t *Trainer) sums() []elastic.Variable {
 	if t.config.Accumulate == 1 {
 		return nil
 	}
-	return append(t.slotVariables("gradient"), elastic.Variable{Path: SlotsScope + "/targets"})
+	return append(t.slotVariables("gradient"), elastic.Variable{Path: SlotsScope + "/targets"}, elastic.Variable{Path: SlotsScope + "/loss"})
 }
 
 func (t *Trainer) slotVariables(slot string) []elastic.Variable {
@@ -233,20 +270,39 @@ func (t *Trainer) slotVariables(slot string) []elastic.Variable {
 // lossGradients builds the summed loss, the number of targets, and the gradients of the sum.
 func (t *Trainer) lossGradients(store *model.Store, key *Node, rest []*Node) (sum, count *Node, gradients []*Node) {
 	g := key.Graph()
-	parameters := make([]*Node, len(t.variables))
-	for i, v := range t.variables {
-		parameters[i] = store.GetVariable(v.Path).NodeValue(g)
+	inputs, labels := rest[:len(rest)-1], rest[len(rest)-1:]
+	parameters := t.values(store, g)
+	sum, count = t.task.Loss(elastic.WeightsOf(store, g), inputs, labels, dropout.NewSource(key))
+	gradients = Gradient(sum, parameters...)
+	if t.optimizer.Perturbs() {
+		moved := t.optimizer.Perturb(optim.Input{Values: parameters, Gradients: gradients})
+		replaced := make(map[string]*Node, len(moved))
+		for i, v := range t.variables {
+			replaced[v.Path] = moved[i]
+		}
+		// The same key: both passes drop the same elements.
+		there, _ := t.task.Loss(elastic.WeightsOf(store, g).With(replaced), inputs, labels, dropout.NewSource(key))
+		gradients = Gradient(there, moved...)
 	}
-	labels := rest[len(rest)-1:]
-	sum, count = t.task.Loss(elastic.WeightsOf(store, g), rest[:len(rest)-1], labels, dropout.NewSource(key))
-	return sum, count, Gradient(sum, parameters...)
+	return sum, count, gradients
 }
 
-// update sets all variables and slots from summed gradients. It returns the gradient norm, and
-// what a strategy measures.
-func (t *Trainer) update(store *model.Store, scalars, count *Node, gradients []*Node) []*Node {
+// values returns the variables that are trained.
+func (t *Trainer) values(store *model.Store, g *Graph) []*Node {
+	values := make([]*Node, len(t.variables))
+	for i, v := range t.variables {
+		values[i] = store.GetVariable(v.Path).NodeValue(g)
+	}
+	return values
+}
+
+// update sets all variables and slots from summed losses and gradients. It returns the gradient
+// norm, the learning rate that was used, and what a strategy measures. The scalars are the number of
+// the update, its rate, and the follower's, float64.
+func (t *Trainer) update(store *model.Store, scalars, sum, count *Node, gradients []*Node) []*Node {
 	g := scalars.Graph()
 	factor := Reciprocal(MaxScalar(count, 1))
+	loss := Mul(sum, factor)
 	if len(t.pulls) > 0 { // priors pull at the mean loss
 		gradients = t.pulled(store, gradients, factor)
 		factor = OnesLike(factor)
@@ -267,26 +323,35 @@ func (t *Trainer) update(store *model.Store, scalars, count *Node, gradients []*
 	for i, slot := range moments {
 		slots[i] = store.GetVariable(slot.Path).NodeValue(g)
 	}
-	values := make([]*Node, len(t.variables))
-	for i, v := range t.variables {
+	for i := range gradients {
 		gradients[i] = Mul(gradients[i], factor)
-		var own []*Node
-		for j := i; j < len(slots); j += len(t.variables) {
-			own = append(own, slots[j])
-		}
-		before := store.GetVariable(v.Path).NodeValue(g)
-		values[i], own = t.config.Optimizer.Update(before, gradients[i], own, scalars, v.Decay)
-		values[i] = t.scaled(v, before, values[i])
-		for j, slot := range own {
-			store.GetVariable(moments[i+j*len(t.variables)].Path).SetNodeValue(slot)
-		}
+	}
+	before := t.values(store, g)
+	scalar := func(i int) *Node { return Reshape(Slice(scalars, AxisElem(i))) }
+	values, newSlots, used := t.optimizer.Update(optim.Input{
+		Values: before, Gradients: gradients, Slots: slots, Number: scalar(0), Rate: scalar(1), Loss: loss,
+	})
+	for i, v := range t.variables {
+		values[i] = t.scaled(v, before[i], values[i])
 	}
 	values = t.follow(store, scalars, values, gradients)
+	if t.config.SkipNonFinite {
+		finite := LessThan(norm, Infinity(g, norm.DType(), 1)) // false for NaN
+		for i := range values {
+			values[i] = Where(finite, values[i], before[i])
+		}
+		for i := range newSlots {
+			newSlots[i] = Where(finite, newSlots[i], slots[i])
+		}
+	}
 	measures := t.measure(store, values)
+	for i, slot := range moments {
+		store.GetVariable(slot.Path).SetNodeValue(newSlots[i])
+	}
 	for i, v := range t.variables {
 		store.GetVariable(v.Path).SetNodeValue(values[i])
 	}
-	return append([]*Node{norm}, measures...)
+	return append([]*Node{norm, used}, measures...)
 }
 
 // follow lets a follower that remembers something have the last word on the new values. Its
@@ -300,12 +365,56 @@ func (t *Trainer) follow(store *model.Store, scalars *Node, values, gradients []
 	for i, slot := range followed {
 		slots[i] = store.GetVariable(slot.Path).NodeValue(scalars.Graph())
 	}
-	own := len(t.config.Optimizer.Scalars(0, 0))
-	values, slots = t.follower.Follow(Slice(scalars, AxisRange(own)), values, gradients, slots)
+	values, slots = t.follower.Follow(ConvertDType(Slice(scalars, AxisRange(2)), dtypes.Float32), values, gradients, slots)
 	for i, slot := range followed {
 		store.GetVariable(slot.Path).SetNodeValue(slots[i])
 	}
 	return values
+}
+
+// averageGraph keeps the trained weights in slots and puts the averages in their place; its input is
+// the number of the last update.
+func (t *Trainer) averageGraph(scope *model.Scope, in []*Node) []*Node {
+	store, g := scope.Store(), in[0].Graph()
+	values := t.values(store, g)
+	var slots []*Node
+	for _, slot := range t.moments() {
+		slots = append(slots, store.GetVariable(slot.Path).NodeValue(g))
+	}
+	averages := t.optimizer.Average(optim.Input{Values: values, Slots: slots, Number: in[0]})
+	for i, v := range t.variables {
+		store.GetVariable(slotPath("trained", v.Path)).SetNodeValue(values[i])
+		store.GetVariable(v.Path).SetNodeValue(averages[i])
+	}
+	return []*Node{OneMinus(in[0])}
+}
+
+// trainedGraph puts the trained weights back. Its output is of no use, as that of averageGraph, but the
+// pure-Go backend wants one that is no input.
+func (t *Trainer) trainedGraph(scope *model.Scope, in []*Node) []*Node {
+	store, g := scope.Store(), in[0].Graph()
+	for _, v := range t.variables {
+		store.GetVariable(v.Path).SetNodeValue(store.GetVariable(slotPath("trained", v.Path)).NodeValue(g))
+	}
+	return []*Node{OneMinus(in[0])}
+}
+
+// averages puts the weights in place with which models are evaluated, if they are others than those
+// that are trained.
+func (t *Trainer) averages() error { return t.swap(t.toAverages, true) }
+
+// trained puts the weights back that are trained.
+func (t *Trainer) trained() error { return t.swap(t.toTrained, false) }
+
+func (t *Trainer) swap(exec *model.Exec, averaged bool) error {
+	if exec == nil || t.averaged == averaged {
+		return nil
+	}
+	if _, err := t.call(exec, float64(t.state.Update)); err != nil {
+		return fmt.Errorf("exchanging weights for their averages: %w", err)
+	}
+	t.averaged = averaged
+	return nil
 }
 
 // stepGraph is a whole update on one micro-batch: inputs are the optimizer's scalars,
@@ -313,7 +422,7 @@ func (t *Trainer) follow(store *model.Store, scalars *Node, values, gradients []
 func (t *Trainer) stepGraph(scope *model.Scope, in []*Node) []*Node {
 	store := scope.Store()
 	sum, count, gradients := t.lossGradients(store, in[1], in[2:])
-	return append([]*Node{sum, count}, t.update(store, in[0], count, gradients)...)
+	return append([]*Node{sum, count}, t.update(store, in[0], sum, count, gradients)...)
 }
 
 // accumulateGraph adds the gradients of one micro-batch: inputs are the dropout key,
@@ -325,8 +434,10 @@ func (t *Trainer) accumulateGraph(scope *model.Scope, in []*Node) []*Node {
 		total := store.GetVariable(slotPath("gradient", v.Path))
 		total.SetNodeValue(Add(total.NodeValue(g), gradients[i]))
 	}
-	targets := store.GetVariable(SlotsScope + "/targets")
-	targets.SetNodeValue(Add(targets.NodeValue(g), count))
+	for path, x := range map[string]*Node{"/targets": count, "/loss": sum} {
+		total := store.GetVariable(SlotsScope + path)
+		total.SetNodeValue(Add(total.NodeValue(g), x))
+	}
 	return []*Node{sum, count}
 }
 
@@ -338,11 +449,12 @@ func (t *Trainer) applyGraph(scope *model.Scope, in []*Node) []*Node {
 	for i, v := range t.variables {
 		gradients[i] = store.GetVariable(slotPath("gradient", v.Path)).NodeValue(g)
 	}
-	targets := store.GetVariable(SlotsScope + "/targets")
-	out := t.update(store, in[0], targets.NodeValue(g), gradients)
+	loss, targets := store.GetVariable(SlotsScope+"/loss"), store.GetVariable(SlotsScope+"/targets")
+	out := t.update(store, in[0], loss.NodeValue(g), targets.NodeValue(g), gradients)
 	for i, v := range t.variables {
 		store.GetVariable(slotPath("gradient", v.Path)).SetNodeValue(ZerosLike(gradients[i]))
 	}
+	loss.SetNodeValue(ZerosLike(loss.NodeValue(g)))
 	targets.SetNodeValue(ZerosLike(targets.NodeValue(g)))
 	return out
 }
@@ -359,7 +471,11 @@ func (t *Trainer) call(exec *model.Exec, args ...any) ([]float64, error) {
 		}
 		t.compiled[g.GraphId()] = true
 		for _, output := range outputs {
-			numbers = append(numbers, float64(tensors.ToScalar[float32](output)))
+			if output.DType() == dtypes.Float64 {
+				numbers = append(numbers, tensors.ToScalar[float64](output))
+			} else {
+				numbers = append(numbers, float64(tensors.ToScalar[float32](output)))
+			}
 			output.MustFinalizeAll()
 		}
 	})
@@ -380,11 +496,21 @@ func (t *Trainer) Run(ctx context.Context, data Data, hooks Hooks) (Result, erro
 	if t.config.MaxUpdates > 0 {
 		total = min(total, t.config.MaxUpdates)
 	}
-	save := func(best bool) error {
+	save := func(best bool) (failure error) {
 		if hooks.Save == nil {
 			return nil
 		}
-		if err := hooks.Save(t.state, best); err != nil {
+		if !t.averaged {
+			if err := t.averages(); err != nil {
+				return err
+			}
+			defer func() { failure = errors.Join(failure, t.trained()) }()
+		}
+		state, err := t.described()
+		if err != nil {
+			return err
+		}
+		if err := hooks.Save(state, best); err != nil {
 			return fmt.Errorf("saving the checkpoint of update %d: %w", t.state.Update, err)
 		}
 		return nil
@@ -403,6 +529,9 @@ func (t *Trainer) Run(ctx context.Context, data Data, hooks Hooks) (Result, erro
 	if err := t.begin(); err != nil {
 		return result(false), err
 	}
+	if err := t.copySlots(); err != nil {
+		return result(false), err
+	}
 	if err := t.toDevice(); err != nil {
 		return result(false), err
 	}
@@ -416,6 +545,9 @@ func (t *Trainer) Run(ctx context.Context, data Data, hooks Hooks) (Result, erro
 			}
 			t.state.Trained = true
 		}
+		if err := t.averages(); err != nil {
+			return result(false), err
+		}
 		best := false
 		if hooks.Evaluate != nil {
 			metric, err := hooks.Evaluate(ctx, t.state.begun())
@@ -426,6 +558,7 @@ func (t *Trainer) Run(ctx context.Context, data Data, hooks Hooks) (Result, erro
 				return result(false), fmt.Errorf("evaluating after epoch %d: %w", t.state.begun(), err)
 			}
 			best = t.state.judge(metric)
+			t.observe(control.Signals{Update: t.state.Update, Metric: &metric})
 		}
 		t.state.Trained = false
 		t.state.Finished = t.state.Epoch >= t.config.Epochs || t.state.Update >= total || t.state.Ended != ""
@@ -437,8 +570,44 @@ func (t *Trainer) Run(ctx context.Context, data Data, hooks Hooks) (Result, erro
 		if stopped {
 			return result(true), nil
 		}
+		if !t.state.Finished {
+			if err := t.trained(); err != nil {
+				return result(false), err
+			}
+		}
 	}
-	return result(false), nil
+	return result(false), t.averages()
+}
+
+// observe shows signals to the controllers.
+func (t *Trainer) observe(signals control.Signals) {
+	t.state.Control = append(t.state.Control, t.control.Observe(signals)...)
+	if t.state.Ended == "" {
+		t.state.Ended = t.control.Stop()
+	}
+}
+
+// copySlots gives slots that begin as copies of variables their values, in a run that is not resumed.
+func (t *Trainer) copySlots() error {
+	if t.state.Update > 0 {
+		return nil
+	}
+	for i, s := range t.optimizer.Slots() {
+		if s.Copy < 0 {
+			continue
+		}
+		value, err := t.task.Store().GetVariable(t.variables[s.Copy].Path).Value()
+		if err == nil {
+			value, err = value.LocalClone()
+		}
+		if err == nil {
+			err = t.task.Store().GetVariable(t.moments()[i].Path).SetValue(value)
+		}
+		if err != nil {
+			return fmt.Errorf("setting slot %s: %w", s.Path, err)
+		}
+	}
+	return nil
 }
 
 // toDevice moves all variables into the backend's memory. Their copies in Go's memory are
@@ -480,10 +649,12 @@ func (t *Trainer) epoch(ctx context.Context, data Data, hooks Hooks, total int, 
 		}
 		positions += batch.Inputs[0].Size()
 		micro++
-		rate := schedule.At(t.state.Update)
-		scalars := t.config.Optimizer.Scalars(t.state.Update, rate)
+		rate := schedule.At(t.state.Update) * t.control.Scale()
+		scalars := []float64{float64(t.state.Update + 1), rate}
 		if t.follower != nil {
-			scalars = append(scalars, t.follower.FollowScalars(t.state.Update, total)...)
+			for _, x := range t.follower.FollowScalars(t.state.Update, total) {
+				scalars = append(scalars, float64(x))
+			}
 		}
 		key := dropout.Key(t.config.Seed, uint64(t.state.Update)*uint64(t.config.Accumulate)+uint64(micro-1))
 		args := []any{key}
@@ -497,14 +668,14 @@ func (t *Trainer) epoch(ctx context.Context, data Data, hooks Hooks, total int, 
 		last := micro == t.config.Accumulate || t.state.Batch+micro == perEpoch
 		if t.step != nil {
 			if out, err = t.call(t.step, append([]any{scalars}, args...)...); err == nil {
-				norm, measures = out[2], out[3:]
+				norm, rate, measures = out[2], out[3], out[4:]
 			}
 		} else {
 			out, err = t.call(t.accumulate, args...)
 			if err == nil && last {
 				var applied []float64
 				if applied, err = t.call(t.apply, scalars); err == nil {
-					norm, measures = applied[0], applied[1:]
+					norm, rate, measures = applied[0], applied[1], applied[2:]
 				}
 			}
 		}
@@ -522,10 +693,16 @@ func (t *Trainer) epoch(ctx context.Context, data Data, hooks Hooks, total int, 
 		t.state.Update++
 		t.state.Batch += micro
 		loss := sum / math.Max(targets, 1)
-		if math.IsNaN(loss) || math.IsInf(loss, 0) || math.IsNaN(norm) || math.IsInf(norm, 0) {
-			return fmt.Errorf("update %d: loss is %g and gradient norm %g; the last checkpoint is from before it: lower the learning rate (%g) or clip more tightly", t.state.Update, loss, norm, rate)
+		finite := !math.IsNaN(loss) && !math.IsInf(loss, 0) && !math.IsNaN(norm) && !math.IsInf(norm, 0)
+		switch {
+		case finite:
+			t.observe(control.Signals{Update: t.state.Update, Loss: loss})
+		case t.config.SkipNonFinite:
+			t.state.Skipped++
+		default:
+			return fmt.Errorf("update %d: loss is %g and gradient norm %g; the last checkpoint is from before it: lower the learning rate (%g), clip more tightly, or set skip_non_finite", t.state.Update, loss, norm, rate)
 		}
-		if t.state.due(t.config.LogEvery) {
+		if finite && t.state.due(t.config.LogEvery) { // JSON has no NaN
 			scalars, err := t.scalars()
 			if err != nil {
 				return fmt.Errorf("update %d: %w", t.state.Update, err)
@@ -594,7 +771,7 @@ func (t *Trainer) clearSums() error {
 
 // Finalize frees the compiled steps and the optimizer's slots. The model stays.
 func (t *Trainer) Finalize() error {
-	for _, exec := range []*model.Exec{t.step, t.accumulate, t.apply} {
+	for _, exec := range t.execs() {
 		if exec != nil {
 			exec.Finalize()
 		}

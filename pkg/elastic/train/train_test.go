@@ -99,7 +99,7 @@ func (rows) batch(epoch, first, size int) mltrain.Batch {
 
 func config() train.Config {
 	return train.Config{
-		Epochs: 3, ClipNorm: 1, Seed: 7, LogEvery: 2, Optimizer: optim.AdamW{WeightDecay: 0.1},
+		Epochs: 3, ClipNorm: 1, Seed: 7, LogEvery: 2, Optimizer: optim.Config{Rule: optim.AdamW{WeightDecay: 0.1}},
 		Schedule: schedule.Config{Peak: 0.02, Warmup: 0.2},
 	}
 }
@@ -411,9 +411,9 @@ func TestSaveErrorEndsTheRun(t *testing.T) {
 
 func TestConfigReportsAllProblems(t *testing.T) {
 	_, err := train.New(gxtest.Backend(t), newClassifier(t), train.Config{
-		Epochs: -1, ClipNorm: math.Inf(1), Optimizer: optim.AdamW{Beta1: 2}, Schedule: schedule.Config{Kind: "cosine"},
+		Epochs: -1, ClipNorm: math.Inf(1), Optimizer: optim.Config{Rule: optim.AdamW{Beta1: 2}}, Schedule: schedule.Config{Kind: "sine"},
 	})
-	for _, want := range []string{"epochs is -1", "clip_norm is +Inf", "optimizer.beta1 is 2", `schedule.kind "cosine"`, "schedule.peak is 0"} {
+	for _, want := range []string{"epochs is -1", "clip_norm is +Inf", "optimizer.beta1 is 2", `schedule.kind "sine"`, "schedule.peak is 0"} {
 		if err == nil || !strings.Contains(err.Error(), want) {
 			t.Errorf("error does not say %q: %v", want, err)
 		}

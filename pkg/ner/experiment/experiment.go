@@ -129,7 +129,7 @@ func recipe(epochs int, peak, warmup, decay, clip float64) Config {
 		Train: ner.TrainConfig{
 			Config: train.Config{
 				Epochs: epochs, ClipNorm: clip, Schedule: rates,
-				Optimizer: optim.AdamW{WeightDecay: decay},
+				Optimizer: optim.Config{Rule: optim.AdamW{WeightDecay: decay}},
 				SaveEvery: 200, LogEvery: 5, Seed: 42,
 			},
 			BatchSize: 16, Shapes: 3,
@@ -161,6 +161,6 @@ func (c Config) Offline() Config {
 	c.Train.Epochs = max(c.Train.Epochs, scratchEpochs)
 	c.Train.ClipNorm = 1
 	c.Train.Schedule = schedule.Config{Peak: 2e-3, Warmup: 0.1}
-	c.Train.Optimizer = optim.AdamW{WeightDecay: 0.01}
+	c.Train.Optimizer = optim.Config{Rule: optim.AdamW{WeightDecay: 0.01}}
 	return c
 }

@@ -44,7 +44,7 @@ func TestGoldenTrainingTrace(t *testing.T) {
 		c.Model.Config.Head.Pooling = pooling
 		var got []float64
 		config := classify.TrainConfig{BatchSize: len(texts), Config: train.Config{
-			Epochs: len(want), ClipNorm: 1, Optimizer: optim.AdamW{WeightDecay: 0.01}, Schedule: schedule.Config{Peak: trace.Rate, Kind: "constant"},
+			Epochs: len(want), ClipNorm: 1, Optimizer: optim.Config{Rule: optim.AdamW{WeightDecay: 0.01}}, Schedule: schedule.Config{Peak: trace.Rate, Kind: "constant"},
 		}}
 		if _, err := c.Train(t.Context(), texts, nil, config, classify.TrainOptions{Step: func(s train.Step) { got = append(got, s.Loss) }}); err != nil {
 			t.Fatal(err)

@@ -60,7 +60,7 @@ type Adapter struct {
 	config    Config
 	variables []elastic.Variable
 	start     map[string]*tensors.Tensor // host copies, by path
-	adam      optim.AdamW
+	optimizer *optim.Optimizer
 	predict   *model.Exec          // logits and which rows count
 	steps     map[bool]*model.Exec // with and without a look at the unadapted model
 
@@ -89,6 +89,17 @@ func New(backend compute.Backend, task Task, config Config) (*Adapter, error) {
 	}
 	a := &Adapter{task: task, config: config, variables: variables, start: map[string]*tensors.Tensor{}, steps: map[bool]*model.Exec{}}
 	a.online.begin()
+	var rule optim.Rule = optim.SGD{Momentum: config.Momentum}
+	if config.Optimizer == "adam" {
+		rule = optim.Adam{}
+	}
+	parameters := make([]optim.Param, len(variables))
+	for i, v := range variables {
+		parameters[i] = optim.Param{Path: v.Path, Shape: v.Shape}
+	}
+	if a.optimizer, err = optim.New(optim.Config{Rule: rule}, parameters); err != nil {
+		return nil, fmt.Errorf("test-time adaptation: %w", err)
+	}
 	for _, v := range variables {
 		value, err := task.Store().GetVariable(v.Path).Value()
 		if err == nil {
@@ -97,9 +108,9 @@ func New(backend compute.Backend, task Task, config Config) (*Adapter, error) {
 		if err != nil {
 			return nil, fmt.Errorf("test-time adaptation: reading %s: %w", v.Path, err)
 		}
-		for _, own := range a.slots(v) {
-			a.start[own.Path] = own.Tensor(0)
-		}
+	}
+	for _, slot := range a.optimizer.Slots() {
+		a.start[slotPath(slot)] = elastic.Variable{Shape: slot.Shape, Init: elastic.Init{Value: slot.Start}}.Tensor(0)
 	}
 	a.start[scope+"/mean"] = elastic.Variable{Shape: []int{task.Classes()}}.Tensor(0)
 	a.start[scope+"/seen"] = elastic.Variable{}.Tensor(0)
@@ -152,18 +163,8 @@ func (a *Adapter) create(path string, value *tensors.Tensor) error {
 	return nil
 }
 
-// slots lists the optimizer's state for a variable.
-func (a *Adapter) slots(v elastic.Variable) []elastic.Variable {
-	names := []string{"velocity"}
-	if a.config.Optimizer == "adam" {
-		names = a.adam.Slots()
-	}
-	list := make([]elastic.Variable, len(names))
-	for i, name := range names {
-		list[i] = elastic.Variable{Path: scope + "/" + name + v.Path, Shape: v.Shape}
-	}
-	return list
-}
+// slotPath is where a slot of the optimizer is.
+func slotPath(slot optim.SlotVariable) string { return scope + "/" + slot.Path }
 
 // Variables lists the variables that adapt.
 func (a *Adapter) Variables() []elastic.Variable { return a.variables }
@@ -261,7 +262,7 @@ func (a *Adapter) forward(inputs []any) (logits, weight []float32, err error) {
 // call predicts, adapts, and says in the event what the guard thinks of it.
 func (a *Adapter) call(inputs []any) ([]float32, Event, error) {
 	look := a.config.Guard.due(a.updates+1, a.lastRows/float64(a.config.FullRows), a.watch)
-	args := []any{append(a.adam.Scalars(a.updates, a.config.Rate), float32(a.config.Rate))}
+	args := []any{[]float64{float64(a.updates + 1), a.config.Rate}}
 	if a.config.Method == "masked" {
 		args = append(args, dropout.Key(a.config.Seed, uint64(a.updates)))
 	}

@@ -8,9 +8,10 @@ import (
 
 	"github.com/elastic-attention/workbench/pkg/elastic"
 	"github.com/elastic-attention/workbench/pkg/elastic/dropout"
+	"github.com/elastic-attention/workbench/pkg/elastic/optim"
 )
 
-// graph builds one step: inputs are the optimizer's scalars, the last of which is the rate,
+// graph builds one step: inputs are the number of the update and the rate, float64,
 // for the method "masked" the key of its noise, and the batch; for "labels" the last input
 // is the labels. Outputs are the logits, and as one vector loss, mean entropy, rows kept, length
 // of the step and rows that count; with a look also the unadapted model's mean entropy,
@@ -56,8 +57,9 @@ func (a *Adapter) graph(store *model.Store, in []*Node, look bool) []*Node {
 	}
 	share := MinScalar(MulScalar(ReduceAllSum(rows.weight), 1/float64(a.config.FullRows)), 1)
 	var moved *Node
+	values := a.update(store, parameters, gradients, scalars, objective.loss)
 	for i, v := range a.variables {
-		value := a.update(store, v, parameters[i], gradients[i], scalars)
+		value := values[i]
 		if a.config.FullRows > 1 {
 			value = Add(parameters[i], Mul(share, Sub(value, parameters[i])))
 		}
@@ -80,25 +82,20 @@ func (a *Adapter) graph(store *model.Store, in []*Node, look bool) []*Node {
 	return []*Node{rows.logits, Concatenate(numbers, 0)}
 }
 
-// update returns a variable after one step of the optimizer, and sets its slots.
-func (a *Adapter) update(store *model.Store, v elastic.Variable, parameter, gradient, scalars *Node) *Node {
-	own := a.slots(v)
-	slots := make([]*Node, len(own))
-	for i, slot := range own {
-		slots[i] = store.GetVariable(slot.Path).NodeValue(parameter.Graph())
+// update returns the variables after one step of the optimizer, and sets its slots.
+func (a *Adapter) update(store *model.Store, parameters, gradients []*Node, scalars, loss *Node) []*Node {
+	slots := make([]*Node, len(a.optimizer.Slots()))
+	for i, slot := range a.optimizer.Slots() {
+		slots[i] = store.GetVariable(slotPath(slot)).NodeValue(scalars.Graph())
 	}
-	var value *Node
-	if a.config.Optimizer == "adam" {
-		value, slots = a.adam.Update(parameter, gradient, slots, scalars, false)
-	} else {
-		rate := Reshape(Slice(scalars, AxisElem(scalars.Shape().Dimensions[0]-1)))
-		slots[0] = Add(MulScalar(slots[0], a.config.Momentum), gradient)
-		value = Sub(parameter, Mul(rate, slots[0]))
+	scalar := func(i int) *Node { return Reshape(Slice(scalars, AxisElem(i))) }
+	values, slots, _ := a.optimizer.Update(optim.Input{
+		Values: parameters, Gradients: gradients, Slots: slots, Number: scalar(0), Rate: scalar(1), Loss: loss,
+	})
+	for i, slot := range a.optimizer.Slots() {
+		store.GetVariable(slotPath(slot)).SetNodeValue(slots[i])
 	}
-	for i, slot := range own {
-		store.GetVariable(slot.Path).SetNodeValue(slots[i])
-	}
-	return value
+	return values
 }
 
 // rows are the predictions of a batch.

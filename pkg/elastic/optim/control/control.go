@@ -20,15 +20,13 @@ import (
 	"fmt"
 )
 
-// Signals is what a run shows after an update.
+// Signals is what a run shows after an update, or after an evaluation.
 type Signals struct {
 	// Update counts from 1.
 	Update int
-	// Loss is that of the update, finite.
+	// Loss is that of the update, finite; it does not count after an evaluation.
 	Loss float64
-	// GradientNorm is the norm of the update's gradient before clipping.
-	GradientNorm float64
-	// Metric is the outcome of the evaluation after this update, nil if there was none.
+	// Metric is the outcome of the evaluation after this update, nil for an update.
 	Metric *float64
 }
 
@@ -111,7 +109,7 @@ func New(configs []Config) (*Set, error) {
 	return set, nil
 }
 
-// Observe gives the signals of an update to all controllers, once per update and in order.
+// Observe gives signals to all controllers, once per update or evaluation and in order.
 func (s *Set) Observe(signals Signals) []Event {
 	var events []Event
 	for _, worker := range s.workers {

@@ -21,15 +21,16 @@ var all = []control.Config{
 // signals are those of a run with evaluations that stall, and with spikes of the loss.
 func signals(n int) []control.Signals {
 	random := rand.New(rand.NewPCG(1, 2))
-	list := make([]control.Signals, n)
-	for i := range list {
-		list[i] = control.Signals{Update: i + 1, Loss: 1/float64(i+1) + 0.01*random.Float64()}
+	var list []control.Signals
+	for i := range n {
+		s := control.Signals{Update: i + 1, Loss: 1/float64(i+1) + 0.01*random.Float64()}
 		if i%31 == 20 {
-			list[i].Loss += 3
+			s.Loss += 3
 		}
+		list = append(list, s)
 		if i%3 == 2 {
 			metric := math.Min(0.5, float64(i)/60) + 1e-9*random.Float64()
-			list[i].Metric = &metric
+			list = append(list, control.Signals{Update: i + 1, Metric: &metric})
 		}
 	}
 	return list

@@ -68,7 +68,7 @@ func (p Progress) validate(path string) error {
 func (p Progress) value(signals Signals) (float64, bool) {
 	switch {
 	case p.Signal == "loss":
-		return signals.Loss, true
+		return signals.Loss, signals.Metric == nil
 	case signals.Metric != nil:
 		return *signals.Metric, true
 	}

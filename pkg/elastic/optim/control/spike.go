@@ -101,6 +101,9 @@ func (s *spike) factor() float64 {
 }
 
 func (s *spike) observe(signals Signals) (Event, bool) {
+	if signals.Metric != nil {
+		return Event{}, false
+	}
 	if reason := s.reason(signals.Loss); reason != "" {
 		s.Spikes = append(s.Spikes, signals.Loss)
 		if len(s.Spikes) >= s.Window/2 {

@@ -169,6 +169,9 @@ func (c Config) cyclic(_, total int) Schedule {
 	return Cyclic{Min: c.Min, Max: c.Peak, Up: half, Down: half, CycleFactor: c.Factor}
 }
 
+// Kinds lists the known kinds, sorted.
+func Kinds() []string { return slices.Sorted(maps.Keys(kinds)) }
+
 // Validate reports all that is wrong with c.
 func (c Config) Validate() error {
 	var problems []error
@@ -180,7 +183,7 @@ func (c Config) Validate() error {
 	}
 	kind, known := kinds[c.name()]
 	if !known {
-		wrong("kind %q is unknown; known: %s", c.Kind, strings.Join(slices.Sorted(maps.Keys(kinds)), ", "))
+		wrong("kind %q is unknown; known: %s", c.Kind, strings.Join(Kinds(), ", "))
 		return errors.Join(problems...)
 	}
 	has := func(option string) bool { return slices.Contains(kind.options, option) }

@@ -114,7 +114,7 @@ func recipe(epochs int, peak float64) Config {
 		Train: classify.TrainConfig{
 			Config: train.Config{
 				Epochs: epochs, ClipNorm: 1, Schedule: schedule.Config{Peak: peak, Warmup: 0.1},
-				Optimizer: optim.AdamW{WeightDecay: 0.01}, SaveEvery: 200, LogEvery: 5, Seed: 42,
+				Optimizer: optim.Config{Rule: optim.AdamW{WeightDecay: 0.01}}, SaveEvery: 200, LogEvery: 5, Seed: 42,
 			},
 			BatchSize: 16, Shapes: 3,
 		},

@@ -1,0 +1,213 @@
+package train_test
+
+import (
+	"context"
+	"fmt"
+	"iter"
+	"math"
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/gomlx/gomlx/core/tensors"
+	mltrain "github.com/gomlx/gomlx/ml/train"
+
+	"github.com/elastic-attention/workbench/pkg/elastic/optim"
+	"github.com/elastic-attention/workbench/pkg/elastic/optim/control"
+	"github.com/elastic-attention/workbench/pkg/elastic/train"
+)
+
+// rules have all kinds of state: moments, copies, shared numbers, averages, a second gradient.
+var rules = []optim.Rule{
+	optim.AdamW{WeightDecay: 0.1}, optim.Lion{}, optim.SGD{Momentum: 0.9}, optim.Adafactor{}, optim.Muon{}, optim.NAdam{}, optim.Rprop{},
+	optim.Prodigy{D0: 0.01}, optim.DAdaptSGD{D0: 0.01}, optim.DoWG{}, optim.MoMo{}, optim.COCOB{}, optim.ScheduleFreeAdamW{},
+	optim.Chain{optim.SAM{}, optim.SGD{Momentum: 0.9}}, optim.Chain{optim.AdamW{}, optim.EMA{Beta: 0.9}}, optim.Chain{optim.AdamW{}, optim.SWA{Start: 5}},
+	optim.Chain{optim.AdamW{}, optim.Lookahead{}}, optim.Chain{optim.Adam{}, optim.Hypergradient{Beta: 1e-4}}, optim.Chain{optim.AdamW{}, optim.Mechanic{Start: 0.1}},
+}
+
+// TestResumeOfRules: with each rule, a run that ends in the middle of an epoch and goes on from its
+// checkpoint equals one in one piece, to the last bit, controllers included.
+func TestResumeOfRules(t *testing.T) {
+	for i, rule := range rules {
+		t.Run(fmt.Sprintf("%d-%s", i, rule.Kind()), func(t *testing.T) {
+			cfg := config()
+			cfg.Epochs, cfg.Optimizer = 2, optim.Config{Rule: rule}
+			cfg.Accumulate = 1 + i%2
+			cfg.Control = []control.Config{{Plateau: &control.Plateau{Progress: control.Progress{Signal: "loss", Patience: 1}, Factor: 0.7}}}
+			data := rows{batches: 6, size: 8}
+
+			whole := newClassifier(t)
+			var metrics []float64
+			hooks := func(c classifier, metrics *[]float64) train.Hooks {
+				return train.Hooks{Evaluate: func(context.Context, int) (float64, error) {
+					sum := 0.0
+					for _, w := range weights(t, c) {
+						sum += float64(w)
+					}
+					*metrics = append(*metrics, sum)
+					return sum, nil
+				}}
+			}
+			want, err := newTrainer(t, whole, cfg).Run(t.Context(), data, hooks(whole, &metrics))
+			if err != nil {
+				t.Fatal(err)
+			}
+
+			first, dir := newClassifier(t), t.TempDir()
+			trainer := newTrainer(t, first, cfg)
+			ctx, cancel := context.WithCancel(t.Context())
+			defer cancel()
+			var again []float64
+			h := hooks(first, &again)
+			h.Step = func(s train.Step) {
+				if s.Update == 2 {
+					cancel()
+				}
+			}
+			h.Save = func(train.State, bool) error { return save(dir, first, trainer) }
+			if _, err := trainer.Run(ctx, data, h); err == nil {
+				t.Fatal("the run was not interrupted")
+			}
+			second := load(t, dir)
+			resumed := newTrainer(t, second, cfg)
+			if err := resumed.Restore(dir); err != nil {
+				t.Fatal(err)
+			}
+			got, err := resumed.Run(t.Context(), data, hooks(second, &again))
+			if err != nil {
+				t.Fatal(err)
+			}
+			if !slices.Equal(weights(t, whole), weights(t, second)) {
+				t.Error("weights differ")
+			}
+			if !slices.Equal(metrics, again) {
+				t.Errorf("metrics %v, want %v", again, metrics)
+			}
+			if fmt.Sprint(got.State.Control) != fmt.Sprint(want.State.Control) || len(want.State.Control) == 0 && i == 0 {
+				t.Errorf("controllers did %v, want %v", got.State.Control, want.State.Control)
+			}
+			if want.Compilations > 5 { // the steps and the exchange of averages
+				t.Errorf("%d compilations", want.Compilations)
+			}
+		})
+	}
+}
+
+// TestEvaluationIsOfAverages: with EMA the weights in evaluations, checkpoints and at the end are the
+// averages, and training goes on with the trained ones.
+func TestEvaluationIsOfAverages(t *testing.T) {
+	plain, averaged := newClassifier(t), newClassifier(t)
+	cfg := config()
+	cfg.Epochs = 2
+	var seen [][]float32
+	if _, err := newTrainer(t, plain, cfg).Run(t.Context(), rows{batches: 1, size: 8}, train.Hooks{Evaluate: func(context.Context, int) (float64, error) {
+		seen = append(seen, weights(t, plain))
+		return 0, nil
+	}}); err != nil {
+		t.Fatal(err)
+	}
+	start := weights(t, newClassifier(t))
+	cfg.Optimizer.Rule = optim.Chain{cfg.Optimizer.Rule, optim.EMA{Beta: 0.75}}
+	epoch := 0
+	average := start
+	if _, err := newTrainer(t, averaged, cfg).Run(t.Context(), rows{batches: 1, size: 8}, train.Hooks{Evaluate: func(context.Context, int) (float64, error) {
+		next := make([]float32, len(average))
+		for i, a := range average {
+			next[i] = 0.75*a + 0.25*seen[epoch][i]
+		}
+		average = next
+		for i, w := range weights(t, averaged) {
+			if math.Abs(float64(w-average[i])) > 1e-6 {
+				t.Fatalf("epoch %d: weight %d is %g, want %g", epoch, i, w, average[i])
+			}
+		}
+		epoch++
+		return 0, nil
+	}}); err != nil {
+		t.Fatal(err)
+	}
+	if epoch != 2 {
+		t.Errorf("%d evaluations", epoch)
+	}
+	for i, w := range weights(t, averaged) {
+		if math.Abs(float64(w-average[i])) > 1e-6 {
+			t.Fatalf("after the run weight %d is %g, want %g", i, w, average[i])
+		}
+	}
+}
+
+// poisoned has a batch with infinite features.
+type poisoned struct{ rows }
+
+func (p poisoned) Batches(epoch, skip int) iter.Seq2[mltrain.Batch, error] {
+	return func(yield func(mltrain.Batch, error) bool) {
+		i := skip
+		for batch, err := range p.rows.Batches(epoch, skip) {
+			if i == 2 {
+				size := batch.Inputs[0].Shape().Dimensions
+				batch.Inputs[0] = tensors.FromFlatDataAndDimensions(slices.Repeat([]float32{float32(math.Inf(1))}, size[0]*size[1]), size...)
+			}
+			i++
+			if !yield(batch, err) {
+				return
+			}
+		}
+	}
+}
+
+// TestSkipNonFinite: an update without finite gradients changes nothing and is counted; by default it
+// ends the run.
+func TestSkipNonFinite(t *testing.T) {
+	cfg := config()
+	cfg.Epochs = 1
+	data := poisoned{rows{batches: 4, size: 8}}
+	_, err := newTrainer(t, newClassifier(t), cfg).Run(t.Context(), data, train.Hooks{})
+	if err == nil || !strings.Contains(err.Error(), "update 3") || !strings.Contains(err.Error(), "skip_non_finite") {
+		t.Errorf("error is %v", err)
+	}
+	cfg.SkipNonFinite = true
+	c := newClassifier(t)
+	var before []float32
+	result, err := newTrainer(t, c, cfg).Run(t.Context(), data, train.Hooks{Step: func(s train.Step) {
+		if s.Update == 2 {
+			before = weights(t, c)
+		}
+		if s.Update == 3 && !slices.Equal(before, weights(t, c)) {
+			t.Error("the update was made")
+		}
+	}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if result.State.Skipped != 1 {
+		t.Errorf("%d updates are said to be skipped, want 1", result.State.Skipped)
+	}
+	for _, w := range weights(t, c) {
+		if math.IsNaN(float64(w)) {
+			t.Fatal("weights are not finite")
+		}
+	}
+}
+
+// TestControllersChangeTheRate that is used and logged, end runs, and compile nothing.
+func TestControllersChangeTheRate(t *testing.T) {
+	cfg := config()
+	cfg.Epochs, cfg.LogEvery, cfg.Schedule.Kind, cfg.Schedule.Warmup = 8, 1, "constant", 0
+	cfg.Control = []control.Config{
+		{Plateau: &control.Plateau{Progress: control.Progress{Patience: 0}, Factor: 0.5}},
+		{Stop: &control.Stop{Progress: control.Progress{Patience: 4}}},
+	}
+	result, err := newTrainer(t, newClassifier(t), cfg).Run(t.Context(), rows{batches: 2, size: 8}, train.Hooks{
+		Evaluate: func(context.Context, int) (float64, error) { return 0.5, nil }, // never improves
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if result.Compilations != 1 || !result.Stopped || result.State.Ended == "" {
+		t.Errorf("%d compilations, stopped %v: %q", result.Compilations, result.Stopped, result.State.Ended)
+	}
+	history := result.State.History
+	if first, last := history[0].Rate, history[len(history)-1].Rate; first != cfg.Schedule.Peak || last != first/16 {
+		t.Errorf("rates from %g to %g, want a sixteenth after four evaluations without improvement", first, last)
+	}
+}
