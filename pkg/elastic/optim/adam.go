@@ -186,14 +186,14 @@ type RAdam struct {
 func (RAdam) Kind() string { return "radam" }
 
 // Validate reports all that is wrong with a.
-func (a RAdam) Validate() error { return moments{a.Beta1, a.Beta2, a.Epsilon}.check().err() }
+func (a RAdam) Validate() error { return moments(a).check().err() }
 
 // Slots returns the moments.
 func (RAdam) Slots(Param) []Slot { return []Slot{{Name: "m"}, {Name: "v"}} }
 
 // Apply scales.
 func (a RAdam) Apply(s *Step) {
-	beta1, beta2, epsilon := moments{a.Beta1, a.Beta2, a.Epsilon}.or(0.9, 0.999, 1e-8)
+	beta1, beta2, epsilon := moments(a).or(0.9, 0.999, 1e-8)
 	rho, r := s.rectification(beta2)
 	rectified := GreaterThan(rho, ScalarOf(rho, 5))
 	r = Mul(r, Sqrt(s.Correction(beta2)))
@@ -230,14 +230,14 @@ type Adamax struct {
 func (Adamax) Kind() string { return "adamax" }
 
 // Validate reports all that is wrong with a.
-func (a Adamax) Validate() error { return moments{a.Beta1, a.Beta2, a.Epsilon}.check().err() }
+func (a Adamax) Validate() error { return moments(a).check().err() }
 
 // Slots returns the moment and the norm.
 func (Adamax) Slots(Param) []Slot { return []Slot{{Name: "m"}, {Name: "infinity_norm"}} }
 
 // Apply scales.
 func (a Adamax) Apply(s *Step) {
-	beta1, beta2, epsilon := moments{a.Beta1, a.Beta2, a.Epsilon}.or(0.9, 0.999, 1e-8)
+	beta1, beta2, epsilon := moments(a).or(0.9, 0.999, 1e-8)
 	first := Reciprocal(s.Correction(beta1))
 	for i, g := range s.Updates {
 		m := s.Average("m", i, g, beta1)
@@ -262,14 +262,14 @@ type AdaBelief struct {
 func (AdaBelief) Kind() string { return "adabelief" }
 
 // Validate reports all that is wrong with a.
-func (a AdaBelief) Validate() error { return moments{a.Beta1, a.Beta2, a.Epsilon}.check().err() }
+func (a AdaBelief) Validate() error { return moments(a).check().err() }
 
 // Slots returns the moments.
 func (AdaBelief) Slots(Param) []Slot { return []Slot{{Name: "m"}, {Name: "v"}} }
 
 // Apply scales.
 func (a AdaBelief) Apply(s *Step) {
-	beta1, beta2, epsilon := moments{a.Beta1, a.Beta2, a.Epsilon}.or(0.9, 0.999, 1e-16)
+	beta1, beta2, epsilon := moments(a).or(0.9, 0.999, 1e-16)
 	first, second := Reciprocal(s.Correction(beta1)), Reciprocal(s.Correction(beta2))
 	for i, g := range s.Updates {
 		m := s.Average("m", i, g, beta1)
@@ -296,7 +296,7 @@ type Yogi struct {
 func (Yogi) Kind() string { return "yogi" }
 
 // Validate reports all that is wrong with a.
-func (a Yogi) Validate() error { return moments{a.Beta1, a.Beta2, a.Epsilon}.check().err() }
+func (a Yogi) Validate() error { return moments(a).check().err() }
 
 // Slots returns the moments.
 func (Yogi) Slots(Param) []Slot {
@@ -305,7 +305,7 @@ func (Yogi) Slots(Param) []Slot {
 
 // Apply scales.
 func (a Yogi) Apply(s *Step) {
-	beta1, beta2, epsilon := moments{a.Beta1, a.Beta2, a.Epsilon}.or(0.9, 0.999, 1e-3)
+	beta1, beta2, epsilon := moments(a).or(0.9, 0.999, 1e-3)
 	first, second := Reciprocal(s.Correction(beta1)), Reciprocal(s.Correction(beta2))
 	for i, g := range s.Updates {
 		m := s.Average("m", i, g, beta1)
@@ -371,14 +371,14 @@ type ADOPT struct {
 func (ADOPT) Kind() string { return "adopt" }
 
 // Validate reports all that is wrong with a.
-func (a ADOPT) Validate() error { return moments{a.Beta1, a.Beta2, a.Epsilon}.check().err() }
+func (a ADOPT) Validate() error { return moments(a).check().err() }
 
 // Slots returns the moments.
 func (ADOPT) Slots(Param) []Slot { return []Slot{{Name: "m"}, {Name: "v"}} }
 
 // Apply scales.
 func (a ADOPT) Apply(s *Step) {
-	beta1, beta2, epsilon := moments{a.Beta1, a.Beta2, a.Epsilon}.or(0.9, 0.9999, 1e-6)
+	beta1, beta2, epsilon := moments(a).or(0.9, 0.9999, 1e-6)
 	first := s.first()
 	limit := Sqrt(Sqrt(s.Number))
 	for i, g := range s.Updates {

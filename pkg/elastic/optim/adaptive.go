@@ -374,8 +374,8 @@ func (r Adafactor) Apply(s *Step) {
 		}
 		var v *Node
 		if g.Rank() > 1 {
-			row := ExpandDims(towards("v_row", i, ReduceMean(square, -1)), -1)
-			column := ExpandDims(towards("v_column", i, ReduceMean(square, -2)), -2)
+			row := InsertAxes(towards("v_row", i, ReduceMean(square, -1)), -1)
+			column := InsertAxes(towards("v_column", i, ReduceMean(square, -2)), -2)
 			mean := ReduceAndKeep(row, ReduceMean, -2)
 			if !r.Optax {
 				mean = MaxScalar(mean, epsilon1)
@@ -454,8 +454,8 @@ func (CAME) Slots(p Param) []Slot {
 func (r CAME) Apply(s *Step) {
 	beta1, beta2, epsilon1 := moments{r.Beta1, r.Beta2, r.Epsilon1}.or(0.9, 0.999, 1e-30)
 	factor := func(name string, i int, x *Node, beta float64) *Node { // 1/√v from rows and columns
-		row := ExpandDims(s.Average(name+"_row", i, ReduceMean(x, -1), beta), -1)
-		column := ExpandDims(s.Average(name+"_column", i, ReduceMean(x, -2), beta), -2)
+		row := InsertAxes(s.Average(name+"_row", i, ReduceMean(x, -1), beta), -1)
+		column := InsertAxes(s.Average(name+"_column", i, ReduceMean(x, -2), beta), -2)
 		return Mul(Reciprocal(Sqrt(Div(row, ReduceAndKeep(row, ReduceMean, -2)))), Reciprocal(Sqrt(column)))
 	}
 	for i, g := range s.Updates {

@@ -44,7 +44,7 @@ func (s *Step) all(name string) []*Node {
 	return list
 }
 
-// SWA, stochastic weight averaging, keeps the mean of the parameters of every Every-th update from
+// SWA is stochastic weight averaging: it keeps the mean of the parameters of every Every-th update from
 // update Start on; before, it is the parameters themselves.
 //
 // Source: Izmailov et al. 2018, "Averaging weights leads to wider optima and better generalization".

@@ -111,7 +111,7 @@ func clipRMS(u *Node, limit float64) *Node {
 	return Div(u, MaxScalar(MulScalar(rms(u), 1/limit), 1))
 }
 
-// AGC, adaptive gradient clipping, limits the norm of each column of an update to Limit times that of
+// AGC is adaptive gradient clipping: it limits the norm of each column of an update to Limit times that of
 // the same column of the parameter, which counts as at least Epsilon; columns of a matrix [inputs,
 // outputs] are the weights of one output, and tensors of one axis are one column.
 //

@@ -755,7 +755,6 @@ type problem struct {
 	tensors map[string]recorded
 	run     goldenRun
 	dims    map[string][]int
-	indices [][][]int64 // of a step, of a micro-batch: rows
 }
 
 func problemOf(t *testing.T, file *safetensors.File, run goldenRun) problem {
@@ -838,7 +837,7 @@ func (p problem) gradients(names []string, values, rows []*graph.Node) (loss *gr
 	mean := func(rows *graph.Node) *graph.Node {
 		x, y := x, y
 		if rows != nil {
-			index := graph.ExpandDims(rows, -1)
+			index := graph.InsertAxes(rows, -1)
 			x, y = graph.Gather(x, index), graph.Gather(y, index)
 		}
 		logits := graph.Add(graph.Dot(graph.Mul(x, graph.ExpandLeftToRank(of("g"), 2)), of("W")).Product(), graph.ExpandLeftToRank(of("b"), 2))

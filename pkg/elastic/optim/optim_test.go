@@ -129,7 +129,11 @@ func TestPairs(t *testing.T) {
 		},
 	}
 	for i, rule := range rules {
-		for j := range 7 {
+		choices := 7
+		if gxtest.Backend(t).String() != "go" {
+			choices = 1 // what a choice computes is the same graph; compiling all takes minutes
+		}
+		for j := range choices {
 			chain := optim.Chain{rule}
 			if b := before[(i+j)%len(before)]; b != nil {
 				chain = append(optim.Chain{b}, chain...)
