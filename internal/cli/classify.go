@@ -7,14 +7,15 @@ import (
 	"github.com/elastic-attention/workbench/pkg/data/hub"
 	"github.com/elastic-attention/workbench/pkg/elastic/adapt/testtime"
 	"github.com/elastic-attention/workbench/pkg/eval"
+	"github.com/elastic-attention/workbench/pkg/ner"
 	"github.com/elastic-attention/workbench/pkg/task/classify"
 	"github.com/elastic-attention/workbench/pkg/task/classify/experiment"
 )
 
 // classify scores a classifier.
 func (c evalCmd) classify(a *app) error {
-	if c.Strict || c.Types != "" {
-		return usageError{fmt.Errorf("--strict and --types are for taggers, and %s is a classifier", c.Model)}
+	if c.Strict || c.Types != "" || c.Threshold != nil {
+		return usageError{fmt.Errorf("--strict, --types and --threshold are for taggers, and %s is a classifier", c.Model)}
 	}
 	config, err := evalConfig[experiment.Config](c)
 	if err != nil {
@@ -115,6 +116,9 @@ func predictionLine(p classify.Prediction) string {
 
 // classify explains classes of texts.
 func (c explainCmd) classify(a *app) error {
+	if len(c.Text) == 0 || c.Attention || c.Sanity || c.Plot != "" || c.Types != "" || c.Method != ner.IntegratedGradients {
+		return usageError{fmt.Errorf("%s is a classifier, which explains texts by %s: --steps, --words and --json go with it, and other flags are for taggers", c.Model, ner.IntegratedGradients)}
+	}
 	classifier, err := load(a, c.Model, classify.Load)
 	if err != nil {
 		return err

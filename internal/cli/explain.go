@@ -41,7 +41,7 @@ func (explainCmd) Help() string {
 over the entity's words of logit(tag) − logit(O). Negative words speak against it. The methods
 relevance, rollout and flow follow attention instead and know no negative words.
 A classifier explains the class of the text, whose evidence is its logit less the mean of all classes',
-by integrated gradients.
+by integrated gradients; of the flags only --steps, --words and --json go with it.
 
 Examples:
   elastic explain runs/first "Angela Merkel met Tim Cook of Apple in Berlin."

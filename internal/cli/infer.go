@@ -278,6 +278,9 @@ const (
 func (c predictCmd) emitter(a *app) (emit func(texts []string) error, end func(), err error) {
 	encoder := json.NewEncoder(a.stdout)
 	if taskOf(c.Model) == hub.TaskClassify {
+		if c.Threshold != nil {
+			return nil, nil, usageError{fmt.Errorf("--threshold is for taggers, and %s is a classifier", c.Model)}
+		}
 		classifier, err := load(a, c.Model, classify.Load)
 		return func(texts []string) error { return c.classify(a, encoder, classifier, texts) }, func() {}, err
 	}

@@ -56,7 +56,7 @@ func TestStudy(t *testing.T) {
 			t.Errorf("%v: code %d, errors %q, want %s", args, out.code, out.stderr, want)
 		}
 	}
-	if out := run(t, "", "study", "show", folder); out.code != 1 || !strings.Contains(out.stderr, "study.json") {
+	if out := run(t, "", "study", "show", folder); out.code != 1 || !strings.Contains(out.stderr, folder+" holds no study") {
 		t.Errorf("a folder without a study: code %d, errors %q", out.code, out.stderr)
 	}
 }

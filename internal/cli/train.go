@@ -2,7 +2,6 @@ package cli
 
 import (
 	"bytes"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"os"
@@ -11,6 +10,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/elastic-attention/workbench/internal/strictjson"
 	"github.com/elastic-attention/workbench/pkg/backend"
 	"github.com/elastic-attention/workbench/pkg/data/hub"
 	"github.com/elastic-attention/workbench/pkg/elastic/attention"
@@ -220,13 +220,8 @@ func jsonFlag(name, text string, into any) error {
 	if len(bytes.TrimSpace(content)) == 0 {
 		return fmt.Errorf("%s is empty, want a JSON object", from)
 	}
-	decoder := json.NewDecoder(bytes.NewReader(content))
-	decoder.DisallowUnknownFields()
-	if err := decoder.Decode(into); err != nil {
-		return fmt.Errorf("%s: %s", from, strings.TrimPrefix(err.Error(), "json: "))
-	}
-	if decoder.More() {
-		return fmt.Errorf("%s: more than one JSON value", from)
+	if err := strictjson.Decode(content, into); err != nil {
+		return fmt.Errorf("%s: %w", from, err)
 	}
 	return nil
 }

@@ -80,12 +80,16 @@ func ReadRecord[C any](dir string) (Record[C], error) {
 }
 
 // Check returns the record of the run in a folder, and whether there is one. It refuses a
-// folder in which a run with this config may not begin or, with resume, continue.
+// folder in which a run with this config may not begin or, with resume, continue. A run that
+// ended before it had saved anything, say for a mistake in its config, is in nobody's way.
 func Check[C any](dir, task string, config C, resume bool) (record Record[C], begun bool, err error) {
 	if _, err := os.Stat(filepath.Join(dir, RecordFile)); errors.Is(err, fs.ErrNotExist) {
 		return record, false, checkFresh(dir, resume) // a run that was killed before it wrote anything begins anew
 	}
 	if !resume {
+		if nothingSaved(dir) {
+			return record, false, nil
+		}
 		return record, false, fmt.Errorf("%s holds a run already: add --resume to continue it, or name another folder", dir)
 	}
 	if record, err = ReadRecord[C](dir); err != nil {
@@ -190,6 +194,17 @@ func checkFresh(dir string, resume bool) error {
 		}
 	}
 	return nil
+}
+
+// nothingSaved reports whether a folder has neither checkpoints nor a model nor a report.
+func nothingSaved(dir string) bool {
+	checkpoints := filepath.Dir(checkpoint.Run{Dir: dir}.Path(0))
+	for _, path := range []string{checkpoints, filepath.Join(dir, ModelDir), filepath.Join(dir, ReportFile), filepath.Join(dir, TextFile)} {
+		if _, err := os.Lstat(path); !errors.Is(err, fs.ErrNotExist) {
+			return false
+		}
+	}
+	return true
 }
 
 // lockFile is held while a process works on a run. The system lets it go when the

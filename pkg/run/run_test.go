@@ -12,6 +12,7 @@ import (
 	"testing"
 
 	"github.com/elastic-attention/workbench/pkg/data/hub"
+	"github.com/elastic-attention/workbench/pkg/elastic/checkpoint"
 	"github.com/elastic-attention/workbench/pkg/elastic/train"
 	"github.com/elastic-attention/workbench/pkg/run"
 )
@@ -60,6 +61,12 @@ func TestBegin(t *testing.T) {
 		t.Fatalf("resumed: %+v, %v", again.Record, err)
 	}
 	again.Unlock()
+	if _, begun, err := run.Check(dir, hub.TaskClassify, config{Model: "other"}, false); err != nil || begun {
+		t.Errorf("over a run that saved nothing: begun %t, %v", begun, err)
+	}
+	if err := os.MkdirAll(filepath.Dir(checkpoint.Run{Dir: dir}.Path(0)), 0o755); err != nil {
+		t.Fatal(err)
+	}
 	_, _, err = run.Check(dir, hub.TaskClassify, config{Model: "m"}, false)
 	wants(t, "without resume", err, "holds a run already")
 	_, _, err = run.Check(dir, hub.TaskNER, config{Model: "m"}, true)

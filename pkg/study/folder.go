@@ -106,7 +106,11 @@ type Folder struct {
 func Open(dir string) (*Folder, error) {
 	f := &Folder{Dir: dir}
 	var err error
-	if f.Config, err = ReadConfig(filepath.Join(dir, ConfigFile)); err != nil {
+	f.Config, err = ReadConfig(filepath.Join(dir, ConfigFile))
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil, fmt.Errorf("%s holds no study, it has no %s: want a folder that a study has run in: %w", dir, ConfigFile, fs.ErrNotExist)
+	}
+	if err != nil {
 		return nil, err
 	}
 	content, err := os.ReadFile(filepath.Join(dir, RecordFile))

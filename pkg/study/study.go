@@ -32,6 +32,7 @@ import (
 	"slices"
 	"strings"
 
+	"github.com/elastic-attention/workbench/internal/strictjson"
 	"github.com/elastic-attention/workbench/pkg/data"
 	"github.com/elastic-attention/workbench/pkg/data/augment"
 	"github.com/elastic-attention/workbench/pkg/elastic/adapt/testtime"
@@ -283,10 +284,8 @@ func parse(name string, content []byte) (Config, error) {
 	if len(bytes.TrimSpace(content)) == 0 {
 		return c, fmt.Errorf("%s is empty, want a study in JSON", name)
 	}
-	decoder := json.NewDecoder(bytes.NewReader(content))
-	decoder.DisallowUnknownFields()
-	if err := decoder.Decode(&c); err != nil {
-		return c, fmt.Errorf("%s: %s", name, strings.TrimPrefix(err.Error(), "json: "))
+	if err := strictjson.Decode(content, &c); err != nil {
+		return c, fmt.Errorf("%s: %w", name, err)
 	}
 	if err := c.Validate(); err != nil {
 		return c, fmt.Errorf("%s: %w", name, err)

@@ -1,7 +1,6 @@
 package attention
 
 import (
-	"bytes"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -9,6 +8,7 @@ import (
 
 	. "github.com/gomlx/gomlx/core/graph"
 
+	"github.com/elastic-attention/workbench/internal/strictjson"
 	"github.com/elastic-attention/workbench/pkg/elastic"
 )
 
@@ -112,9 +112,7 @@ func writeMasks(masks []Mask) ([]byte, error) {
 
 func readMasks(content []byte, into *[]Mask) error {
 	var in ofMasks
-	decoder := json.NewDecoder(bytes.NewReader(content))
-	decoder.DisallowUnknownFields()
-	if err := decoder.Decode(&in); err != nil {
+	if err := strictjson.Decode(content, &in); err != nil {
 		return err
 	}
 	masks, err := readParts[Mask](in.Of, "of")

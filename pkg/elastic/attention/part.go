@@ -12,6 +12,7 @@ import (
 
 	. "github.com/gomlx/gomlx/core/graph"
 
+	"github.com/elastic-attention/workbench/internal/strictjson"
 	"github.com/elastic-attention/workbench/pkg/elastic"
 )
 
@@ -106,10 +107,8 @@ func Kinds() []string {
 // read decodes a part's fields; unknown ones are errors.
 func read[P Part](fields json.RawMessage) (Part, error) {
 	var part P
-	decoder := json.NewDecoder(bytes.NewReader(fields))
-	decoder.DisallowUnknownFields()
-	if err := decoder.Decode(&part); err != nil {
-		return nil, errors.New(strings.TrimPrefix(err.Error(), "json: "))
+	if err := strictjson.Decode(fields, &part); err != nil {
+		return nil, err
 	}
 	return part, nil
 }

@@ -11,6 +11,7 @@ import (
 	"slices"
 	"strings"
 
+	"github.com/elastic-attention/workbench/internal/strictjson"
 	"github.com/elastic-attention/workbench/pkg/elastic"
 )
 
@@ -100,10 +101,8 @@ func (s Spec) MarshalJSON() ([]byte, error) {
 // UnmarshalJSON reads a spec. Unknown fields and kinds are errors that name them.
 func (s *Spec) UnmarshalJSON(content []byte) error {
 	var in layout
-	decoder := json.NewDecoder(bytes.NewReader(content))
-	decoder.DisallowUnknownFields()
-	if err := decoder.Decode(&in); err != nil {
-		return fmt.Errorf("attention spec: %s", strings.TrimPrefix(err.Error(), "json: "))
+	if err := strictjson.Decode(content, &in); err != nil {
+		return fmt.Errorf("attention spec: %w", err)
 	}
 	out := Spec{
 		Heads: in.Heads, KVHeads: in.KVHeads, HeadDim: in.HeadDim, ValueDim: in.ValueDim, Scale: in.Scale, QKNorm: in.QKNorm,

@@ -1,0 +1,40 @@
+package strictjson_test
+
+import (
+	"testing"
+
+	"github.com/elastic-attention/workbench/internal/strictjson"
+)
+
+func TestDecode(t *testing.T) {
+	type config struct {
+		Heads int     `json:"heads"`
+		Rate  float64 `json:"rate"`
+		Inner struct {
+			On bool `json:"on"`
+		} `json:"inner"`
+		List []string `json:"list"`
+	}
+	for content, want := range map[string]string{
+		`{"heads": 3, "list": ["a"]} `: "",
+		`{"heads": "x"}`:               "heads is a JSON string, want a whole number",
+		`{"heads": 1.5}`:               "heads is a JSON number 1.5, want a whole number",
+		`{"rate": []}`:                 "rate is a JSON array, want a number",
+		`{"inner": "x"}`:               "inner is a JSON string, want an object",
+		`{"inner": {"on": 1}}`:         "inner.on is a JSON number, want true or false",
+		`{"list": {}}`:                 "list is a JSON object, want a list",
+		`[]`:                           "a JSON array, want an object",
+		`{"head": 1}`:                  `unknown field "head"`,
+		`{"heads": 1`:                  "the JSON ends too early: a bracket or a quote is not closed",
+		`{} {}`:                        "more than one JSON value",
+		`{}}`:                          "more than one JSON value",
+	} {
+		got := ""
+		if err := strictjson.Decode([]byte(content), &config{}); err != nil {
+			got = err.Error()
+		}
+		if got != want {
+			t.Errorf("%s: %q, want %q", content, got, want)
+		}
+	}
+}
