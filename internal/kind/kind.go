@@ -5,12 +5,13 @@ package kind
 import (
 	"bytes"
 	"encoding/json"
-	"errors"
 	"fmt"
 	"maps"
 	"slices"
 	"strings"
 	"sync"
+
+	"github.com/elastic-attention/workbench/internal/strictjson"
 )
 
 // Value is plain data that names its type.
@@ -36,10 +37,8 @@ func Add[V Value, T Value](r *Registry[T]) error {
 	r.read[zero.Kind()] = func(fields json.RawMessage) (T, error) {
 		var none T
 		var value V
-		decoder := json.NewDecoder(bytes.NewReader(fields))
-		decoder.DisallowUnknownFields()
-		if err := decoder.Decode(&value); err != nil {
-			return none, errors.New(strings.TrimPrefix(err.Error(), "json: "))
+		if err := strictjson.Decode(fields, &value); err != nil {
+			return none, err
 		}
 		return any(value).(T), nil
 	}

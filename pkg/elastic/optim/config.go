@@ -1,14 +1,13 @@
 package optim
 
 import (
-	"bytes"
 	"encoding/json"
 	"errors"
 	"fmt"
 	"maps"
-	"strings"
 
 	"github.com/elastic-attention/workbench/internal/kind"
+	"github.com/elastic-attention/workbench/internal/strictjson"
 )
 
 // Config is a rule with parameter groups. In JSON it is the rule's object with the fields "groups"
@@ -256,10 +255,5 @@ func strict(fields map[string]json.RawMessage, into any) error {
 	if err != nil {
 		return err
 	}
-	decoder := json.NewDecoder(bytes.NewReader(raw))
-	decoder.DisallowUnknownFields()
-	if err := decoder.Decode(into); err != nil {
-		return errors.New(strings.TrimPrefix(err.Error(), "json: "))
-	}
-	return nil
+	return strictjson.Decode(raw, into)
 }
