@@ -238,15 +238,23 @@ func (c *Chain) UnmarshalJSON(data []byte) error {
 }
 
 // transforms returns a rule's links, presets taken apart.
-func transforms(r Rule) []Transform {
-	if p, ok := r.(Preset); ok {
-		var all []Transform
-		for _, link := range p.Chain() {
-			all = append(all, transforms(link)...)
-		}
-		return all
+func transforms(r Rule) ([]Transform, error) {
+	if t, ok := r.(Transform); ok {
+		return []Transform{t}, nil
 	}
-	return []Transform{r.(Transform)}
+	preset, ok := r.(Preset)
+	if !ok {
+		return nil, fmt.Errorf("optimizer: rule %q is neither a Transform nor a Preset", r.Kind())
+	}
+	var all []Transform
+	for _, link := range preset.Chain() {
+		links, err := transforms(link)
+		if err != nil {
+			return nil, err
+		}
+		all = append(all, links...)
+	}
+	return all, nil
 }
 
 // strict decodes fields into a struct; unknown ones are errors.

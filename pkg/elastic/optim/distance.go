@@ -532,10 +532,10 @@ func (r Polyak) Apply(s *Step) {
 
 // COCOB bets on gradients as on coins, and has no learning rate:
 //
-//	L ← max(L, |g|)   G ← G + |g|   R ← max(R − η·g·…, 0)   C ← C + (−g)
+//	c = η·g     L ← max(L, |c|)     G ← G + |c|     R ← max(R − c·(θ − θ₀), 0)     C ← C − c
 //	θ = θ₀ + C/(L·max(G + L, α·L))·(L + R)
 //
-// where R gathers −(…)·(θ − θ₀) and g is the gradient times η, for each element.
+// for each element: the largest gradient L, the sum of all G, the reward R and the bet on C.
 //
 // Source: Orabona, Tommasi 2017, "Training deep networks without learning rates through coin betting".
 type COCOB struct {

@@ -226,6 +226,18 @@ func TestErrorsNameWhatIsWrong(t *testing.T) {
 	}
 }
 
+// idle is a rule that can do nothing.
+type idle struct{}
+
+func (idle) Kind() string    { return "idle" }
+func (idle) Validate() error { return nil }
+
+func TestRuleWithoutMeansIsRefused(t *testing.T) {
+	if _, err := optim.New(optim.Config{Rule: optim.Chain{optim.Adam{}, idle{}}}, params); err == nil || !strings.Contains(err.Error(), `"idle" is neither`) {
+		t.Errorf("error is %v", err)
+	}
+}
+
 // TestWeightDecayIsOnlyWhereItBelongs: with no gradient, only parameters that decay move, by the factor
 // 1 − η·λ of the first update, also when the config came by JSON.
 func TestWeightDecayIsOnlyWhereItBelongs(t *testing.T) {

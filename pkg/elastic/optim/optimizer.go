@@ -152,7 +152,10 @@ type decaying interface{ decays() }
 
 // link takes a chain's rule apart and lists its slots.
 func (o *Optimizer) link(c *chain) error {
-	c.links = transforms(c.rule)
+	var err error
+	if c.links, err = transforms(c.rule); err != nil {
+		return err
+	}
 	var problems []error
 	for i, j := range c.members {
 		if g := c.groups[i]; o.parameters[j].decay != nil && *o.parameters[j].decay != 0 && !slices.ContainsFunc(c.links, func(t Transform) bool { _, ok := t.(decaying); return ok }) {
@@ -243,7 +246,8 @@ func (o *Optimizer) steps(in Input) []*Step {
 func (o *Optimizer) Update(in Input) (values, slots []*Node, used *Node) {
 	values = make([]*Node, len(in.Values))
 	slots = make([]*Node, len(in.Slots))
-	for i, s := range o.steps(in) {
+	steps := o.steps(in)
+	for i, s := range steps {
 		c := o.chains[i]
 		for _, t := range c.links {
 			t.Apply(s)
@@ -251,14 +255,11 @@ func (o *Optimizer) Update(in Input) (values, slots []*Node, used *Node) {
 		for k, v := range s.next() {
 			values[c.members[k]] = v
 		}
-		if i == 0 {
-			used = s.Used
-		}
-		for k, slot := range o.slots {
-			slots[k] = s.slots[slot.Path] // all steps have the same map
-		}
 	}
-	return values, slots, used
+	for k, slot := range o.slots {
+		slots[k] = steps[0].find(slot.Path) // all steps have the same map
+	}
+	return values, slots, steps[0].Used
 }
 
 // Averages reports whether models are evaluated with other weights than those that are trained.
