@@ -89,7 +89,7 @@ func decodeManifest(text []byte) (Manifest, error) {
 	}
 	switch {
 	case version.Schema > Schema:
-		return Manifest{}, fmt.Errorf("its schema is %d, this program knows up to %d, use the version that wrote it or a later one: %w", version.Schema, Schema, ErrNewerSchema)
+		return Manifest{}, newer(version.Schema)
 	case version.Schema < 1:
 		return Manifest{}, fmt.Errorf("its schema is %d, want at least 1: %w", version.Schema, ErrDamaged)
 	}
@@ -109,6 +109,10 @@ func decodeManifest(text []byte) (Manifest, error) {
 		}
 	}
 	return m.Manifest, nil
+}
+
+func newer(schema int) error {
+	return fmt.Errorf("its schema is %d, this program knows up to %d, use the version that wrote it or a later one: %w", schema, Schema, ErrNewerSchema)
 }
 
 // checkName wants a name that stays inside of the folder, on every system, and

@@ -2,6 +2,7 @@ package checkpoint
 
 import (
 	"crypto/sha256"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
@@ -92,6 +93,27 @@ func readManifest(path string) ([]byte, error) {
 		return nil, fmt.Errorf("file %s has more than %d bytes: %w", ManifestName, manifestLimit, ErrDamaged)
 	}
 	return text, nil
+}
+
+// CheckSchema refuses a folder whose manifest a later version of this program wrote, by an error
+// that wraps [ErrNewerSchema]. A folder without a manifest of ours, as other programs write models,
+// is none; whether its files are whole is for [Open] to say.
+func CheckSchema(dir string) error {
+	path := filepath.Join(dir, ManifestName)
+	text, err := readManifest(path)
+	if errors.Is(err, ErrDamaged) { // none, or too large to be ours
+		return nil
+	}
+	if err != nil {
+		return fmt.Errorf("reading %s: %w", path, err)
+	}
+	var version struct {
+		Schema int `json:"schema"`
+	}
+	if json.Unmarshal(text, &version) == nil && version.Schema > Schema {
+		return fmt.Errorf("%s: %w", path, newer(version.Schema))
+	}
+	return nil
 }
 
 // Path returns where a file of the checkpoint lies.

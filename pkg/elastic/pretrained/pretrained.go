@@ -80,6 +80,9 @@ type Report struct {
 // pooler has no head. Errors name the file, and the tensors and
 // shapes that disagree.
 func Load(dir string, options Options) (*transformer.Model, Report, error) {
+	if err := checkpoint.CheckSchema(dir); err != nil {
+		return nil, Report{}, err
+	}
 	configPath := filepath.Join(dir, ConfigFile)
 	data, err := os.ReadFile(configPath)
 	if err != nil {
@@ -520,6 +523,9 @@ func Import(m *transformer.Model, path string, source safetensors.Source, name s
 
 // ReadConfig reads the config.json of a folder.
 func ReadConfig(dir string) (transformer.Config, error) {
+	if err := checkpoint.CheckSchema(dir); err != nil {
+		return transformer.Config{}, err
+	}
 	path := filepath.Join(dir, ConfigFile)
 	data, err := os.ReadFile(path)
 	if err != nil {

@@ -2,10 +2,12 @@ package pretrained_test
 
 import (
 	"bytes"
+	"errors"
 	"os"
 	"path/filepath"
 	"reflect"
 	"slices"
+	"strings"
 	"testing"
 
 	"github.com/elastic-attention/workbench/internal/golden"
@@ -108,6 +110,23 @@ func TestEncoderWithoutPooler(t *testing.T) {
 	}
 	if again.Config.Head.Kind != transformer.NoHead || len(report.Fresh)+len(report.Unused) > 0 || report.Loaded != len(m.Config.Variables()) {
 		t.Errorf("head %q, %+v; want none, and all variables loaded", again.Config.Head.Kind, report)
+	}
+}
+
+// TestNewerManifestIsRefused: a model that a later version saved is not read as if it were of this one.
+func TestNewerManifestIsRefused(t *testing.T) {
+	dir := t.TempDir()
+	if err := os.WriteFile(filepath.Join(dir, checkpoint.ManifestName), []byte(`{"schema": 99}`), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	_, _, err := pretrained.Load(dir, pretrained.Options{})
+	for _, err := range []error{err, checkpoint.CheckSchema(dir)} {
+		if !errors.Is(err, checkpoint.ErrNewerSchema) || !strings.Contains(err.Error(), "manifest.json: its schema is 99") {
+			t.Errorf("error is %v", err)
+		}
+	}
+	if err := checkpoint.CheckSchema(t.TempDir()); err != nil {
+		t.Errorf("a folder without a manifest: %v", err)
 	}
 }
 
