@@ -9,9 +9,12 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/gomlx/gomlx/core/graph"
 	"github.com/gomlx/gomlx/core/tensors"
 	mltrain "github.com/gomlx/gomlx/ml/train"
 
+	"github.com/elastic-attention/workbench/internal/gxtest"
+	"github.com/elastic-attention/workbench/pkg/elastic"
 	"github.com/elastic-attention/workbench/pkg/elastic/optim"
 	"github.com/elastic-attention/workbench/pkg/elastic/optim/control"
 	"github.com/elastic-attention/workbench/pkg/elastic/train"
@@ -155,6 +158,15 @@ func (p poisoned) Batches(epoch, skip int) iter.Seq2[mltrain.Batch, error] {
 	}
 }
 
+// follower remembers the squares of gradients.
+type follower struct{ classifier }
+
+func (follower) FollowSlots() []elastic.Variable  { return []elastic.Variable{{Path: "/squares"}} }
+func (follower) FollowScalars(int, int) []float32 { return []float32{1} }
+func (follower) Follow(scalars *graph.Node, values, gradients, slots []*graph.Node) (newValues, newSlots []*graph.Node) {
+	return values, []*graph.Node{graph.Add(slots[0], graph.ReduceAllSum(graph.Square(gradients[0])))}
+}
+
 // TestSkipNonFinite: an update without finite gradients changes nothing and is counted; by default it
 // ends the run.
 func TestSkipNonFinite(t *testing.T) {
@@ -166,13 +178,21 @@ func TestSkipNonFinite(t *testing.T) {
 		t.Errorf("error is %v", err)
 	}
 	cfg.SkipNonFinite = true
-	c := newClassifier(t)
+	c := follower{newClassifier(t)}
 	var before []float32
-	result, err := newTrainer(t, c, cfg).Run(t.Context(), data, train.Hooks{Step: func(s train.Step) {
-		if s.Update == 2 {
-			before = weights(t, c)
+	trainer, err := train.New(gxtest.Backend(t), c, cfg)
+	if err != nil {
+		t.Fatal(err)
+	}
+	result, err := trainer.Run(t.Context(), data, train.Hooks{Step: func(s train.Step) {
+		squares := tensors.ToScalar[float32](c.store.GetVariable(train.SlotsScope + "/squares").MustValue())
+		if !(squares > 0) || math.IsInf(float64(squares), 0) {
+			t.Errorf("update %d: the follower remembers %g", s.Update, squares)
 		}
-		if s.Update == 3 && !slices.Equal(before, weights(t, c)) {
+		if s.Update == 2 {
+			before = weights(t, c.classifier)
+		}
+		if s.Update == 3 && !slices.Equal(before, weights(t, c.classifier)) {
 			t.Error("the update was made")
 		}
 	}})
@@ -182,7 +202,7 @@ func TestSkipNonFinite(t *testing.T) {
 	if result.State.Skipped != 1 {
 		t.Errorf("%d updates are said to be skipped, want 1", result.State.Skipped)
 	}
-	for _, w := range weights(t, c) {
+	for _, w := range weights(t, c.classifier) {
 		if math.IsNaN(float64(w)) {
 			t.Fatal("weights are not finite")
 		}

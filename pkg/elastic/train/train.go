@@ -334,19 +334,28 @@ func (t *Trainer) update(store *model.Store, scalars, sum, count *Node, gradient
 	for i, v := range t.variables {
 		values[i] = t.scaled(v, before[i], values[i])
 	}
-	values = t.follow(store, scalars, values, gradients)
+	followed := t.followed()
+	oldFollowed := make([]*Node, len(followed))
+	for i, slot := range followed {
+		oldFollowed[i] = store.GetVariable(slot.Path).NodeValue(g)
+	}
+	var newFollowed []*Node
+	if len(followed) > 0 { // a follower has the last word; its scalars stand behind ours
+		own := ConvertDType(Slice(scalars, AxisRange(2)), dtypes.Float32)
+		values, newFollowed = t.follower.Follow(own, values, gradients, oldFollowed)
+	}
 	if t.config.SkipNonFinite {
 		finite := LessThan(norm, Infinity(g, norm.DType(), 1)) // false for NaN
-		for i := range values {
-			values[i] = Where(finite, values[i], before[i])
-		}
-		for i := range newSlots {
-			newSlots[i] = Where(finite, newSlots[i], slots[i])
-		}
+		keepUnless(finite, values, before)
+		keepUnless(finite, newSlots, slots)
+		keepUnless(finite, newFollowed, oldFollowed)
 	}
 	measures := t.measure(store, values)
 	for i, slot := range moments {
 		store.GetVariable(slot.Path).SetNodeValue(newSlots[i])
+	}
+	for i, slot := range followed {
+		store.GetVariable(slot.Path).SetNodeValue(newFollowed[i])
 	}
 	for i, v := range t.variables {
 		store.GetVariable(v.Path).SetNodeValue(values[i])
@@ -354,22 +363,11 @@ func (t *Trainer) update(store *model.Store, scalars, sum, count *Node, gradient
 	return append([]*Node{norm, used}, measures...)
 }
 
-// follow lets a follower that remembers something have the last word on the new values. Its
-// scalars stand behind the optimizer's.
-func (t *Trainer) follow(store *model.Store, scalars *Node, values, gradients []*Node) []*Node {
-	followed := t.followed()
-	if len(followed) == 0 {
-		return values
+// keepUnless puts before in place of after unless a condition holds.
+func keepUnless(condition *Node, after, before []*Node) {
+	for i := range after {
+		after[i] = Where(condition, after[i], before[i])
 	}
-	slots := make([]*Node, len(followed))
-	for i, slot := range followed {
-		slots[i] = store.GetVariable(slot.Path).NodeValue(scalars.Graph())
-	}
-	values, slots = t.follower.Follow(ConvertDType(Slice(scalars, AxisRange(2)), dtypes.Float32), values, gradients, slots)
-	for i, slot := range followed {
-		store.GetVariable(slot.Path).SetNodeValue(slots[i])
-	}
-	return values
 }
 
 // averageGraph keeps the trained weights in slots and puts the averages in their place; its input is
