@@ -52,10 +52,10 @@ func (r *Registry[T]) Kinds() []string {
 	return slices.Sorted(maps.Keys(r.read))
 }
 
-// Read decodes a value from the name of its kind, or from an object with a field "kind"; an object
-// without one is of kind otherwise, if that is not empty. Path names the value in errors.
-func (r *Registry[T]) Read(raw json.RawMessage, path, otherwise string) (T, error) {
-	var none T
+// Read decodes a value of role R from the name of its kind, or from an object with a field "kind"; an
+// object without one is of kind otherwise, if that is not empty. Path names the value in errors.
+func Read[R, T Value](r *Registry[T], raw json.RawMessage, path, otherwise string) (R, error) {
+	var none R
 	var name string
 	fields := json.RawMessage("{}")
 	if err := json.Unmarshal(raw, &name); err != nil {
@@ -74,21 +74,54 @@ func (r *Registry[T]) Read(raw json.RawMessage, path, otherwise string) (T, erro
 			return none, fmt.Errorf("%s: %w", path, err)
 		}
 	}
-	r.mutex.RLock()
-	read, ok := r.read[name]
-	r.mutex.RUnlock()
+	read, ok := r.reader(name)
 	if !ok {
-		return none, fmt.Errorf("%s: kind %q is unknown; known: %s", path, name, strings.Join(r.Kinds(), ", "))
+		return none, fmt.Errorf("%s: kind %q is unknown; known: %s", path, name, strings.Join(kindsFor[R](r), ", "))
 	}
 	value, err := read(fields)
 	if err != nil {
 		return none, fmt.Errorf("%s (%s): %w", path, name, err)
 	}
-	return value, nil
+	role, ok := any(value).(R)
+	if !ok {
+		return none, fmt.Errorf("%s: %q is no part for this place", path, name)
+	}
+	return role, nil
 }
 
-// Write encodes a value as an object whose first field is "kind".
+func (r *Registry[T]) reader(name string) (read func(json.RawMessage) (T, error), ok bool) {
+	r.mutex.RLock()
+	defer r.mutex.RUnlock()
+	read, ok = r.read[name]
+	return read, ok
+}
+
+// kindsFor lists the kinds that have the role R.
+func kindsFor[R, T Value](r *Registry[T]) []string {
+	return slices.DeleteFunc(r.Kinds(), func(name string) bool {
+		read, _ := r.reader(name)
+		value, err := read(json.RawMessage("{}"))
+		_, ok := any(value).(R)
+		return err == nil && !ok
+	})
+}
+
+// Write encodes a value: the name of its kind if it has no fields set, else an object whose first
+// field is "kind".
 func Write(v Value) (json.RawMessage, error) {
+	object, err := Object(v)
+	if err != nil {
+		return nil, err
+	}
+	name, err := json.Marshal(v.Kind())
+	if err == nil && len(object) == len(`{"kind":}`)+len(name) {
+		return name, nil
+	}
+	return object, err
+}
+
+// Object encodes a value as an object whose first field is "kind".
+func Object(v Value) (json.RawMessage, error) {
 	name, err := json.Marshal(v.Kind())
 	if err != nil {
 		return nil, err

@@ -7,6 +7,8 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+
+	"github.com/elastic-attention/workbench/internal/kind"
 )
 
 // Change is a field in which two specs differ. Was and Is are JSON, empty where a spec
@@ -177,7 +179,7 @@ func (s Spec) With(path string, value any) (Spec, error) {
 	}
 	var raw json.RawMessage
 	if part, ok := value.(Part); ok {
-		raw, err = writePart(part)
+		raw, err = kind.Write(part)
 	} else {
 		raw, err = json.Marshal(value)
 	}

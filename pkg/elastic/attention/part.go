@@ -1,18 +1,14 @@
 package attention
 
 import (
-	"bytes"
 	"encoding/json"
 	"errors"
 	"fmt"
-	"maps"
 	"slices"
-	"strings"
-	"sync"
 
 	. "github.com/gomlx/gomlx/core/graph"
 
-	"github.com/elastic-attention/workbench/internal/strictjson"
+	"github.com/elastic-attention/workbench/internal/kind"
 	"github.com/elastic-attention/workbench/pkg/elastic"
 )
 
@@ -76,89 +72,28 @@ type Sizes struct {
 // reserved are names that a layer's variables have beside those of its parts.
 var reserved = []string{"query", "key", "value", "output", "norm", "qk_norm", "rotary", "differential", "span"}
 
-// registry maps kinds to functions that read a part of that kind from JSON.
-var registry = struct {
-	sync.RWMutex
-	read map[string]func(json.RawMessage) (Part, error)
-}{read: builtin()}
+var registry kind.Registry[Part]
 
 // Register makes a part of a caller's own known, so that specs in JSON can name it. It
 // fails if the kind is empty or taken. A checkpoint whose spec names the kind can be
 // loaded only by programs that register it.
 func Register[P Part]() error {
 	var zero P
-	kind := zero.Kind()
-	registry.Lock()
-	defer registry.Unlock()
-	if _, taken := registry.read[kind]; taken || kind == "" || slices.Contains(reserved, kind) {
-		return fmt.Errorf("attention part kind %q is empty or taken", kind)
+	if slices.Contains(reserved, zero.Kind()) {
+		return fmt.Errorf("attention part kind %q is taken", zero.Kind())
 	}
-	registry.read[kind] = read[P]
+	if err := kind.Add[P](&registry); err != nil {
+		return fmt.Errorf("attention part %w", err)
+	}
 	return nil
 }
 
 // Kinds lists the known kinds of parts, sorted.
-func Kinds() []string {
-	registry.RLock()
-	defer registry.RUnlock()
-	return slices.Sorted(maps.Keys(registry.read))
-}
+func Kinds() []string { return registry.Kinds() }
 
-// read decodes a part's fields; unknown ones are errors.
-func read[P Part](fields json.RawMessage) (Part, error) {
-	var part P
-	if err := strictjson.Decode(fields, &part); err != nil {
-		return nil, err
-	}
-	return part, nil
-}
-
-// readPart decodes a part from the name of its kind or from an object with a field
-// "kind", and checks that it has the role R. Path names it in errors.
+// readPart decodes a part and checks that it has the role R. Path names it in errors.
 func readPart[R Part](raw json.RawMessage, path string) (R, error) {
-	var none R
-	var kind string
-	fields := json.RawMessage("{}")
-	if err := json.Unmarshal(raw, &kind); err != nil {
-		var object map[string]json.RawMessage
-		if err := json.Unmarshal(raw, &object); err != nil {
-			return none, fmt.Errorf("%s: want the name of a kind or an object with a field \"kind\", got %s", path, raw)
-		}
-		if err := json.Unmarshal(object["kind"], &kind); err != nil {
-			return none, fmt.Errorf("%s: want a field \"kind\" with a name, got %s", path, raw)
-		}
-		delete(object, "kind")
-		if fields, err = json.Marshal(object); err != nil {
-			return none, fmt.Errorf("%s: %w", path, err)
-		}
-	}
-	registry.RLock()
-	decode, ok := registry.read[kind]
-	registry.RUnlock()
-	if !ok {
-		return none, fmt.Errorf("%s: kind %q is unknown; known: %s", path, kind, strings.Join(kindsFor[R](), ", "))
-	}
-	part, err := decode(fields)
-	if err != nil {
-		return none, fmt.Errorf("%s (%s): %w", path, kind, err)
-	}
-	role, ok := part.(R)
-	if !ok {
-		return none, fmt.Errorf("%s: %q is no part for this place", path, kind)
-	}
-	return role, nil
-}
-
-// kindsFor lists the kinds that have the role R.
-func kindsFor[R Part]() []string {
-	return slices.DeleteFunc(Kinds(), func(kind string) bool {
-		registry.RLock()
-		decode := registry.read[kind]
-		registry.RUnlock()
-		part, err := decode(json.RawMessage("{}"))
-		_, ok := part.(R)
-		return err == nil && !ok
-	})
+	return kind.Read[R](&registry, raw, path, "")
 }
 
 func readParts[R Part](list []json.RawMessage, path string) ([]R, error) {
@@ -175,27 +110,10 @@ func readParts[R Part](list []json.RawMessage, path string) ([]R, error) {
 	return parts, errors.Join(problems...)
 }
 
-// writePart encodes a part: the name of its kind if it has no fields set, else an
-// object whose first field is "kind".
-func writePart(p Part) (json.RawMessage, error) {
-	kind, err := json.Marshal(p.Kind())
-	if err != nil {
-		return nil, err
-	}
-	fields, err := json.Marshal(p)
-	if err != nil {
-		return nil, fmt.Errorf("%s: %w", p.Kind(), err)
-	}
-	if bytes.Equal(fields, []byte("{}")) {
-		return kind, nil
-	}
-	return slices.Concat([]byte(`{"kind":`), kind, []byte(","), fields[1:]), nil
-}
-
 func writeParts[R Part](parts []R) ([]json.RawMessage, error) {
 	var list []json.RawMessage
 	for _, part := range parts {
-		raw, err := writePart(part)
+		raw, err := kind.Write(part)
 		if err != nil {
 			return nil, err
 		}

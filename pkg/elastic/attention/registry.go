@@ -1,30 +1,22 @@
 package attention
 
-import "encoding/json"
-
-// builtin lists the parts of this package.
-func builtin() map[string]func(json.RawMessage) (Part, error) {
-	kinds := map[string]func(json.RawMessage) (Part, error){}
-	for _, add := range []func(map[string]func(json.RawMessage) (Part, error)){
+func init() {
+	for _, register := range []func() error{
 		// masks
-		known[Causal], known[Window], known[Band], known[SinkWindow], known[Dilated], known[Chunk], known[Prefix], known[Document],
-		known[All], known[Any], known[None],
+		Register[Causal], Register[Window], Register[Band], Register[SinkWindow], Register[Dilated], Register[Chunk], Register[Prefix], Register[Document],
+		Register[All], Register[Any], Register[None],
 		// scores
-		known[Temperature], known[InputTemperature], known[TaskTemperature], known[SSMax], known[Softcap], known[TalkingHeads], known[Selective],
-		known[Recency], known[Salience], known[Inhibition],
+		Register[Temperature], Register[InputTemperature], Register[TaskTemperature], Register[SSMax], Register[Softcap], Register[TalkingHeads], Register[Selective],
+		Register[Recency], Register[Salience], Register[Inhibition],
 		// positions
-		known[ALiBi], known[T5Bias], known[ShawBias],
+		Register[ALiBi], Register[T5Bias], Register[ShawBias],
 		// normalisers
-		known[PlainSoftmax], known[Sparsemax], known[Entmax], known[ElementSigmoid], known[OffByOne], known[Sink], known[TopKeys], known[Linear],
+		Register[PlainSoftmax], Register[Sparsemax], Register[Entmax], Register[ElementSigmoid], Register[OffByOne], Register[Sink], Register[TopKeys], Register[Linear],
 		// gates
-		known[HeadGate], known[HardConcrete], known[OutputGate], known[MixtureOfHeads],
+		Register[HeadGate], Register[HardConcrete], Register[OutputGate], Register[MixtureOfHeads],
 	} {
-		add(kinds)
+		if err := register(); err != nil {
+			panic(err) // two parts of this package have one kind
+		}
 	}
-	return kinds
-}
-
-func known[P Part](kinds map[string]func(json.RawMessage) (Part, error)) {
-	var zero P
-	kinds[zero.Kind()] = read[P]
 }

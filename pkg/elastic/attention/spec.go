@@ -11,6 +11,7 @@ import (
 	"slices"
 	"strings"
 
+	"github.com/elastic-attention/workbench/internal/kind"
 	"github.com/elastic-attention/workbench/internal/strictjson"
 	"github.com/elastic-attention/workbench/pkg/elastic"
 )
@@ -87,10 +88,10 @@ func (s Spec) MarshalJSON() ([]byte, error) {
 	out.Positions, errs[1] = writeParts(s.Positions)
 	out.Gates, errs[2] = writeParts(s.Gates)
 	if s.Mask != nil {
-		out.Mask, errs[3] = writePart(s.Mask)
+		out.Mask, errs[3] = kind.Write(s.Mask)
 	}
 	if s.Normalizer != nil {
-		out.Normalizer, errs[4] = writePart(s.Normalizer)
+		out.Normalizer, errs[4] = kind.Write(s.Normalizer)
 	}
 	if err := errors.Join(errs[:]...); err != nil {
 		return nil, err

@@ -88,7 +88,7 @@ func prefix(path string, err error) error {
 
 // MarshalJSON writes the rule's object with groups and layer decay.
 func (c Config) MarshalJSON() ([]byte, error) {
-	raw, err := kind.Write(c.rule())
+	raw, err := kind.Object(c.rule())
 	if err != nil {
 		return nil, err
 	}
@@ -128,7 +128,7 @@ func (c *Config) UnmarshalJSON(data []byte) error {
 			return err
 		}
 	}
-	c.Rule, err = registry.Read(data, "optimizer", AdamW{}.Kind())
+	c.Rule, err = kind.Read[Rule](&registry, data, "optimizer", AdamW{}.Kind())
 	return err
 }
 
@@ -152,7 +152,7 @@ func readGroups(raw json.RawMessage) ([]Group, error) {
 		}
 		if rule != nil {
 			var err error
-			if group.Rule, err = registry.Read(rule, path+".rule", ""); err != nil {
+			if group.Rule, err = kind.Read[Rule](&registry, rule, path+".rule", ""); err != nil {
 				return nil, err
 			}
 		}
@@ -228,7 +228,7 @@ func (c *Chain) UnmarshalJSON(data []byte) error {
 	}
 	*c = nil
 	for i, raw := range links.Of {
-		r, err := registry.Read(raw, fmt.Sprintf("of[%d]", i), "")
+		r, err := kind.Read[Rule](&registry, raw, fmt.Sprintf("of[%d]", i), "")
 		if err != nil {
 			return err
 		}
