@@ -23,6 +23,7 @@ import (
 	"fmt"
 	"hash/fnv"
 	"math/rand/v2"
+	"regexp"
 	"strings"
 
 	"github.com/gomlx/gomlx/core/graph"
@@ -52,6 +53,11 @@ func (v Variable) Size() int {
 		size *= d
 	}
 	return size
+}
+
+// Matcher returns a function that reports whether a path fits a pattern, in which * stands for any text.
+func Matcher(pattern string) func(path string) bool {
+	return regexp.MustCompile("^" + strings.ReplaceAll(regexp.QuoteMeta(pattern), `\*`, ".*") + "$").MatchString
 }
 
 // Init is an initial distribution: normal with mean 0 and standard deviation

@@ -27,7 +27,6 @@ import (
 	"errors"
 	"fmt"
 	"math"
-	"regexp"
 	"strings"
 
 	"github.com/elastic-attention/workbench/pkg/elastic"
@@ -252,14 +251,14 @@ func Group(path string) string {
 func Select(variables []elastic.Variable, patterns []string) ([]elastic.Variable, error) {
 	var chosen []elastic.Variable
 	matched := make([]bool, len(patterns))
-	expressions := make([]*regexp.Regexp, len(patterns))
+	matchers := make([]func(string) bool, len(patterns))
 	for i, pattern := range patterns {
-		expressions[i] = regexp.MustCompile("^" + strings.ReplaceAll(regexp.QuoteMeta(pattern), `\*`, ".*") + "$")
+		matchers[i] = elastic.Matcher(pattern)
 	}
 	for _, v := range variables {
 		found := false
-		for i, expression := range expressions {
-			match := expression.MatchString(v.Path)
+		for i, matches := range matchers {
+			match := matches(v.Path)
 			matched[i] = matched[i] || match
 			found = found || match
 		}

@@ -60,7 +60,7 @@ func (r Muon) matrix(p Param) bool {
 	if exclude == nil {
 		exclude = []string{"*embeddings*", "/head*", "*/head/*"}
 	}
-	return len(p.Shape) == 2 && !slices.ContainsFunc(exclude, func(pattern string) bool { return matches(pattern, p.Path) })
+	return len(p.Shape) == 2 && !anyMatches(exclude, p.Path)
 }
 
 // Slots returns the momentum, or Adam's moments.

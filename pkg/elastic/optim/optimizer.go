@@ -11,6 +11,8 @@ import (
 	"text/tabwriter"
 
 	. "github.com/gomlx/gomlx/core/graph"
+
+	"github.com/elastic-attention/workbench/pkg/elastic"
 )
 
 // Optimizer is a config together with the parameters that it trains.
@@ -108,16 +110,12 @@ func (g Group) matches(p Param) bool {
 	if g.Rank != nil && *g.Rank != len(p.Shape) {
 		return false
 	}
-	return slices.ContainsFunc(g.Variables, func(pattern string) bool { return matches(pattern, p.Path) })
+	return anyMatches(g.Variables, p.Path)
 }
 
-// matches reports whether a path fits a pattern, in which * stands for any text.
-func matches(pattern, path string) bool {
-	parts := strings.Split(pattern, "*")
-	for i, part := range parts {
-		parts[i] = regexp.QuoteMeta(part)
-	}
-	return regexp.MustCompile("^" + strings.Join(parts, ".*") + "$").MatchString(path)
+// anyMatches reports whether a path fits one of the patterns.
+func anyMatches(patterns []string, path string) bool {
+	return slices.ContainsFunc(patterns, func(pattern string) bool { return elastic.Matcher(pattern)(path) })
 }
 
 var layerName = regexp.MustCompile(`/layer_(\d+)/`)
