@@ -5,6 +5,8 @@ import (
 	"math"
 
 	. "github.com/gomlx/gomlx/core/graph"
+
+	"github.com/elastic-attention/workbench/pkg/elastic"
 )
 
 var errMomentum = errors.New("nesterov or dampening is set, but momentum is 0")
@@ -55,7 +57,7 @@ func (Adam) Kind() string { return "adam" }
 func (a Adam) Validate() error { return moments{a.Beta1, a.Beta2, a.Epsilon}.check().err() }
 
 // Slots returns the moments.
-func (a Adam) Slots(Param) []Slot {
+func (a Adam) Slots(elastic.Variable) []Slot {
 	slots := []Slot{{Name: "m"}, {Name: "v"}}
 	if a.AMSGrad {
 		slots = append(slots, Slot{Name: "v_max"})
@@ -142,7 +144,7 @@ func (a NAdam) Validate() error {
 }
 
 // Slots returns the moments.
-func (NAdam) Slots(Param) []Slot { return []Slot{{Name: "m"}, {Name: "v"}} }
+func (NAdam) Slots(elastic.Variable) []Slot { return []Slot{{Name: "m"}, {Name: "v"}} }
 
 // Shared returns the product Π.
 func (NAdam) Shared() []Slot { return []Slot{{Name: "mu_product", Start: 1}} }
@@ -189,7 +191,7 @@ func (RAdam) Kind() string { return "radam" }
 func (a RAdam) Validate() error { return moments(a).check().err() }
 
 // Slots returns the moments.
-func (RAdam) Slots(Param) []Slot { return []Slot{{Name: "m"}, {Name: "v"}} }
+func (RAdam) Slots(elastic.Variable) []Slot { return []Slot{{Name: "m"}, {Name: "v"}} }
 
 // Apply scales.
 func (a RAdam) Apply(s *Step) {
@@ -233,7 +235,7 @@ func (Adamax) Kind() string { return "adamax" }
 func (a Adamax) Validate() error { return moments(a).check().err() }
 
 // Slots returns the moment and the norm.
-func (Adamax) Slots(Param) []Slot { return []Slot{{Name: "m"}, {Name: "infinity_norm"}} }
+func (Adamax) Slots(elastic.Variable) []Slot { return []Slot{{Name: "m"}, {Name: "infinity_norm"}} }
 
 // Apply scales.
 func (a Adamax) Apply(s *Step) {
@@ -265,7 +267,7 @@ func (AdaBelief) Kind() string { return "adabelief" }
 func (a AdaBelief) Validate() error { return moments(a).check().err() }
 
 // Slots returns the moments.
-func (AdaBelief) Slots(Param) []Slot { return []Slot{{Name: "m"}, {Name: "v"}} }
+func (AdaBelief) Slots(elastic.Variable) []Slot { return []Slot{{Name: "m"}, {Name: "v"}} }
 
 // Apply scales.
 func (a AdaBelief) Apply(s *Step) {
@@ -299,7 +301,7 @@ func (Yogi) Kind() string { return "yogi" }
 func (a Yogi) Validate() error { return moments(a).check().err() }
 
 // Slots returns the moments.
-func (Yogi) Slots(Param) []Slot {
+func (Yogi) Slots(elastic.Variable) []Slot {
 	return []Slot{{Name: "m", Start: 1e-6}, {Name: "v", Start: 1e-6}}
 }
 
@@ -341,7 +343,7 @@ func (a QHAdam) Validate() error {
 }
 
 // Slots returns the moments.
-func (QHAdam) Slots(Param) []Slot { return []Slot{{Name: "m"}, {Name: "v"}} }
+func (QHAdam) Slots(elastic.Variable) []Slot { return []Slot{{Name: "m"}, {Name: "v"}} }
 
 // Apply scales.
 func (a QHAdam) Apply(s *Step) {
@@ -374,7 +376,7 @@ func (ADOPT) Kind() string { return "adopt" }
 func (a ADOPT) Validate() error { return moments(a).check().err() }
 
 // Slots returns the moments.
-func (ADOPT) Slots(Param) []Slot { return []Slot{{Name: "m"}, {Name: "v"}} }
+func (ADOPT) Slots(elastic.Variable) []Slot { return []Slot{{Name: "m"}, {Name: "v"}} }
 
 // Apply scales.
 func (a ADOPT) Apply(s *Step) {
@@ -422,7 +424,9 @@ func (a AdEMAMix) Validate() error {
 }
 
 // Slots returns the moments.
-func (AdEMAMix) Slots(Param) []Slot { return []Slot{{Name: "m"}, {Name: "v"}, {Name: "m_slow"}} }
+func (AdEMAMix) Slots(elastic.Variable) []Slot {
+	return []Slot{{Name: "m"}, {Name: "v"}, {Name: "m_slow"}}
+}
 
 // Apply scales.
 func (a AdEMAMix) Apply(s *Step) {
@@ -472,7 +476,7 @@ func (a Adan) Validate() error {
 }
 
 // Slots returns the moments and the last gradient.
-func (Adan) Slots(Param) []Slot {
+func (Adan) Slots(elastic.Variable) []Slot {
 	return []Slot{{Name: "m"}, {Name: "m_difference"}, {Name: "v"}, {Name: "last_gradient"}}
 }
 
@@ -545,7 +549,7 @@ func (a MARS) Validate() error {
 }
 
 // Slots returns the moments and the last gradient.
-func (MARS) Slots(Param) []Slot {
+func (MARS) Slots(elastic.Variable) []Slot {
 	return []Slot{{Name: "m"}, {Name: "v"}, {Name: "last_gradient"}}
 }
 
@@ -594,7 +598,7 @@ func (AdamP) decays()           {}
 func (a AdamP) lambda() float64 { return a.WeightDecay }
 
 // Slots returns the moments.
-func (AdamP) Slots(Param) []Slot { return []Slot{{Name: "m"}, {Name: "v"}} }
+func (AdamP) Slots(elastic.Variable) []Slot { return []Slot{{Name: "m"}, {Name: "v"}} }
 
 // Apply scales.
 func (a AdamP) Apply(s *Step) {
@@ -669,7 +673,7 @@ func (StableAdamW) decays()           {}
 func (a StableAdamW) lambda() float64 { return a.WeightDecay }
 
 // Slots returns the moments.
-func (StableAdamW) Slots(Param) []Slot { return []Slot{{Name: "m"}, {Name: "v"}} }
+func (StableAdamW) Slots(elastic.Variable) []Slot { return []Slot{{Name: "m"}, {Name: "v"}} }
 
 // Apply scales.
 func (a StableAdamW) Apply(s *Step) {

@@ -2,6 +2,8 @@ package optim
 
 import (
 	. "github.com/gomlx/gomlx/core/graph"
+
+	"github.com/elastic-attention/workbench/pkg/elastic"
 )
 
 // RMSprop divides gradients by the root of their mean square:
@@ -32,7 +34,7 @@ func (r RMSprop) Validate() error {
 }
 
 // Slots returns the averages and the momentum.
-func (r RMSprop) Slots(Param) []Slot {
+func (r RMSprop) Slots(elastic.Variable) []Slot {
 	slots := []Slot{{Name: "v"}}
 	if r.Centered {
 		slots = append(slots, Slot{Name: "mean"})
@@ -78,7 +80,7 @@ func (r Adagrad) Validate() error {
 }
 
 // Slots returns the sum.
-func (r Adagrad) Slots(Param) []Slot { return []Slot{{Name: "v", Start: r.Start}} }
+func (r Adagrad) Slots(elastic.Variable) []Slot { return []Slot{{Name: "v", Start: r.Start}} }
 
 // Apply scales.
 func (r Adagrad) Apply(s *Step) {
@@ -111,7 +113,7 @@ func (r Adadelta) Validate() error {
 }
 
 // Slots returns the averages.
-func (Adadelta) Slots(Param) []Slot { return []Slot{{Name: "v"}, {Name: "squared_update"}} }
+func (Adadelta) Slots(elastic.Variable) []Slot { return []Slot{{Name: "v"}, {Name: "squared_update"}} }
 
 // Apply scales.
 func (r Adadelta) Apply(s *Step) {
@@ -154,7 +156,9 @@ func (r Rprop) Validate() error {
 }
 
 // Slots returns the step sizes and the last gradient.
-func (Rprop) Slots(Param) []Slot { return []Slot{{Name: "step_size"}, {Name: "last_gradient"}} }
+func (Rprop) Slots(elastic.Variable) []Slot {
+	return []Slot{{Name: "step_size"}, {Name: "last_gradient"}}
+}
 
 // Apply steps.
 func (r Rprop) Apply(s *Step) {
@@ -195,7 +199,7 @@ func (r SM3) Validate() error {
 var axisSlots = []string{"v_0", "v_1", "v_2", "v_3", "v_4"}
 
 // Slots returns the moment and a vector for each axis.
-func (SM3) Slots(p Param) []Slot {
+func (SM3) Slots(p elastic.Variable) []Slot {
 	slots := []Slot{{Name: "m"}}
 	for k, d := range p.Shape {
 		slots = append(slots, Slot{Name: axisSlots[k], Shape: []int{d}})
@@ -275,7 +279,9 @@ func (NovoGrad) decays()           {}
 func (r NovoGrad) lambda() float64 { return r.WeightDecay }
 
 // Slots returns the moments.
-func (NovoGrad) Slots(Param) []Slot { return []Slot{{Name: "m"}, {Name: "v", Shape: []int{}}} }
+func (NovoGrad) Slots(elastic.Variable) []Slot {
+	return []Slot{{Name: "m"}, {Name: "v", Shape: []int{}}}
+}
 
 // Apply scales.
 func (r NovoGrad) Apply(s *Step) {
@@ -344,9 +350,9 @@ func (Adafactor) decays()           {}
 func (r Adafactor) lambda() float64 { return r.WeightDecay }
 
 // Slots returns mean squares of rows and columns, or of all elements for vectors.
-func (Adafactor) Slots(p Param) []Slot { return secondMoments(p, "v") }
+func (Adafactor) Slots(p elastic.Variable) []Slot { return secondMoments(p, "v") }
 
-func secondMoments(p Param, name string) []Slot {
+func secondMoments(p elastic.Variable, name string) []Slot {
 	rows, columns := factored(p.Shape)
 	if rows == nil {
 		return []Slot{{Name: name}}
@@ -442,7 +448,7 @@ func (CAME) decays()           {}
 func (r CAME) lambda() float64 { return r.WeightDecay }
 
 // Slots returns the moment and the mean squares.
-func (CAME) Slots(p Param) []Slot {
+func (CAME) Slots(p elastic.Variable) []Slot {
 	slots := append([]Slot{{Name: "m"}}, secondMoments(p, "v")...)
 	if len(p.Shape) > 1 {
 		slots = append(slots, secondMoments(p, "residual")...)

@@ -2,6 +2,8 @@ package optim
 
 import (
 	. "github.com/gomlx/gomlx/core/graph"
+
+	"github.com/elastic-attention/workbench/pkg/elastic"
 )
 
 // EMA keeps a moving average of the parameters, by which models are evaluated and saved:
@@ -24,7 +26,7 @@ func (e EMA) Validate() error {
 }
 
 // Slots returns the average.
-func (EMA) Slots(Param) []Slot { return []Slot{{Name: "average", Copy: true}} }
+func (EMA) Slots(elastic.Variable) []Slot { return []Slot{{Name: "average", Copy: true}} }
 
 // Apply averages.
 func (e EMA) Apply(s *Step) {
@@ -65,7 +67,7 @@ func (w SWA) Validate() error {
 }
 
 // Slots returns the mean.
-func (SWA) Slots(Param) []Slot { return []Slot{{Name: "average", Copy: true}} }
+func (SWA) Slots(elastic.Variable) []Slot { return []Slot{{Name: "average", Copy: true}} }
 
 // Apply averages.
 func (w SWA) Apply(s *Step) {
@@ -109,7 +111,7 @@ func (l Lookahead) Validate() error {
 }
 
 // Slots returns the slow parameters.
-func (Lookahead) Slots(Param) []Slot { return []Slot{{Name: "slow", Copy: true}} }
+func (Lookahead) Slots(elastic.Variable) []Slot { return []Slot{{Name: "slow", Copy: true}} }
 
 // Apply goes back when it is time.
 func (l Lookahead) Apply(s *Step) {
@@ -156,7 +158,7 @@ func (ScheduleFree) decays()           {}
 func (r ScheduleFree) lambda() float64 { return r.WeightDecay }
 
 // Slots returns z.
-func (ScheduleFree) Slots(Param) []Slot { return []Slot{{Name: "z", Copy: true}} }
+func (ScheduleFree) Slots(elastic.Variable) []Slot { return []Slot{{Name: "z", Copy: true}} }
 
 // Shared returns ηmax and Σw.
 func (ScheduleFree) Shared() []Slot { return []Slot{{Name: "rate_max"}, {Name: "weight_sum"}} }
@@ -263,7 +265,7 @@ func (m SecondMoment) Validate() error {
 }
 
 // Slots returns the moment.
-func (SecondMoment) Slots(Param) []Slot { return []Slot{{Name: "v"}} }
+func (SecondMoment) Slots(elastic.Variable) []Slot { return []Slot{{Name: "v"}} }
 
 // Apply scales.
 func (m SecondMoment) Apply(s *Step) {

@@ -3,12 +3,14 @@ package optim
 import (
 	"github.com/gomlx/compute/dtypes"
 	. "github.com/gomlx/gomlx/core/graph"
+
+	"github.com/elastic-attention/workbench/pkg/elastic"
 )
 
 // stateless is embedded by transforms that keep nothing.
 type stateless struct{}
 
-func (stateless) Slots(Param) []Slot { return nil }
+func (stateless) Slots(elastic.Variable) []Slot { return nil }
 
 // GlobalNorm returns the Euclidean norm of all gradients together, a float32 scalar.
 func GlobalNorm(gradients []*Node) *Node {

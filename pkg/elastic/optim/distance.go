@@ -4,6 +4,8 @@ import (
 	"math"
 
 	. "github.com/gomlx/gomlx/core/graph"
+
+	"github.com/elastic-attention/workbench/pkg/elastic"
 )
 
 // Prodigy is Adam that estimates its own learning rate from how far the parameters have come:
@@ -45,7 +47,7 @@ func (Prodigy) decays()           {}
 func (r Prodigy) lambda() float64 { return r.WeightDecay }
 
 // Slots returns moments, s and θ₀.
-func (Prodigy) Slots(Param) []Slot {
+func (Prodigy) Slots(elastic.Variable) []Slot {
 	return []Slot{{Name: "m"}, {Name: "v"}, {Name: "s"}, {Name: "start", Copy: true}}
 }
 
@@ -99,8 +101,8 @@ func (r Prodigy) Apply(s *Step) {
 
 // move sets the changes of parameters to −rate·u, each with its own factor of the learning rate.
 func (s *Step) move(rate *Node, u func(i int) *Node) {
-	for i, p := range s.Parameters {
-		s.Updates[i] = MulScalar(Neg(Mul(u(i), rate)), p.rate)
+	for i := range s.Updates {
+		s.Updates[i] = MulScalar(Neg(Mul(u(i), rate)), s.settings[i].rate)
 	}
 	s.Used = ConvertDType(rate, s.Rate.DType())
 	s.descended = true
@@ -139,7 +141,9 @@ func (DAdaptAdam) decays()           {}
 func (r DAdaptAdam) lambda() float64 { return r.WeightDecay }
 
 // Slots returns moments and s.
-func (DAdaptAdam) Slots(Param) []Slot { return []Slot{{Name: "m"}, {Name: "v"}, {Name: "s"}} }
+func (DAdaptAdam) Slots(elastic.Variable) []Slot {
+	return []Slot{{Name: "m"}, {Name: "v"}, {Name: "s"}}
+}
 
 // Shared returns d and r.
 func (r DAdaptAdam) Shared() []Slot {
@@ -165,12 +169,12 @@ func (r DAdaptAdam) Apply(s *Step) {
 		return ReduceAllSum(Abs(s.Average("s", i, Mul(g, rate), root)))
 	})
 	s.estimate(along, length, root)
-	for i, p := range s.Parameters {
+	for i := range s.Updates {
 		u := Div(s.Slot("m", i), AddScalar(Sqrt(s.Slot("v", i)), epsilon))
 		if l := s.decay(i, r.WeightDecay); l != 0 {
 			u = Add(u, Mul(MulScalar(s.Values[i], l), rate))
 		}
-		s.Updates[i] = MulScalar(Neg(u), p.rate)
+		s.Updates[i] = MulScalar(Neg(u), s.settings[i].rate)
 	}
 	s.Used = ConvertDType(rate, s.Rate.DType())
 	s.descended = true
@@ -208,7 +212,9 @@ func (r DAdaptSGD) Validate() error {
 }
 
 // Slots returns s and θ₀.
-func (DAdaptSGD) Slots(Param) []Slot { return []Slot{{Name: "s"}, {Name: "start", Copy: true}} }
+func (DAdaptSGD) Slots(elastic.Variable) []Slot {
+	return []Slot{{Name: "s"}, {Name: "start", Copy: true}}
+}
 
 // Shared returns d, r and ‖g₀‖.
 func (r DAdaptSGD) Shared() []Slot {
@@ -268,7 +274,7 @@ func (DAdaptLion) decays()           {}
 func (r DAdaptLion) lambda() float64 { return r.WeightDecay }
 
 // Slots returns the moment and s.
-func (DAdaptLion) Slots(Param) []Slot { return []Slot{{Name: "m"}, {Name: "s"}} }
+func (DAdaptLion) Slots(elastic.Variable) []Slot { return []Slot{{Name: "m"}, {Name: "s"}} }
 
 // Shared returns d and r.
 func (r DAdaptLion) Shared() []Slot {
@@ -320,7 +326,7 @@ func (r DoWG) Validate() error {
 }
 
 // Slots returns θ₀.
-func (DoWG) Slots(Param) []Slot { return []Slot{{Name: "start", Copy: true}} }
+func (DoWG) Slots(elastic.Variable) []Slot { return []Slot{{Name: "start", Copy: true}} }
 
 // Shared returns r² and w.
 func (r DoWG) Shared() []Slot {
@@ -366,7 +372,7 @@ func (r DoG) Validate() error {
 }
 
 // Slots returns θ₀.
-func (DoG) Slots(Param) []Slot { return []Slot{{Name: "start", Copy: true}} }
+func (DoG) Slots(elastic.Variable) []Slot { return []Slot{{Name: "start", Copy: true}} }
 
 // Shared returns r and the sum of squares.
 func (DoG) Shared() []Slot { return []Slot{{Name: "distance"}, {Name: "squares"}} }
@@ -411,7 +417,7 @@ func (r Mechanic) Validate() error {
 }
 
 // Slots returns θ₀.
-func (Mechanic) Slots(Param) []Slot { return []Slot{{Name: "start", Copy: true}} }
+func (Mechanic) Slots(elastic.Variable) []Slot { return []Slot{{Name: "start", Copy: true}} }
 
 func (r Mechanic) betas() int { return int(or(float64(r.Betas), 6)) }
 
@@ -479,7 +485,7 @@ func (MoMo) Kind() string { return "momo" }
 func (r MoMo) Validate() error { return moments{r.Beta1, r.Beta2, r.Epsilon}.check().err() }
 
 // Slots returns the moments.
-func (MoMo) Slots(Param) []Slot { return []Slot{{Name: "m"}, {Name: "v"}} }
+func (MoMo) Slots(elastic.Variable) []Slot { return []Slot{{Name: "m"}, {Name: "v"}} }
 
 // Shared returns the averages of loss and ⟨g, θ⟩.
 func (MoMo) Shared() []Slot { return []Slot{{Name: "loss"}, {Name: "along"}} }
@@ -555,7 +561,7 @@ func (r COCOB) Validate() error {
 }
 
 // Slots returns θ₀, C, L, G and R.
-func (r COCOB) Slots(Param) []Slot {
+func (r COCOB) Slots(elastic.Variable) []Slot {
 	return []Slot{
 		{Name: "start", Copy: true}, {Name: "sum"}, {Name: "largest", Start: or(r.Epsilon, 1e-8)}, {Name: "length"}, {Name: "reward"},
 	}
@@ -605,7 +611,7 @@ func (r Hypergradient) Validate() error {
 }
 
 // Slots returns the last update.
-func (Hypergradient) Slots(Param) []Slot { return []Slot{{Name: "last_update"}} }
+func (Hypergradient) Slots(elastic.Variable) []Slot { return []Slot{{Name: "last_update"}} }
 
 // Shared returns the factor of the schedule's rate.
 func (Hypergradient) Shared() []Slot { return []Slot{{Name: "rate_factor", Start: 1}} }

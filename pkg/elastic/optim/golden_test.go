@@ -16,6 +16,7 @@ import (
 
 	"github.com/elastic-attention/workbench/internal/golden"
 	"github.com/elastic-attention/workbench/internal/gxtest"
+	"github.com/elastic-attention/workbench/pkg/elastic"
 	"github.com/elastic-attention/workbench/pkg/elastic/checkpoint/safetensors"
 	"github.com/elastic-attention/workbench/pkg/elastic/optim"
 )
@@ -485,9 +486,9 @@ func optaxRule(tx any, r *replayed) (optim.Rule, float64, error) {
 // zero makes no update.
 type zero struct{}
 
-func (zero) Kind() string                   { return "zero" }
-func (zero) Validate() error                { return nil }
-func (zero) Slots(optim.Param) []optim.Slot { return nil }
+func (zero) Kind() string                        { return "zero" }
+func (zero) Validate() error                     { return nil }
+func (zero) Slots(elastic.Variable) []optim.Slot { return nil }
 func (zero) Apply(s *optim.Step) {
 	for i, u := range s.Updates {
 		s.Updates[i] = graph.ZerosLike(u)
@@ -562,7 +563,7 @@ func TestGoldenOptim(t *testing.T) {
 // trajectory is what was recorded of a run.
 type trajectory struct {
 	names     []string
-	params    []optim.Param
+	params    []elastic.Variable
 	values    []recorded // [T+1, …]
 	gradients []recorded // [T, …]
 	losses    []float64
@@ -602,7 +603,7 @@ func (run goldenRun) trajectory(t *testing.T, file *safetensors.File) trajectory
 		}
 		values := record(t, file, name)
 		tr.names = append(tr.names, short)
-		tr.params = append(tr.params, optim.Param{Path: "/" + short, Shape: values.dims, Decay: run.decays(short)})
+		tr.params = append(tr.params, elastic.Variable{Path: "/" + short, Shape: values.dims, Decay: run.decays(short)})
 		tr.values = append(tr.values, values)
 		tr.gradients = append(tr.gradients, record(t, file, run.ID+"/g/"+short))
 		for _, kind := range []string{"ema", "eval", "slow"} {
@@ -668,15 +669,11 @@ func replay(t *testing.T, file *safetensors.File, run goldenRun, r replayed, end
 	}
 	state := make([]any, len(slots))
 	for i, s := range slots {
-		if s.Copy >= 0 {
-			state[i] = tr.values[s.Copy].at(0)
+		if s.Copy {
+			state[i] = tr.values[s.Of].at(0)
 			continue
 		}
-		size := 1
-		for _, d := range s.Shape {
-			size *= d
-		}
-		state[i] = tensors.FromFlatDataAndDimensions(slices.Repeat([]float64{s.Start}, size), s.Shape...)
+		state[i] = tensors.FromFlatDataAndDimensions(slices.Repeat([]float64{s.Init.Value}, s.Size()), s.Shape...)
 	}
 	steps := len(tr.losses)
 	first := r.rate

@@ -2,6 +2,8 @@ package optim
 
 import (
 	. "github.com/gomlx/gomlx/core/graph"
+
+	"github.com/elastic-attention/workbench/pkg/elastic"
 )
 
 // Momentum accumulates gradients:
@@ -30,7 +32,7 @@ func (m Momentum) Validate() error {
 }
 
 // Slots returns the accumulator.
-func (Momentum) Slots(Param) []Slot { return []Slot{{Name: "momentum"}} }
+func (Momentum) Slots(elastic.Variable) []Slot { return []Slot{{Name: "momentum"}} }
 
 // Apply accumulates.
 func (m Momentum) Apply(s *Step) {
@@ -113,7 +115,7 @@ func (m Mean) Validate() error {
 }
 
 // Slots returns the average.
-func (Mean) Slots(Param) []Slot { return []Slot{{Name: "mean"}} }
+func (Mean) Slots(elastic.Variable) []Slot { return []Slot{{Name: "mean"}} }
 
 // Apply averages.
 func (m Mean) Apply(s *Step) {
@@ -185,9 +187,9 @@ func (r Lion) Chain() Chain {
 // signOfMoment is the transform of [Lion].
 type signOfMoment struct{ beta1, beta2 float64 }
 
-func (signOfMoment) Kind() string       { return "lion" }
-func (signOfMoment) Validate() error    { return nil }
-func (signOfMoment) Slots(Param) []Slot { return []Slot{{Name: "m"}} }
+func (signOfMoment) Kind() string                  { return "lion" }
+func (signOfMoment) Validate() error               { return nil }
+func (signOfMoment) Slots(elastic.Variable) []Slot { return []Slot{{Name: "m"}} }
 
 func (r signOfMoment) Apply(s *Step) {
 	for i, g := range s.Updates {

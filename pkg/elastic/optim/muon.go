@@ -6,6 +6,8 @@ import (
 	"slices"
 
 	. "github.com/gomlx/gomlx/core/graph"
+
+	"github.com/elastic-attention/workbench/pkg/elastic"
 )
 
 // Muon makes the update of hidden matrices orthogonal, so that all directions of it have the same
@@ -55,7 +57,7 @@ func (Muon) decays()           {}
 func (r Muon) lambda() float64 { return r.WeightDecay }
 
 // matrix reports whether p is made orthogonal.
-func (r Muon) matrix(p Param) bool {
+func (r Muon) matrix(p elastic.Variable) bool {
 	exclude := r.Exclude
 	if exclude == nil {
 		exclude = []string{"*embeddings*", "/head*", "*/head/*"}
@@ -64,7 +66,7 @@ func (r Muon) matrix(p Param) bool {
 }
 
 // Slots returns the momentum, or Adam's moments.
-func (r Muon) Slots(p Param) []Slot {
+func (r Muon) Slots(p elastic.Variable) []Slot {
 	if r.matrix(p) {
 		return []Slot{{Name: "momentum"}}
 	}

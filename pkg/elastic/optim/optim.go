@@ -29,6 +29,8 @@ import (
 	"math"
 
 	. "github.com/gomlx/gomlx/core/graph"
+
+	"github.com/elastic-attention/workbench/pkg/elastic"
 	"github.com/gomlx/gomlx/support/exceptions"
 )
 
@@ -50,7 +52,7 @@ type Preset interface {
 type Transform interface {
 	Rule
 	// Slots lists the state that it keeps for a parameter.
-	Slots(p Param) []Slot
+	Slots(p elastic.Variable) []Slot
 	// Apply replaces the updates of a step.
 	Apply(s *Step)
 }
@@ -72,23 +74,10 @@ type Perturber interface {
 	Perturb(s *Step) []*Node
 }
 
-// Param is a tensor that is trained.
-type Param struct {
-	Path  string
-	Shape []int
-	// Decay is whether weight decay applies to it.
-	Decay bool
-
+// setting is what holds for one parameter.
+type setting struct {
 	rate  float64  // factor of the learning rate
 	decay *float64 // weight decay in place of the rule's
-}
-
-func (p Param) size() int {
-	size := 1
-	for _, d := range p.Shape {
-		size *= d
-	}
-	return size
 }
 
 // Slot is a tensor of state.
@@ -104,7 +93,7 @@ type Slot struct {
 
 // Step is one update of some parameters while its graph is built. Lists have an entry a parameter.
 type Step struct {
-	Parameters []Param
+	Parameters []elastic.Variable
 	Values     []*Node // before the update
 	Gradients  []*Node // as they came into the chain
 	Updates    []*Node // as the chain has them so far
@@ -114,6 +103,7 @@ type Step struct {
 	// Used is the learning rate that is used in the end, where a transform finds it, float64 scalar.
 	Used *Node
 
+	settings  []setting
 	descended bool // Updates are changes of the parameters now
 	slots     map[string]*Node
 	shared    string // end of the names of shared slots
@@ -167,7 +157,7 @@ func (s *Step) first() *Node { return LessOrEqual(s.Number, OnesLike(s.Number)) 
 
 // rate returns the learning rate of parameter i.
 func (s *Step) rate(i int) *Node {
-	if f := s.Parameters[i].rate; f != 1 {
+	if f := s.settings[i].rate; f != 1 {
 		return MulScalar(s.Rate, f)
 	}
 	return s.Rate
@@ -175,10 +165,10 @@ func (s *Step) rate(i int) *Node {
 
 // decay returns the weight decay of parameter i under a rule's λ.
 func (s *Step) decay(i int, lambda float64) float64 {
-	switch p := s.Parameters[i]; {
-	case p.decay != nil:
-		return *p.decay
-	case p.Decay:
+	switch own := s.settings[i].decay; {
+	case own != nil:
+		return *own
+	case s.Parameters[i].Decay:
 		return lambda
 	}
 	return 0
@@ -209,13 +199,14 @@ func (s *Step) next() []*Node {
 func (s *Step) only(keep func(i int) bool) (part *Step, index []int) {
 	copied := *s
 	part = &copied
-	part.Parameters, part.Values, part.Gradients, part.Updates = nil, nil, nil, nil
+	part.Parameters, part.Values, part.Gradients, part.Updates, part.settings = nil, nil, nil, nil, nil
 	for i := range s.Parameters {
 		if keep(i) {
 			part.Parameters = append(part.Parameters, s.Parameters[i])
 			part.Values = append(part.Values, s.Values[i])
 			part.Gradients = append(part.Gradients, s.Gradients[i])
 			part.Updates = append(part.Updates, s.Updates[i])
+			part.settings = append(part.settings, s.settings[i])
 			index = append(index, i)
 		}
 	}

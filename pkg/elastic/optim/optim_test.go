@@ -12,11 +12,12 @@ import (
 	"github.com/gomlx/gomlx/core/tensors"
 
 	"github.com/elastic-attention/workbench/internal/gxtest"
+	"github.com/elastic-attention/workbench/pkg/elastic"
 	"github.com/elastic-attention/workbench/pkg/elastic/optim"
 )
 
 // params are those of a small encoder.
-var params = []optim.Param{
+var params = []elastic.Variable{
 	{Path: "/embeddings/word", Shape: []int{5, 4}, Decay: true},
 	{Path: "/layer_0/dense/weights", Shape: []int{4, 6}, Decay: true},
 	{Path: "/layer_0/dense/bias", Shape: []int{6}},
@@ -63,11 +64,11 @@ func steps(t *testing.T, config optim.Config, n int, scale float32) [][][]float3
 		state = append(state, starts[i])
 	}
 	for _, s := range o.Slots() {
-		if s.Copy >= 0 {
-			state = append(state, starts[s.Copy])
+		if s.Copy {
+			state = append(state, starts[s.Of])
 			continue
 		}
-		state = append(state, filled(s.Shape, func(int) float32 { return float32(s.Start) }))
+		state = append(state, s.Tensor(0))
 	}
 	var trace [][][]float32
 	for step := range n {
@@ -281,7 +282,7 @@ func TestClipFactor(t *testing.T) {
 
 // TestStateIsAsLarge as the formula of each rule says, in elements a parameter.
 func TestStateIsAsLarge(t *testing.T) {
-	p := []optim.Param{{Path: "/w", Shape: []int{300, 200}}}
+	p := []elastic.Variable{{Path: "/w", Shape: []int{300, 200}}}
 	for _, c := range []struct {
 		rule optim.Rule
 		want int
@@ -295,11 +296,7 @@ func TestStateIsAsLarge(t *testing.T) {
 		}
 		total := 0
 		for _, s := range o.Slots() {
-			size := 1
-			for _, d := range s.Shape {
-				size *= d
-			}
-			total += size
+			total += s.Size()
 		}
 		if total != c.want {
 			t.Errorf("%s keeps %d numbers, want %d", c.rule.Kind(), total, c.want)

@@ -18,7 +18,8 @@ import (
 // Optimizer is a config together with the parameters that it trains.
 type Optimizer struct {
 	config     Config
-	parameters []Param
+	parameters []elastic.Variable
+	settings   []setting // of the parameters
 	chains     []*chain
 	slots      []SlotVariable
 }
@@ -34,31 +35,31 @@ type chain struct {
 
 // SlotVariable is a slot that an optimizer keeps.
 type SlotVariable struct {
-	// Path is its name: the slot's, then the parameter's path.
-	Path  string
-	Shape []int
-	Start float64
-	// Copy is the index of the parameter of which the slot begins as a copy, −1 if it does not.
-	Copy int
+	// Variable has as path the slot's name and the parameter's path, and its initial value.
+	elastic.Variable
+	// Of is the index of the parameter that the slot belongs to, −1 if it is shared.
+	Of int
+	// Copy says that the slot begins as a copy of the parameter.
+	Copy bool
 }
 
 // New checks a config against the parameters. A group that matches no parameter is an error, and so
 // is a weight decay that a rule has no use for.
-func New(config Config, parameters []Param) (*Optimizer, error) {
+func New(config Config, parameters []elastic.Variable) (*Optimizer, error) {
 	if err := config.Validate(); err != nil {
 		return nil, err
 	}
-	o := &Optimizer{config: config, parameters: slices.Clone(parameters)}
+	o := &Optimizer{config: config, parameters: parameters, settings: make([]setting, len(parameters))}
 	var problems []error
 	groups, err := o.match()
 	problems = append(problems, err)
 	o.layerDecay()
 	for i := range o.parameters {
-		p, rule, shared := &o.parameters[i], config.rule(), ""
+		own, rule, shared := &o.settings[i], config.rule(), ""
 		if groups[i] >= 0 {
 			g := config.Groups[groups[i]]
-			p.rate *= or(g.Rate, 1)
-			p.decay = g.WeightDecay
+			own.rate *= or(g.Rate, 1)
+			own.decay = g.WeightDecay
 			if g.Rule != nil {
 				rule, shared = g.Rule, "/group_"+strconv.Itoa(groups[i])
 			}
@@ -106,7 +107,7 @@ func (o *Optimizer) match() ([]int, error) {
 	return groups, errors.Join(problems...)
 }
 
-func (g Group) matches(p Param) bool {
+func (g Group) matches(p elastic.Variable) bool {
 	if g.Rank != nil && *g.Rank != len(p.Shape) {
 		return false
 	}
@@ -141,7 +142,7 @@ func (o *Optimizer) layerDecay() {
 	}
 	for i := range o.parameters {
 		above := max(0, top+1-min(layer(o.parameters[i].Path), top+1))
-		o.parameters[i].rate = math.Pow(or(o.config.LayerDecay, 1), float64(above))
+		o.settings[i].rate = math.Pow(or(o.config.LayerDecay, 1), float64(above))
 	}
 }
 
@@ -156,7 +157,7 @@ func (o *Optimizer) link(c *chain) error {
 	}
 	var problems []error
 	for i, j := range c.members {
-		if g := c.groups[i]; o.parameters[j].decay != nil && *o.parameters[j].decay != 0 && !slices.ContainsFunc(c.links, func(t Transform) bool { _, ok := t.(decaying); return ok }) {
+		if g := c.groups[i]; o.settings[j].decay != nil && *o.settings[j].decay != 0 && !slices.ContainsFunc(c.links, func(t Transform) bool { _, ok := t.(decaying); return ok }) {
 			problems = append(problems, fmt.Errorf("optimizer.groups[%d].weight_decay: rule %q has no weight decay", g, c.rule.Kind()))
 			break
 		}
@@ -176,12 +177,9 @@ func (o *Optimizer) link(c *chain) error {
 		for _, j := range c.members {
 			p := o.parameters[j]
 			for _, s := range t.Slots(p) {
-				v := SlotVariable{Path: slotKey(s.Name, p.Path), Shape: s.Shape, Start: s.Start, Copy: -1}
+				v := newSlot(s, p.Path, j)
 				if s.Shape == nil {
 					v.Shape = p.Shape
-				}
-				if s.Copy {
-					v.Copy = j
 				}
 				if byName[s.Name] == nil {
 					names = append(names, s.Name)
@@ -196,15 +194,20 @@ func (o *Optimizer) link(c *chain) error {
 		if sharer, ok := t.(Sharer); ok {
 			for _, s := range sharer.Shared() {
 				own(t, s.Name)
-				o.slots = append(o.slots, SlotVariable{Path: slotKey(s.Name, c.shared), Shape: s.Shape, Start: s.Start, Copy: -1})
+				o.slots = append(o.slots, newSlot(s, c.shared, -1))
 			}
 		}
 	}
 	return errors.Join(problems...)
 }
 
-// Slots lists the optimizer's state, in the order in which [Optimizer.Update] takes it. Without a
-// parameter in its path a slot is shared; it has the type of the parameters.
+func newSlot(s Slot, path string, of int) SlotVariable {
+	variable := elastic.Variable{Path: slotKey(s.Name, path), Shape: s.Shape, Init: elastic.Init{Value: s.Start}}
+	return SlotVariable{Variable: variable, Of: of, Copy: s.Copy}
+}
+
+// Slots lists the optimizer's state, in the order in which [Optimizer.Update] takes it. Slots have
+// the type of the parameters.
 func (o *Optimizer) Slots() []SlotVariable { return o.slots }
 
 // Input is what an update needs. Values and Gradients have a node a parameter.
@@ -228,6 +231,7 @@ func (o *Optimizer) steps(in Input) []*Step {
 		s := &Step{Number: in.Number, Rate: in.Rate, Used: in.Rate, Loss: in.Loss, slots: slots, shared: c.shared}
 		for _, j := range c.members {
 			s.Parameters = append(s.Parameters, o.parameters[j])
+			s.settings = append(s.settings, o.settings[j])
 			s.Values = append(s.Values, in.Values[j])
 			if in.Gradients != nil {
 				s.Gradients = append(s.Gradients, in.Gradients[j])
@@ -329,12 +333,10 @@ func (o *Optimizer) Explain() string {
 		first                    string
 	}
 	counts := map[row]*count{}
-	state := map[string]int{}
+	state := make([]int, len(o.parameters))
 	for _, s := range o.slots {
-		for _, p := range o.parameters {
-			if strings.HasSuffix(s.Path, p.Path) && !strings.Contains(strings.TrimSuffix(s.Path, p.Path), "/") {
-				state[p.Path] += Param{Shape: s.Shape}.size()
-			}
+		if s.Of >= 0 {
+			state[s.Of] += s.Size()
 		}
 	}
 	for _, c := range o.chains {
@@ -347,8 +349,8 @@ func (o *Optimizer) Explain() string {
 		s := &Step{}
 		for i, j := range c.members {
 			p := o.parameters[j]
-			s.Parameters = append(s.Parameters, p)
-			r := row{group: "rest", rule: c.rule.Kind(), rate: p.rate, decay: s.decay(i, lambda)}
+			s.Parameters, s.settings = append(s.Parameters, p), append(s.settings, o.settings[j])
+			r := row{group: "rest", rule: c.rule.Kind(), rate: o.settings[j].rate, decay: s.decay(i, lambda)}
 			if g := c.groups[i]; g >= 0 {
 				r.group = strings.Join(o.config.Groups[g].Variables, " ")
 			}
@@ -357,8 +359,8 @@ func (o *Optimizer) Explain() string {
 				counts[r] = &count{first: p.Path}
 			}
 			counts[r].tensors++
-			counts[r].elements += p.size()
-			counts[r].state += state[p.Path]
+			counts[r].elements += p.Size()
+			counts[r].state += state[j]
 		}
 	}
 	var text strings.Builder

@@ -157,12 +157,8 @@ func New(backend compute.Backend, task Task, config Config) (*Trainer, error) {
 	if err := t.plan(); err != nil {
 		return nil, fmt.Errorf("training config: %w", err)
 	}
-	parameters := make([]optim.Param, len(t.variables))
-	for i, v := range t.variables {
-		parameters[i] = optim.Param{Path: v.Path, Shape: v.Shape, Decay: v.Decay}
-	}
 	var err error
-	if t.optimizer, err = optim.New(config.Optimizer, parameters); err != nil {
+	if t.optimizer, err = optim.New(config.Optimizer, t.variables); err != nil {
 		return nil, fmt.Errorf("training config: %w", err)
 	}
 	if t.control, err = control.New(config.Control); err != nil {
@@ -245,7 +241,8 @@ func (t *Trainer) moments() []elastic.Variable {
 	slots := t.optimizer.Slots()
 	list := make([]elastic.Variable, len(slots))
 	for i, s := range slots {
-		list[i] = elastic.Variable{Path: slotPath(s.Path, ""), Shape: s.Shape, Init: elastic.Init{Value: s.Start}}
+		list[i] = s.Variable
+		list[i].Path = slotPath(s.Path, "")
 	}
 	return list
 }
@@ -591,10 +588,10 @@ func (t *Trainer) copySlots() error {
 		return nil
 	}
 	for i, s := range t.optimizer.Slots() {
-		if s.Copy < 0 {
+		if !s.Copy {
 			continue
 		}
-		value, err := t.task.Store().GetVariable(t.variables[s.Copy].Path).Value()
+		value, err := t.task.Store().GetVariable(t.variables[s.Of].Path).Value()
 		if err == nil {
 			value, err = value.LocalClone()
 		}

@@ -93,11 +93,7 @@ func New(backend compute.Backend, task Task, config Config) (*Adapter, error) {
 	if config.Optimizer == "adam" {
 		rule = optim.Adam{}
 	}
-	parameters := make([]optim.Param, len(variables))
-	for i, v := range variables {
-		parameters[i] = optim.Param{Path: v.Path, Shape: v.Shape}
-	}
-	if a.optimizer, err = optim.New(optim.Config{Rule: rule}, parameters); err != nil {
+	if a.optimizer, err = optim.New(optim.Config{Rule: rule}, variables); err != nil {
 		return nil, fmt.Errorf("test-time adaptation: %w", err)
 	}
 	for _, v := range variables {
@@ -110,7 +106,7 @@ func New(backend compute.Backend, task Task, config Config) (*Adapter, error) {
 		}
 	}
 	for _, slot := range a.optimizer.Slots() {
-		a.start[slotPath(slot)] = elastic.Variable{Shape: slot.Shape, Init: elastic.Init{Value: slot.Start}}.Tensor(0)
+		a.start[slotPath(slot)] = slot.Tensor(0)
 	}
 	a.start[scope+"/mean"] = elastic.Variable{Shape: []int{task.Classes()}}.Tensor(0)
 	a.start[scope+"/seen"] = elastic.Variable{}.Tensor(0)
