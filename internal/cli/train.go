@@ -26,13 +26,14 @@ import (
 type trainCmd struct {
 	NER      trainNERCmd      `cmd:"" name:"ner" help:"Fine-tune a named-entity tagger."`
 	Classify trainClassifyCmd `cmd:"" help:"Fine-tune a classifier of texts."`
+	LM       trainLMCmd       `cmd:"" name:"lm" help:"Train a language model."`
 }
 
 // recipeFlags are those of every task.
 type recipeFlags struct {
 	Epochs       int     `help:"Times to go through the data." placeholder:"N"`
 	MaxUpdates   int     `help:"Stop after so many updates." placeholder:"N"`
-	BatchSize    int     `help:"Sentences or texts a batch." placeholder:"N"`
+	BatchSize    int     `help:"Sentences, texts or windows of a text a batch." placeholder:"N"`
 	Accumulate   int     `help:"Batches an update." placeholder:"N"`
 	LearningRate float64 `name:"lr" help:"Highest learning rate." placeholder:"RATE"`
 	Patience     int     `help:"Stop after so many epochs without a better score on dev." placeholder:"N"`

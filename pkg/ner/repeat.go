@@ -31,5 +31,5 @@ func (t *Tagger) Repeat(dir string, sentences []data.Sentence, config TrainConfi
 	if err != nil {
 		return nil, err
 	}
-	return run.NewRepeated(t.backend, task{m: t.net, strategy: config.Adapt}, t.Model, dir, trainData{dataset}, config.Config)
+	return run.NewRepeated(t.backend, task{m: t.net, strategy: config.Adapt}, t.Model, run.Pretrained(t.Model, dir), trainData{dataset}, config.Config)
 }
