@@ -44,6 +44,8 @@ type recipeFlags struct {
 	Attention    string  `help:"Attention in place of the model's: a JSON spec, or a file that holds one." placeholder:"SPEC" predictor:"path"`
 	Seed         *uint64 `help:"Seed of data order, fresh weights and dropout." placeholder:"N"`
 
+	previewFlags
+
 	Folder string `name:"run" help:"Run folder. Default: runs/TASK-PRESET-TIME." placeholder:"DIR" predictor:"path"`
 	Resume bool   `help:"Continue an interrupted run: the one in --run, or the newest of this preset below runs/."`
 	JSON   bool   `help:"Print the result as JSON."`
@@ -72,6 +74,7 @@ func (f recipeFlags) apply(recipe *train.Config, batchSize, maxLength *int, atte
 		recipe.Seed = *f.Seed
 	}
 	if err := errors.Join(
+		f.checkPreview(),
 		kindFlag("--optimizer", f.Optimizer, optim.Kinds(), &recipe.Optimizer),
 		kindFlag("--schedule", f.Schedule, schedule.Kinds(), &recipe.Schedule),
 		kindFlag("--control", f.Control, nil, &recipe.Control),
@@ -133,6 +136,8 @@ func (trainNERCmd) Help() string {
   elastic train ner --optimizer lion --lr 3e-5          or prodigy with --lr 1, muon, schedule_free_adamw, …
   elastic train ner --optimizer '{"kind": "adamw", "weight_decay": 0.01, "layer_decay": 0.8}' --schedule cosine
   elastic train ner --control '[{"spike": {}}, {"plateau": {"patience": 1}}]'
+  elastic train ner --optimizer lion --explain          which parameters learn how; trains nothing
+  elastic train ner --range-test --plot rates.svg       how does the loss go with growing learning rates?
   elastic train ner --resume                           after Ctrl-C, a crash or kill -9; with the flags of before
 
 Without a network and without a mirror, a run with the preset's model and data falls back to a
@@ -260,6 +265,10 @@ func (c trainNERCmd) Run(a *app) error {
 	config, err := c.config()
 	if err != nil {
 		return err
+	}
+	if c.previews() {
+		options := experiment.Options{Client: &hub.Client{Progress: fetching(a.stderr)}}
+		return preview(a, c.recipeFlags, config, options, experiment.Explain, experiment.RangeTest)
 	}
 	dir, err := c.dir(hub.TaskNER, c.Preset)
 	if err != nil {

@@ -73,6 +73,15 @@ func Fit(ctx context.Context, backend compute.Backend, task train.Task, data tra
 	return result, nil
 }
 
+// Explain returns the table of a recipe's parameter groups; see [train.Trainer.Explain].
+func Explain(backend compute.Backend, task train.Task, config train.Config) (string, error) {
+	trainer, err := train.New(backend, task, config)
+	if err != nil {
+		return "", err
+	}
+	return trainer.Explain(), trainer.Finalize()
+}
+
 // markAgain marks the checkpoint that a run continues from as the best, if it is that: a
 // process that was killed after it had saved the checkpoint may not have come to it.
 func (f Fitting) markAgain(state train.State) error {

@@ -336,7 +336,7 @@ func (o *Optimizer) Explain() string {
 	state := make([]int, len(o.parameters))
 	for _, s := range o.slots {
 		if s.Of >= 0 {
-			state[s.Of] += s.Size()
+			state[s.Of] += 4 * s.Size() // float32
 		}
 	}
 	for _, c := range o.chains {
@@ -365,7 +365,7 @@ func (o *Optimizer) Explain() string {
 	}
 	var text strings.Builder
 	table := tabwriter.NewWriter(&text, 0, 0, 2, ' ', 0)
-	fmt.Fprintln(table, "group\trule\trate ×\tdecay\ttensors\tparameters\tstate\tfirst")
+	fmt.Fprintln(table, "group\trule\trate ×\tdecay\ttensors\tparameters\tstate bytes\tfirst")
 	for _, r := range order {
 		n := counts[r]
 		fmt.Fprintf(table, "%s\t%s\t%.4g\t%.4g\t%d\t%d\t%d\t%s\n", r.group, r.rule, r.rate, r.decay, n.tensors, n.elements, n.state, n.first)

@@ -43,6 +43,7 @@ import (
 	"github.com/elastic-attention/workbench/pkg/elastic/dropout"
 	"github.com/elastic-attention/workbench/pkg/elastic/optim"
 	"github.com/elastic-attention/workbench/pkg/elastic/optim/control"
+	"github.com/elastic-attention/workbench/pkg/elastic/optim/schedule"
 )
 
 // Task is a model as the training loop sees it.
@@ -137,6 +138,7 @@ type Trainer struct {
 	follower  Follower // nil if the task is none
 	optimizer *optim.Optimizer
 	control   *control.Set
+	rates     schedule.Schedule // in place of the config's, if not nil
 	state     State
 	adaptation
 
@@ -628,7 +630,10 @@ func (t *Trainer) toDevice() error {
 // epoch trains on the rest of the current epoch.
 func (t *Trainer) epoch(ctx context.Context, data Data, hooks Hooks, total int, save func(best bool) error) error {
 	perEpoch := data.Steps()
-	schedule := t.config.Schedule.Schedule(total)
+	rates := t.rates
+	if rates == nil {
+		rates = t.config.Schedule.Schedule(total)
+	}
 	// micro counts the batches of this update, sum and targets their losses.
 	micro, sum, targets, positions := 0, 0.0, 0.0, 0
 	begin := time.Now()
@@ -644,7 +649,7 @@ func (t *Trainer) epoch(ctx context.Context, data Data, hooks Hooks, total int, 
 		}
 		positions += batch.Inputs[0].Size()
 		micro++
-		rate := schedule.At(t.state.Update) * t.control.Scale()
+		rate := rates.At(t.state.Update) * t.control.Scale()
 		scalars := []float64{float64(t.state.Update + 1), rate}
 		if t.follower != nil {
 			for _, x := range t.follower.FollowScalars(t.state.Update, total) {

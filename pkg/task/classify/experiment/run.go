@@ -75,34 +75,19 @@ type Sample struct {
 // error wraps [train.ErrInterrupted]. An unknown name is a [*run.NameError].
 func Run(ctx context.Context, backend compute.Backend, config Config, options Options) (Result, error) {
 	begin := time.Now()
-	if err := config.Validate(); err != nil {
-		return Result{}, fmt.Errorf("experiment config: %w", err)
-	}
 	if options.Dir == "" {
 		return Result{}, errors.New("experiment needs a run folder")
 	}
-	client := options.Client
-	if client == nil {
-		client = &hub.Client{}
-	}
-	if config.Model != Scratch {
-		if _, _, err := run.FindModel(config.Model); err != nil { // before anything is fetched
-			return Result{}, err
-		}
+	client, err := config.client(options)
+	if err != nil {
+		return Result{}, err
 	}
 	if _, _, err := run.Check(options.Dir, hub.TaskClassify, config, options.Resume); err != nil {
 		return Result{}, err
 	}
-	corpus, err := config.Data.Load(ctx, client)
+	corpus, labels, err := config.corpus(ctx, client)
 	if err != nil {
 		return Result{}, err
-	}
-	labels, err := classify.Labels(slices.Concat(corpus.Train, corpus.Dev, corpus.Test))
-	if err != nil {
-		return Result{}, err
-	}
-	if len(labels) < 2 {
-		return Result{}, fmt.Errorf("the data has one class only, %q: there is nothing to learn", labels)
 	}
 	begun, err := run.Begin(options.Dir, hub.TaskClassify, config, options.Resume, corpus.Checksums)
 	if err != nil {
@@ -176,6 +161,70 @@ func Run(ctx context.Context, backend compute.Backend, config Config, options Op
 		return result, fmt.Errorf("saving the model: %w", err)
 	}
 	return result, run.Finish(options.Dir, result, result.Text())
+}
+
+// client checks the config, before anything is fetched, and returns what fetches.
+func (c Config) client(options Options) (*hub.Client, error) {
+	if err := c.Validate(); err != nil {
+		return nil, fmt.Errorf("experiment config: %w", err)
+	}
+	if c.Model != Scratch {
+		if _, _, err := run.FindModel(c.Model); err != nil {
+			return nil, err
+		}
+	}
+	if options.Client == nil {
+		return &hub.Client{}, nil
+	}
+	return options.Client, nil
+}
+
+// corpus loads the data and its classes.
+func (c Config) corpus(ctx context.Context, client *hub.Client) (Corpus, []string, error) {
+	corpus, err := c.Data.Load(ctx, client)
+	if err != nil {
+		return corpus, nil, err
+	}
+	labels, err := classify.Labels(slices.Concat(corpus.Train, corpus.Dev, corpus.Test))
+	if err == nil && len(labels) < 2 {
+		err = fmt.Errorf("the data has one class only, %q: there is nothing to learn", labels)
+	}
+	return corpus, labels, err
+}
+
+// fresh makes the classifier that an experiment begins with, and loads its data.
+func (c Config) fresh(ctx context.Context, backend compute.Backend, options Options) (*classify.Classifier, Corpus, error) {
+	client, err := c.client(options)
+	if err != nil {
+		return nil, Corpus{}, err
+	}
+	corpus, labels, err := c.corpus(ctx, client)
+	if err != nil {
+		return nil, corpus, err
+	}
+	classifier, _, err := newClassifier(ctx, backend, client, c, labels)
+	return classifier, corpus, err
+}
+
+// RangeTest tries learning rates before an experiment; see [train.RangeTest]. It needs no run folder and
+// leaves nothing behind.
+func RangeTest(ctx context.Context, backend compute.Backend, config Config, options Options, r train.RateRange) (train.RateCurve, error) {
+	classifier, corpus, err := config.fresh(ctx, backend, options)
+	if err != nil {
+		return train.RateCurve{}, err
+	}
+	r.Pretrained = config.Model != Scratch
+	return classifier.RangeTest(ctx, corpus.Train, config.Train, r)
+}
+
+// Explain returns a table of what holds for which parameters in an experiment: group, rule, factor of the
+// learning rate, weight decay, state. It trains nothing.
+func Explain(ctx context.Context, backend compute.Backend, config Config, options Options) (string, error) {
+	classifier, _, err := config.fresh(ctx, backend, options)
+	if err != nil {
+		return "", err
+	}
+	return classifier.ExplainTraining(config.Train)
 }
 
 // Text writes the scores: for each part a table of its classes and a summary.
