@@ -124,7 +124,7 @@ func RangeTest(ctx context.Context, backend compute.Backend, task Task, data Dat
 	}
 	config.Epochs, config.MaxUpdates = (r.Updates+updatesPerEpoch-1)/updatesPerEpoch, r.Updates
 	config.Schedule = schedule.Config{Kind: "constant", Peak: r.To}
-	config.Control, config.Patience, config.SaveEvery = nil, 0, 0
+	config.Unfreeze, config.Control, config.Patience, config.SaveEvery = Unfreeze{}, nil, 0, 0
 	config.Adapt.Budget, config.Adapt.Converge = adapt.Budget{}, adapt.Converge{}
 	config.SkipNonFinite = true // an infinite loss is what the test looks for
 
