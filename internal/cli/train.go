@@ -313,7 +313,7 @@ func (c trainNERCmd) Run(a *app) error {
 				fmt.Fprintf(a.stderr, "adapter %s: %d parameters are trained, head included\n", config.Tagger.Adapter.Kind, l.Trained)
 			}
 		},
-		Step: progress.step,
+		Step: progress.step, Event: progress.event,
 		Epoch: func(epoch int, dev ner.Report) {
 			progress.pause()
 			fmt.Fprintf(a.stderr, "epoch %d: dev F1 %.4f  precision %.4f  recall %.4f\n", epoch, dev.Micro.F1, dev.Micro.Precision, dev.Micro.Recall)

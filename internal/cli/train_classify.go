@@ -118,7 +118,7 @@ func (c trainClassifyCmd) Run(a *app) error {
 		Loaded: func(l experiment.Loaded) {
 			a.tellLoaded(l, config.Model, dataName(config.Data.Name, config.Data.TrainFile), "texts", dir, c.Resume)
 		},
-		Step: progress.step,
+		Step: progress.step, Event: progress.event,
 		Epoch: func(epoch int, dev eval.Classification) {
 			progress.pause()
 			fmt.Fprintf(a.stderr, "epoch %d: dev accuracy %.4f  macro F1 %.4f  ECE %.4f\n", epoch, dev.Accuracy, dev.Macro.F1, dev.ECE)

@@ -19,6 +19,7 @@ import (
 	"github.com/elastic-attention/workbench/pkg/elastic/checkpoint"
 	"github.com/elastic-attention/workbench/pkg/elastic/dropout"
 	"github.com/elastic-attention/workbench/pkg/elastic/loss"
+	"github.com/elastic-attention/workbench/pkg/elastic/optim/control"
 	"github.com/elastic-attention/workbench/pkg/elastic/train"
 	"github.com/elastic-attention/workbench/pkg/elastic/transformer"
 	"github.com/elastic-attention/workbench/pkg/run"
@@ -51,8 +52,10 @@ type TrainOptions struct {
 	Custom adapt.Custom
 	// Plan is told, before the first step, how the training data was batched.
 	Plan func(batch.Stats)
-	// Step is called after each update, and Epoch after each evaluation on dev.
+	// Step is called after each update, Event for what is done to the run, and Epoch after each
+	// evaluation on dev.
 	Step  func(train.Step)
+	Event func(control.Event)
 	Epoch func(epoch int, dev Report)
 	// Progress is told how far an evaluation is, in batches.
 	Progress func(done, total int)
@@ -77,7 +80,7 @@ func (t *Tagger) Train(ctx context.Context, sentences, dev []data.Sentence, conf
 		return train.Result{}, err
 	}
 	fitting := run.Fitting{
-		Run: options.Run, Resume: options.Resume, Files: t.Files, Versions: options.Versions, Step: options.Step, Load: t.net.take,
+		Run: options.Run, Resume: options.Resume, Files: t.Files, Versions: options.Versions, Step: options.Step, Event: options.Event, Load: t.net.take,
 	}
 	if len(dev) > 0 {
 		fitting.Evaluate = func(ctx context.Context, epoch int) (float64, error) {

@@ -19,6 +19,7 @@ import (
 	"github.com/elastic-attention/workbench/pkg/data/hub"
 	"github.com/elastic-attention/workbench/pkg/elastic/adapt"
 	"github.com/elastic-attention/workbench/pkg/elastic/checkpoint"
+	"github.com/elastic-attention/workbench/pkg/elastic/optim/control"
 	"github.com/elastic-attention/workbench/pkg/elastic/train"
 	"github.com/elastic-attention/workbench/pkg/ner"
 	"github.com/elastic-attention/workbench/pkg/run"
@@ -44,6 +45,7 @@ type Options struct {
 	// The callbacks report progress; each may be nil.
 	Loaded   func(Loaded)
 	Step     func(train.Step)
+	Event    func(control.Event)
 	Epoch    func(epoch int, dev ner.Report)
 	Progress func(done, total int) // of an evaluation, in batches
 }
@@ -56,18 +58,17 @@ type Record = run.Record[Config]
 
 // Result is what a run found.
 type Result struct {
-	Dir          string         `json:"dir"`
-	Dev          *ner.Report    `json:"dev,omitempty"`
-	Test         *ner.Report    `json:"test,omitempty"`
-	Note         string         `json:"note,omitempty"`
-	Updates      int            `json:"updates"`
-	BestEpoch    int            `json:"best_epoch"` // counted from 1; 0 without dev data
-	Stopped      bool           `json:"stopped_early,omitempty"`
-	Ended        string         `json:"ended,omitempty"` // why a strategy of adaptation ended training
-	Compilations int            `json:"compilations"`
-	Seconds      float64        `json:"seconds"` // of this process
-	History      []train.Point  `json:"history,omitempty"`
-	Metrics      []train.Metric `json:"metrics,omitempty"`
+	Dir          string      `json:"dir"`
+	Dev          *ner.Report `json:"dev,omitempty"`
+	Test         *ner.Report `json:"test,omitempty"`
+	Note         string      `json:"note,omitempty"`
+	Updates      int         `json:"updates"`
+	BestEpoch    int         `json:"best_epoch"` // counted from 1; 0 without dev data
+	Stopped      bool        `json:"stopped_early,omitempty"`
+	Ended        string      `json:"ended,omitempty"` // why a strategy of adaptation ended training
+	Compilations int         `json:"compilations"`
+	Seconds      float64     `json:"seconds"` // of this process
+	run.Course
 	// Tagger is the trained tagger.
 	Tagger *ner.Tagger `json:"-"`
 	// Sentences are some of the test data with what was found in them.
@@ -142,11 +143,11 @@ func Run(ctx context.Context, backend compute.Backend, config Config, options Op
 				options.Loaded(loaded)
 			}
 		},
-		Step: options.Step, Epoch: options.Epoch, Progress: options.Progress,
+		Step: options.Step, Event: options.Event, Epoch: options.Epoch, Progress: options.Progress,
 	})
 	result := Result{
 		Dir: options.Dir, Note: corpus.Note, Updates: trained.State.Update, Stopped: trained.Stopped, Ended: trained.State.Ended,
-		BestEpoch: max(trained.State.Best.Epoch, 0), History: trained.State.History, Metrics: trained.State.Metrics, Tagger: tagger,
+		BestEpoch: max(trained.State.Best.Epoch, 0), Course: run.CourseOf(trained.State), Tagger: tagger,
 	}
 	if logErr := writeEvents(options.Dir, trained.State.Adaptation); err == nil {
 		err = logErr

@@ -15,6 +15,7 @@ import (
 	"github.com/elastic-attention/workbench/pkg/elastic/checkpoint"
 	"github.com/elastic-attention/workbench/pkg/elastic/dropout"
 	"github.com/elastic-attention/workbench/pkg/elastic/loss"
+	"github.com/elastic-attention/workbench/pkg/elastic/optim/control"
 	"github.com/elastic-attention/workbench/pkg/elastic/train"
 	"github.com/elastic-attention/workbench/pkg/elastic/transformer"
 	"github.com/elastic-attention/workbench/pkg/eval"
@@ -43,8 +44,10 @@ type TrainOptions struct {
 	Versions map[string]string
 	// Plan is told, before the first step, how the training data was batched.
 	Plan func(batch.Stats)
-	// Step is called after each update, and Epoch after each evaluation on dev.
+	// Step is called after each update, Event for what is done to the run, and Epoch after each
+	// evaluation on dev.
 	Step  func(train.Step)
+	Event func(control.Event)
 	Epoch func(epoch int, dev eval.Classification)
 	// Progress is told how far an evaluation is, in batches.
 	Progress func(done, total int)
@@ -66,7 +69,7 @@ func (c *Classifier) Train(ctx context.Context, texts, dev []data.Text, config T
 		options.Plan(dataset.Stats())
 	}
 	fitting := run.Fitting{
-		Run: options.Run, Resume: options.Resume, Files: c.Files, Versions: options.Versions, Step: options.Step,
+		Run: options.Run, Resume: options.Resume, Files: c.Files, Versions: options.Versions, Step: options.Step, Event: options.Event,
 		Load: func(dir string) error { return run.Take(c.Model, dir) },
 	}
 	if len(dev) > 0 {

@@ -15,6 +15,7 @@ import (
 	"github.com/elastic-attention/workbench/pkg/data/batch"
 	"github.com/elastic-attention/workbench/pkg/data/hub"
 	"github.com/elastic-attention/workbench/pkg/elastic/checkpoint"
+	"github.com/elastic-attention/workbench/pkg/elastic/optim/control"
 	"github.com/elastic-attention/workbench/pkg/elastic/train"
 	"github.com/elastic-attention/workbench/pkg/eval"
 	"github.com/elastic-attention/workbench/pkg/run"
@@ -35,6 +36,7 @@ type Options struct {
 	// The callbacks report progress; each may be nil.
 	Loaded   func(Loaded)
 	Step     func(train.Step)
+	Event    func(control.Event)
 	Epoch    func(epoch int, dev eval.Classification)
 	Progress func(done, total int) // of an evaluation, in batches
 }
@@ -56,8 +58,7 @@ type Result struct {
 	Stopped      bool                 `json:"stopped_early,omitempty"`
 	Compilations int                  `json:"compilations"`
 	Seconds      float64              `json:"seconds"` // of this process
-	History      []train.Point        `json:"history,omitempty"`
-	Metrics      []train.Metric       `json:"metrics,omitempty"`
+	run.Course
 	// Classifier is the trained classifier.
 	Classifier *classify.Classifier `json:"-"`
 	// Samples are some of the test data with what was predicted for them.
@@ -129,11 +130,11 @@ func Run(ctx context.Context, backend compute.Backend, config Config, options Op
 				options.Loaded(loaded)
 			}
 		},
-		Step: options.Step, Epoch: options.Epoch, Progress: options.Progress,
+		Step: options.Step, Event: options.Event, Epoch: options.Epoch, Progress: options.Progress,
 	})
 	result := Result{
 		Dir: options.Dir, Note: corpus.Note, Updates: trained.State.Update, Stopped: trained.Stopped,
-		BestEpoch: max(trained.State.Best.Epoch, 0), History: trained.State.History, Metrics: trained.State.Metrics, Classifier: classifier,
+		BestEpoch: max(trained.State.Best.Epoch, 0), Course: run.CourseOf(trained.State), Classifier: classifier,
 	}
 	if err != nil {
 		return result, err
