@@ -42,6 +42,7 @@ type commands struct {
 	Train    trainCmd    `cmd:"" help:"Train a model."`
 	Eval     evalCmd     `cmd:"" help:"Score a trained model on labelled data."`
 	Predict  predictCmd  `cmd:"" help:"Find named entities in texts, or tell their classes."`
+	Plot     plotCmd     `cmd:"" help:"Draw how a run trained: loss, learning rate, and what was done to it."`
 	Generate generateCmd `cmd:"" help:"Write text with a language model."`
 	Explain  explainCmd  `cmd:"" help:"Say which words speak for what is predicted."`
 	Study    studyCmd    `cmd:"" help:"Compare variants of a model: many runs, paired seeds, intervals."`

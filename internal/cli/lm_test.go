@@ -27,6 +27,9 @@ func TestTrainEvalGenerate(t *testing.T) {
 	if again := run(t, "", append(train, "--resume", "--json")...); again.code != 0 || !json.Valid([]byte(again.stdout)) || !strings.Contains(again.stderr, "continuing after update 12") {
 		t.Errorf("resuming: code %d, %.200s\n%s", again.code, again.stdout, again.stderr)
 	}
+	if rates := run(t, "", append(train[:len(train)-2:len(train)-2], "--range-test", "--range-updates", "12", "--range-from", "1e-4")...); rates.code != 0 || !strings.Contains(rates.stdout, "smoothed") {
+		t.Errorf("range test: code %d\n%s%s", rates.code, rates.stdout, rates.stderr)
+	}
 	text := filepath.Join(t.TempDir(), "mine.txt")
 	if err := os.WriteFile(text, []byte("We met Ann in Rome.\n"), 0o644); err != nil {
 		t.Fatal(err)

@@ -33,6 +33,7 @@ func (trainLMCmd) Help() string {
   elastic train lm --train mine.txt --layers 4 --context 128
   elastic train lm --attention '{"heads": 4, "mask": "causal", "positions": ["alibi"]}'
   elastic train lm --data synthetic                        no download at all
+  elastic train lm --range-test --plot rates.svg           which learning rates? --explain: what learns how?
   elastic train lm --resume                                after Ctrl-C, a crash or kill -9; with the flags of before
   elastic generate runs/lm-quick-... "ROMEO:"              what it writes
 
@@ -78,6 +79,10 @@ func (c trainLMCmd) Run(a *app) error {
 	if err != nil {
 		return err
 	}
+	if c.previews() {
+		options := experiment.Options{Client: &hub.Client{Progress: fetching(a.stderr)}}
+		return preview(a, c.recipeFlags, config, options, experiment.Explain, experiment.RangeTest)
+	}
 	dir, err := c.dir(hub.TaskLM, c.Preset)
 	if err != nil {
 		return err
@@ -96,7 +101,7 @@ func (c trainLMCmd) Run(a *app) error {
 		Loaded: func(l experiment.Loaded) {
 			a.tellLoaded(l, run.Scratch, dataName(config.Data.Name, config.Data.TrainFile), "bytes", dir, c.Resume)
 		},
-		Step: progress.step,
+		Step: progress.step, Event: progress.event,
 		Epoch: func(epoch int, dev lm.Score) {
 			progress.pause()
 			fmt.Fprintf(a.stderr, "epoch %d: dev %v\n", epoch, dev)

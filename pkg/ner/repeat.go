@@ -4,7 +4,6 @@ import (
 	"errors"
 
 	"github.com/elastic-attention/workbench/pkg/data"
-	"github.com/elastic-attention/workbench/pkg/data/batch"
 	"github.com/elastic-attention/workbench/pkg/run"
 )
 
@@ -17,17 +16,7 @@ func (t *Tagger) Repeat(dir string, sentences []data.Sentence, config TrainConfi
 	if err := config.Adapt.Check(nil); err != nil {
 		return nil, err
 	}
-	if err := t.labels.coverAll(sentences); err != nil {
-		return nil, err
-	}
-	examples, err := t.Examples(sentences)
-	if err != nil {
-		return nil, err
-	}
-	dataset, err := batch.Pack("train", examples, batch.PackConfig{
-		Size: config.BatchSize, Length: t.config.MaxLength, Epochs: max(config.Epochs, 1) * runs, MaxShapes: config.Shapes,
-		Seed: config.Seed, PadID: int32(t.Model.Config.PadID),
-	})
+	dataset, err := t.pack(sentences, config, runs)
 	if err != nil {
 		return nil, err
 	}

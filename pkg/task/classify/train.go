@@ -15,6 +15,7 @@ import (
 	"github.com/elastic-attention/workbench/pkg/elastic/checkpoint"
 	"github.com/elastic-attention/workbench/pkg/elastic/dropout"
 	"github.com/elastic-attention/workbench/pkg/elastic/loss"
+	"github.com/elastic-attention/workbench/pkg/elastic/optim/control"
 	"github.com/elastic-attention/workbench/pkg/elastic/train"
 	"github.com/elastic-attention/workbench/pkg/elastic/transformer"
 	"github.com/elastic-attention/workbench/pkg/eval"
@@ -43,8 +44,10 @@ type TrainOptions struct {
 	Versions map[string]string
 	// Plan is told, before the first step, how the training data was batched.
 	Plan func(batch.Stats)
-	// Step is called after each update, and Epoch after each evaluation on dev.
+	// Step is called after each update, Event for what is done to the run, and Epoch after each
+	// evaluation on dev.
 	Step  func(train.Step)
+	Event func(control.Event)
 	Epoch func(epoch int, dev eval.Classification)
 	// Progress is told how far an evaluation is, in batches.
 	Progress func(done, total int)
@@ -58,14 +61,7 @@ func (c *Classifier) Train(ctx context.Context, texts, dev []data.Text, config T
 	if _, err := c.encodeLabels(dev); err != nil {
 		return train.Result{}, err
 	}
-	examples, err := c.Examples(texts)
-	if err != nil {
-		return train.Result{}, err
-	}
-	dataset, err := batch.Pack("train", examples, batch.PackConfig{
-		Size: config.BatchSize, Length: c.config.MaxLength, Epochs: max(config.Epochs, 1), MaxShapes: config.Shapes,
-		Seed: config.Seed, PadID: int32(c.Model.Config.PadID),
-	})
+	dataset, err := c.pack(texts, config, 1)
 	if err != nil {
 		return train.Result{}, err
 	}
@@ -73,7 +69,7 @@ func (c *Classifier) Train(ctx context.Context, texts, dev []data.Text, config T
 		options.Plan(dataset.Stats())
 	}
 	fitting := run.Fitting{
-		Run: options.Run, Resume: options.Resume, Files: c.Files, Versions: options.Versions, Step: options.Step,
+		Run: options.Run, Resume: options.Resume, Files: c.Files, Versions: options.Versions, Step: options.Step, Event: options.Event,
 		Load: func(dir string) error { return run.Take(c.Model, dir) },
 	}
 	if len(dev) > 0 {
@@ -86,6 +82,34 @@ func (c *Classifier) Train(ctx context.Context, texts, dev []data.Text, config T
 		}
 	}
 	return run.Fit(ctx, c.backend, task{c.Model}, trainData{dataset}, config.Config, fitting)
+}
+
+// pack cuts labelled texts into the batches of so many runs.
+func (c *Classifier) pack(texts []data.Text, config TrainConfig, runs int) (*batch.Packed, error) {
+	examples, err := c.Examples(texts)
+	if err != nil {
+		return nil, err
+	}
+	return batch.Pack("train", examples, batch.PackConfig{
+		Size: config.BatchSize, Length: c.config.MaxLength, Epochs: max(config.Epochs, 1) * runs, MaxShapes: config.Shapes,
+		Seed: config.Seed, PadID: int32(c.Model.Config.PadID),
+	})
+}
+
+// RangeTest tries learning rates on labelled texts; see [train.RangeTest]. The classifier is afterwards
+// what it was.
+func (c *Classifier) RangeTest(ctx context.Context, texts []data.Text, config TrainConfig, r train.RateRange) (train.RateCurve, error) {
+	dataset, err := c.pack(texts, config, 1)
+	if err != nil {
+		return train.RateCurve{}, err
+	}
+	return train.RangeTest(ctx, c.backend, task{c.Model}, trainData{dataset}, config.Config, r)
+}
+
+// ExplainTraining returns a table of what holds for which parameters under a recipe; see
+// [train.Trainer.Explain].
+func (c *Classifier) ExplainTraining(config TrainConfig) (string, error) {
+	return run.Explain(c.backend, task{c.Model}, config.Config)
 }
 
 // Examples encodes labelled texts for training: the first token has the number of the text's

@@ -14,6 +14,7 @@ import (
 	"github.com/elastic-attention/workbench/pkg/elastic"
 	"github.com/elastic-attention/workbench/pkg/elastic/checkpoint"
 	"github.com/elastic-attention/workbench/pkg/elastic/dropout"
+	"github.com/elastic-attention/workbench/pkg/elastic/optim/control"
 	"github.com/elastic-attention/workbench/pkg/elastic/train"
 	"github.com/elastic-attention/workbench/pkg/elastic/transformer"
 	"github.com/elastic-attention/workbench/pkg/run"
@@ -47,8 +48,10 @@ type TrainOptions struct {
 	Resume string
 	// Versions is noted in each checkpoint.
 	Versions map[string]string
-	// Step is called after each update, and Epoch after each evaluation on dev.
+	// Step is called after each update, Event for what is done to the run, as [train.Hooks] has them,
+	// and Epoch after each evaluation on dev.
 	Step  func(train.Step)
+	Event func(control.Event)
 	Epoch func(epoch int, dev Score)
 	// Progress is told how far an evaluation is, in batches.
 	Progress func(done, total int)
@@ -65,7 +68,7 @@ func (m *Model) Train(ctx context.Context, text, dev []byte, config TrainConfig,
 		return train.Result{}, err
 	}
 	fitting := run.Fitting{
-		Run: options.Run, Resume: options.Resume, Files: m.Files, Versions: options.Versions, Step: options.Step,
+		Run: options.Run, Resume: options.Resume, Files: m.Files, Versions: options.Versions, Step: options.Step, Event: options.Event,
 		Load: func(dir string) error { return run.Take(m.Transformer, dir) },
 	}
 	if len(dev) > 0 {
@@ -87,6 +90,21 @@ func (m *Model) Steps(text []byte, config TrainConfig) (int, error) {
 		return 0, err
 	}
 	return w.Steps(), nil
+}
+
+// RangeTest tries learning rates on a text; see [train.RangeTest]. The model is afterwards what it was.
+func (m *Model) RangeTest(ctx context.Context, text []byte, config TrainConfig, r train.RateRange) (train.RateCurve, error) {
+	data, err := m.windows(text, config)
+	if err != nil {
+		return train.RateCurve{}, err
+	}
+	return train.RangeTest(ctx, m.backend, task{m.Transformer}, data, config.Config, r)
+}
+
+// ExplainTraining returns a table of what holds for which parameters under a recipe; see
+// [train.Trainer.Explain].
+func (m *Model) ExplainTraining(config TrainConfig) (string, error) {
+	return run.Explain(m.backend, task{m.Transformer}, config.Config)
 }
 
 // Repeat prepares as many runs of a recipe on a text, each with fresh weights by its own seed. After

@@ -13,6 +13,7 @@ import (
 	"github.com/elastic-attention/workbench/pkg/data/batch"
 	"github.com/elastic-attention/workbench/pkg/data/hub"
 	"github.com/elastic-attention/workbench/pkg/elastic/checkpoint"
+	"github.com/elastic-attention/workbench/pkg/elastic/optim/control"
 	"github.com/elastic-attention/workbench/pkg/elastic/train"
 	"github.com/elastic-attention/workbench/pkg/run"
 	"github.com/elastic-attention/workbench/pkg/task/lm"
@@ -32,6 +33,7 @@ type Options struct {
 	// The callbacks report progress; each may be nil.
 	Loaded   func(Loaded)
 	Step     func(train.Step)
+	Event    func(control.Event)
 	Epoch    func(epoch int, dev lm.Score)
 	Progress func(done, total int) // of an evaluation, in batches
 }
@@ -44,16 +46,15 @@ type Record = run.Record[Config]
 
 // Result is what a run found.
 type Result struct {
-	Dir       string         `json:"dir"`
-	Dev       lm.Score       `json:"dev"`
-	Test      lm.Score       `json:"test"`
-	Note      string         `json:"note,omitempty"`
-	Updates   int            `json:"updates"`
-	BestEpoch int            `json:"best_epoch"` // counted from 1
-	Stopped   bool           `json:"stopped_early,omitempty"`
-	Seconds   float64        `json:"seconds"` // of this process
-	History   []train.Point  `json:"history,omitempty"`
-	Metrics   []train.Metric `json:"metrics,omitempty"`
+	Dir       string   `json:"dir"`
+	Dev       lm.Score `json:"dev"`
+	Test      lm.Score `json:"test"`
+	Note      string   `json:"note,omitempty"`
+	Updates   int      `json:"updates"`
+	BestEpoch int      `json:"best_epoch"` // counted from 1
+	Stopped   bool     `json:"stopped_early,omitempty"`
+	Seconds   float64  `json:"seconds"` // of this process
+	run.Course
 	// Sample is what the model writes on its own.
 	Sample string `json:"sample"`
 	// Model is the trained model.
@@ -124,11 +125,11 @@ func Run(ctx context.Context, backend compute.Backend, config Config, options Op
 	}
 	trained, err := model.Train(ctx, corpus.Train, corpus.Dev, config.Train, lm.TrainOptions{
 		Run: checkpoint.Run{Dir: options.Dir}, Resume: resumeDir, Versions: record.Versions,
-		Step: options.Step, Epoch: options.Epoch, Progress: options.Progress,
+		Step: options.Step, Event: options.Event, Epoch: options.Epoch, Progress: options.Progress,
 	})
 	result := Result{
 		Dir: options.Dir, Note: corpus.Note, Updates: trained.State.Update, Stopped: trained.Stopped,
-		BestEpoch: max(trained.State.Best.Epoch, 0), History: trained.State.History, Metrics: trained.State.Metrics, Model: model,
+		BestEpoch: max(trained.State.Best.Epoch, 0), Course: run.CourseOf(trained.State), Model: model,
 	}
 	if err != nil {
 		return result, err
@@ -147,6 +148,43 @@ func Run(ctx context.Context, backend compute.Backend, config Config, options Op
 		return result, fmt.Errorf("saving the model: %w", err)
 	}
 	return result, run.Finish(options.Dir, result, result.Text())
+}
+
+// fresh brings in what an experiment begins with.
+func (c Config) fresh(ctx context.Context, backend compute.Backend, options Options) (*lm.Model, Corpus, error) {
+	if err := c.Validate(); err != nil {
+		return nil, Corpus{}, fmt.Errorf("experiment config: %w", err)
+	}
+	client := options.Client
+	if client == nil {
+		client = &hub.Client{}
+	}
+	corpus, err := c.Data.Load(ctx, client)
+	if err != nil {
+		return nil, Corpus{}, err
+	}
+	model, err := lm.New(backend, c.Model, c.Train.Seed)
+	return model, corpus, err
+}
+
+// RangeTest tries learning rates before an experiment; see [train.RangeTest]. It needs no run folder and
+// leaves nothing behind.
+func RangeTest(ctx context.Context, backend compute.Backend, config Config, options Options, r train.RateRange) (train.RateCurve, error) {
+	model, corpus, err := config.fresh(ctx, backend, options)
+	if err != nil {
+		return train.RateCurve{}, err
+	}
+	return model.RangeTest(ctx, corpus.Train, config.Train, r)
+}
+
+// Explain returns a table of what holds for which parameters in an experiment: group, rule, factor of the
+// learning rate, weight decay, state. It trains nothing.
+func Explain(ctx context.Context, backend compute.Backend, config Config, options Options) (string, error) {
+	model, _, err := config.fresh(ctx, backend, options)
+	if err != nil {
+		return "", err
+	}
+	return model.ExplainTraining(config.Train)
 }
 
 // Text writes the scores.
