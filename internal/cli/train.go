@@ -39,6 +39,7 @@ type recipeFlags struct {
 	SaveEvery    int     `help:"Updates between checkpoints." placeholder:"N"`
 	MaxLength    int     `help:"Longest training example in tokens." placeholder:"N"`
 	Optimizer    string  `help:"Update rule: adamw, lion, muon, prodigy, schedule_free_adamw, adafactor, sgd or another (a wrong name lists all); or a JSON object, or a file that holds one." placeholder:"RULE" predictor:"path"`
+	Loss         string  `help:"Loss in place of plain cross-entropy: a JSON object with label_smoothing, focal_gamma, class_weights or balanced, r_drop, mixup (classify), penalties; or a file that holds one." placeholder:"LOSS" predictor:"path"`
 	Schedule     string  `help:"Schedule of the learning rate: a kind such as linear, constant, cosine or wsd; or a JSON object, or a file that holds one." placeholder:"KIND" predictor:"path"`
 	Control      string  `help:"Controllers of the learning rate: a JSON list, or a file that holds one." placeholder:"LIST" predictor:"path"`
 	Attention    string  `help:"Attention in place of the model's: a JSON spec, or a file that holds one." placeholder:"SPEC" predictor:"path"`
@@ -74,6 +75,7 @@ func (f recipeFlags) apply(recipe *train.Config, batchSize, maxLength *int, atte
 	if err := errors.Join(
 		kindFlag("--optimizer", f.Optimizer, optim.Kinds(), &recipe.Optimizer),
 		kindFlag("--schedule", f.Schedule, schedule.Kinds(), &recipe.Schedule),
+		kindFlag("--loss", f.Loss, nil, &recipe.Loss),
 		kindFlag("--control", f.Control, nil, &recipe.Control),
 	); err != nil {
 		return err
@@ -132,6 +134,8 @@ func (trainNERCmd) Help() string {
   elastic train ner --adapt '{"gradient": [{"variables": ["/embeddings/*"], "factor": 0}], "converge": {"below": 1e-5}}'
   elastic train ner --optimizer lion --lr 3e-5          or prodigy with --lr 1, muon, schedule_free_adamw, …
   elastic train ner --optimizer '{"kind": "adamw", "weight_decay": 0.01, "layer_decay": 0.8}' --schedule cosine
+  elastic train ner --loss '{"label_smoothing": 0.1, "class_weights": {"O": 0.5}}'
+  elastic train ner --loss '{"r_drop": 1, "penalties": [{"variables": ["/head/*"], "l1": 1e-4}]}'
   elastic train ner --control '[{"spike": {}}, {"plateau": {"patience": 1}}]'
   elastic train ner --resume                           after Ctrl-C, a crash or kill -9; with the flags of before
 

@@ -31,5 +31,9 @@ func (t *Tagger) Repeat(dir string, sentences []data.Sentence, config TrainConfi
 	if err != nil {
 		return nil, err
 	}
-	return run.NewRepeated(t.backend, task{m: t.net, strategy: config.Adapt}, t.Model, dir, trainData{dataset}, config.Config)
+	task, err := t.task(examples, config, TrainOptions{})
+	if err != nil {
+		return nil, err
+	}
+	return run.NewRepeated(t.backend, task, t.Model, dir, trainData{dataset}, config.Config)
 }

@@ -2,6 +2,7 @@ package ner
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"iter"
 	"slices"
@@ -33,6 +34,15 @@ type TrainConfig struct {
 	// Sentences share rows of the tagger's MaxLength tokens, and the numbers of rows are
 	// chosen so that padding is least.
 	Shapes int `json:"shapes,omitempty"`
+}
+
+// Validate reports all that is wrong with c.
+func (c TrainConfig) Validate() error {
+	err := c.Config.Validate()
+	if c.Loss.Mixup != 0 {
+		err = errors.Join(err, errors.New("loss.mixup has no use in tagging: two sentences have no words in common whose labels could be mixed; want 0"))
+	}
+	return err
 }
 
 // TrainOptions is what a training run needs beside its recipe and data.
@@ -86,6 +96,10 @@ func (t *Tagger) Train(ctx context.Context, sentences, dev []data.Sentence, conf
 	if err := config.Adapt.Check(options.Custom); err != nil {
 		return train.Result{}, err
 	}
+	task, err := t.task(examples, config, options)
+	if err != nil {
+		return train.Result{}, err
+	}
 	fitting := run.Fitting{
 		Run: options.Run, Resume: options.Resume, Files: t.Files, Versions: options.Versions, Step: options.Step, Load: t.net.take,
 	}
@@ -98,7 +112,7 @@ func (t *Tagger) Train(ctx context.Context, sentences, dev []data.Sentence, conf
 			return report.Micro.F1, err
 		}
 	}
-	result, err := run.Fit(ctx, t.backend, task{t.net, config.Adapt, options}, trainData{dataset}, config.Config, fitting)
+	result, err := run.Fit(ctx, t.backend, task, trainData{dataset}, config.Config, fitting)
 	if err != nil {
 		return result, err
 	}
@@ -152,11 +166,24 @@ func (t *Tagger) Examples(sentences []data.Sentence) ([]batch.Example, error) {
 }
 
 // task is a tagger's model as the training loop sees it.
-// task is a tagger's model as the training loop sees it.
 type task struct {
-	m        net
-	strategy adapt.Strategy
-	options  TrainOptions
+	m         net
+	strategy  adapt.Strategy
+	loss      loss.Config
+	criterion loss.Criterion
+	options   TrainOptions
+}
+
+// task returns what trains the tagger on examples.
+func (t *Tagger) task(examples []batch.Example, config TrainConfig, options TrainOptions) (task, error) {
+	if err := config.Validate(); err != nil {
+		return task{}, fmt.Errorf("training config: %w", err)
+	}
+	criterion, err := config.Loss.Criterion(t.labels.Tags(), batch.Targets(examples, t.labels.Len()))
+	if err != nil {
+		return task{}, fmt.Errorf("training config: %w", err)
+	}
+	return task{m: t.net, strategy: config.Adapt, loss: config.Loss, criterion: criterion, options: options}, nil
 }
 
 func (t task) Store() *model.Store { return t.m.Store }
@@ -177,11 +204,15 @@ func (t task) Watched() []string {
 
 func (t task) Loss(w elastic.Weights, inputs, labels []*graph.Node, drop *dropout.Source) (sum, count *graph.Node) {
 	w = t.m.weights(w, drop)
-	encoded := t.m.Config.Encode(w, transformer.Inputs{IDs: inputs[0], Types: inputs[1], Documents: inputs[2], Positions: inputs[3]}, drop)
-	sum, count = t.m.Config.Loss(w, encoded, labels[0], drop)
-	var extra *graph.Node
+	passes := make([]transformer.Output, t.criterion.Passes())
+	for i := range passes {
+		passes[i] = t.m.Config.Encode(w, transformer.Inputs{IDs: inputs[0], Types: inputs[1], Documents: inputs[2], Positions: inputs[3]}, drop)
+	}
+	encoded := passes[0]
+	sum, count = t.m.Config.Loss(w, t.criterion, labels[0], drop, passes...)
+	extra := t.loss.Penalty(w, t.Variables())
 	if t.m.adapter != nil {
-		extra = t.m.adapter.Penalty(w)
+		extra = elastic.AddIf(extra, t.m.adapter.Penalty(w))
 	}
 	if len(t.strategy.Objective) > 0 {
 		logits := t.m.Config.HeadLogits(w, encoded.Hidden, drop) // [b, l, labels]
@@ -219,6 +250,9 @@ func (t task) Follow(scalars *graph.Node, values, gradients, slots []*graph.Node
 
 // Objectives implements [train.Aimed].
 func (t task) Objectives() []adapt.Objective { return t.strategy.Objective }
+
+// LossConfig implements [train.Measured].
+func (t task) LossConfig() loss.Config { return t.loss }
 
 // Experience implements [train.Experienced].
 func (t task) Experience(prior adapt.Prior) (values, fisher map[string]*tensors.Tensor, err error) {

@@ -130,17 +130,6 @@ func Balance(counts []int) []float64 {
 	return weights
 }
 
-// Count returns how often each of so many classes is a label; [Ignored] is not counted.
-func Count(classes int, labels []int32) []int {
-	counts := make([]int, classes)
-	for _, y := range labels {
-		if y != Ignored {
-			counts[y]++
-		}
-	}
-	return counts
-}
-
 // Check reports patterns of penalties that match none of the variables that are trained.
 func (c Config) Check(variables []elastic.Variable) error {
 	var problems []error

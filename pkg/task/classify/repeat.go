@@ -22,7 +22,11 @@ func (c *Classifier) Repeat(dir string, texts []data.Text, config TrainConfig, r
 	if err != nil {
 		return nil, err
 	}
-	return run.NewRepeated(c.backend, task{c.Model}, c.Model, dir, trainData{dataset}, config.Config)
+	task, err := c.task(examples, config)
+	if err != nil {
+		return nil, err
+	}
+	return run.NewRepeated(c.backend, task, c.Model, dir, trainData{dataset}, config.Config)
 }
 
 // Restart begins anew with the present weights of a classifier of the same model, as

@@ -72,6 +72,10 @@ func (c *Classifier) Train(ctx context.Context, texts, dev []data.Text, config T
 	if options.Plan != nil {
 		options.Plan(dataset.Stats())
 	}
+	task, err := c.task(examples, config)
+	if err != nil {
+		return train.Result{}, err
+	}
 	fitting := run.Fitting{
 		Run: options.Run, Resume: options.Resume, Files: c.Files, Versions: options.Versions, Step: options.Step,
 		Load: func(dir string) error { return run.Take(c.Model, dir) },
@@ -85,7 +89,7 @@ func (c *Classifier) Train(ctx context.Context, texts, dev []data.Text, config T
 			return report.Accuracy, err
 		}
 	}
-	return run.Fit(ctx, c.backend, task{c.Model}, trainData{dataset}, config.Config, fitting)
+	return run.Fit(ctx, c.backend, task, trainData{dataset}, config.Config, fitting)
 }
 
 // Examples encodes labelled texts for training: the first token has the number of the text's
@@ -112,21 +116,44 @@ func (c *Classifier) Examples(texts []data.Text) ([]batch.Example, error) {
 }
 
 // task is a classifier's model as the training loop sees it.
-type task struct{ m *transformer.Model }
+type task struct {
+	m         *transformer.Model
+	loss      loss.Config
+	criterion loss.Criterion
+}
+
+// task returns what trains the classifier on examples.
+func (c *Classifier) task(examples []batch.Example, config TrainConfig) (task, error) {
+	criterion, err := config.Loss.Criterion(c.Labels(), batch.Targets(examples, len(c.Labels())))
+	if err != nil {
+		return task{}, fmt.Errorf("training config: %w", err)
+	}
+	return task{m: c.Model, loss: config.Loss, criterion: criterion}, nil
+}
 
 func (t task) Store() *model.Store { return t.m.Store }
 
 func (t task) Variables() []elastic.Variable { return t.m.Config.Variables() }
 
 func (t task) Loss(w elastic.Weights, inputs, labels []*graph.Node, drop *dropout.Source) (sum, count *graph.Node) {
-	encoded := t.m.Config.Encode(w, transformer.Inputs{IDs: inputs[0], Types: inputs[1], Documents: inputs[2], Positions: inputs[3]}, drop)
-	tokens, mask := transformer.Unpack(encoded.Hidden, inputs[4], inputs[5])
-	sum, count = loss.CrossEntropy(t.m.Config.MaskedHeadLogits(w, tokens, mask, drop), labels[0])
-	if encoded.Penalty != nil { // the loop divides by the count
-		sum = graph.Add(sum, graph.Mul(encoded.Penalty, count))
+	targets := loss.Targets{Labels: labels[0], Mixture: loss.NewMixture(drop, graph.GreaterThan(inputs[5], graph.ZerosLike(inputs[5])), t.criterion.Mixup)}
+	passes := make([]transformer.Output, t.criterion.Passes())
+	logits := make([]*graph.Node, len(passes))
+	for i := range passes {
+		passes[i] = t.m.Config.Encode(w, transformer.Inputs{IDs: inputs[0], Types: inputs[1], Documents: inputs[2], Positions: inputs[3]}, drop)
+		tokens, mask := transformer.Unpack(passes[i].Hidden, inputs[4], inputs[5])
+		// Linear in the embedding of the text before the last layer, so mixing them mixes that.
+		logits[i] = t.m.Config.MaskedHeadLogits(w, tokens, mask, drop)
+	}
+	sum, count = t.criterion.Loss(targets, logits...)
+	if extra := elastic.AddIf(transformer.MeanPenalty(passes...), t.loss.Penalty(w, t.Variables())); extra != nil { // the loop divides by the count
+		sum = graph.Add(sum, graph.Mul(extra, count))
 	}
 	return sum, count
 }
+
+// LossConfig implements [train.Measured].
+func (t task) LossConfig() loss.Config { return t.loss }
 
 // trainData gives a dataset's batches to the training loop.
 type trainData struct{ dataset *batch.Packed }
