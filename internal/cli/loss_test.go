@@ -3,6 +3,7 @@ package cli_test
 import (
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 )
@@ -57,5 +58,27 @@ func TestTrainWithALoss(t *testing.T) {
 	}
 	if out := run(t, "", quickly(tagger, "--resume", "--loss", file)...); out.code != 0 {
 		t.Errorf("resuming with the same loss: code %d\n%s", out.code, out.stderr)
+	}
+}
+
+// TestTrainWithNoise trains both tasks with dropped words and parts.
+func TestTrainWithNoise(t *testing.T) {
+	tagger, classifier := filepath.Join(t.TempDir(), "ner"), filepath.Join(t.TempDir(), "classify")
+	texts := []string{"train", "classify", "--model", "scratch", "--limit", "64", "--max-updates", "4", "--run", classifier}
+	noise := []string{"--drop-path", "0.2", "--word-dropout", "0.1"}
+	for dir, args := range map[string][]string{tagger: quickly(tagger, noise...), classifier: append(slices.Clone(texts), noise...)} {
+		if out := run(t, "", args...); out.code != 0 {
+			t.Fatalf("%v: code %d\n%s", args, out.code, out.stderr)
+		}
+		record, err := os.ReadFile(filepath.Join(dir, "run.json"))
+		if err != nil || !strings.Contains(string(record), `"drop_path": 0.2`) || !strings.Contains(string(record), `"word_dropout": 0.1`) {
+			t.Errorf("%s does not say which noise it had (%v)", dir, err)
+		}
+	}
+	if out := run(t, "", append(texts, "--resume")...); out.code != 1 || !strings.Contains(out.stderr, "train.noise.drop_path was 0.2 and is unset") {
+		t.Errorf("resuming without noise: code %d, %s", out.code, out.stderr)
+	}
+	if out := run(t, "", quickly("fresh", "--drop-path", "1")...); out.code != 2 || !strings.Contains(out.stderr, "noise.drop_path is 1, want 0 ≤ p < 1") {
+		t.Errorf("--drop-path 1: code %d, %s", out.code, out.stderr)
 	}
 }

@@ -43,6 +43,8 @@ type recipeFlags struct {
 	Schedule     string  `help:"Schedule of the learning rate: a kind such as linear, constant, cosine or wsd; or a JSON object, or a file that holds one." placeholder:"KIND" predictor:"path"`
 	Control      string  `help:"Controllers of the learning rate: a JSON list, or a file that holds one." placeholder:"LIST" predictor:"path"`
 	Attention    string  `help:"Attention in place of the model's: a JSON spec, or a file that holds one." placeholder:"SPEC" predictor:"path"`
+	DropPath     float64 `help:"Probability that the last layer's parts are left out for a text while training; less below (stochastic depth)." placeholder:"RATE"`
+	WordDropout  float64 `help:"Probability that a token is replaced by [MASK] while training." placeholder:"RATE"`
 	Seed         *uint64 `help:"Seed of data order, fresh weights and dropout." placeholder:"N"`
 
 	Folder string `name:"run" help:"Run folder. Default: runs/TASK-PRESET-TIME." placeholder:"DIR" predictor:"path"`
@@ -58,7 +60,7 @@ func set(into *int, value int) {
 }
 
 // apply changes a recipe as the flags say.
-func (f recipeFlags) apply(recipe *train.Config, batchSize, maxLength *int, attended **attention.Spec) error {
+func (f recipeFlags) apply(recipe *train.Config, batchSize, maxLength *int, noise *run.Noise, attended **attention.Spec) error {
 	set(&recipe.Epochs, f.Epochs)
 	set(&recipe.MaxUpdates, f.MaxUpdates)
 	set(&recipe.Accumulate, f.Accumulate)
@@ -68,6 +70,12 @@ func (f recipeFlags) apply(recipe *train.Config, batchSize, maxLength *int, atte
 	set(maxLength, f.MaxLength)
 	if f.LearningRate != 0 {
 		recipe.Schedule.Peak = f.LearningRate
+	}
+	if f.DropPath != 0 {
+		noise.DropPath = f.DropPath
+	}
+	if f.WordDropout != 0 {
+		noise.WordDropout = f.WordDropout
 	}
 	if f.Seed != nil {
 		recipe.Seed = *f.Seed
@@ -136,6 +144,7 @@ func (trainNERCmd) Help() string {
   elastic train ner --optimizer '{"kind": "adamw", "weight_decay": 0.01, "layer_decay": 0.8}' --schedule cosine
   elastic train ner --loss '{"label_smoothing": 0.1, "class_weights": {"O": 0.5}}'
   elastic train ner --loss '{"r_drop": 1, "penalties": [{"variables": ["/head/*"], "l1": 1e-4}]}'
+  elastic train ner --drop-path 0.1 --word-dropout 0.05
   elastic train ner --control '[{"spike": {}}, {"plateau": {"patience": 1}}]'
   elastic train ner --resume                           after Ctrl-C, a crash or kill -9; with the flags of before
 
@@ -173,7 +182,7 @@ func (c trainNERCmd) config() (experiment.Config, error) {
 	}
 	set(&config.Data.Limit, c.Limit)
 	tagger := &config.Tagger
-	if err := c.apply(&config.Train.Config, &config.Train.BatchSize, &tagger.MaxLength, &tagger.Attention); err != nil {
+	if err := c.apply(&config.Train.Config, &config.Train.BatchSize, &tagger.MaxLength, &config.Train.Noise, &tagger.Attention); err != nil {
 		return config, usageError{err}
 	}
 	if err := errors.Join(spec("--depth", c.Depth, &tagger.Depth),

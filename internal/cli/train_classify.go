@@ -74,7 +74,7 @@ func (c trainClassifyCmd) config() (experiment.Config, error) {
 	if c.Pooling != "" {
 		config.Classifier.Pooling = c.Pooling
 	}
-	if err := c.apply(&config.Train.Config, &config.Train.BatchSize, &config.Classifier.MaxLength, &config.Classifier.Attention); err != nil {
+	if err := c.apply(&config.Train.Config, &config.Train.BatchSize, &config.Classifier.MaxLength, &config.Train.Noise, &config.Classifier.Attention); err != nil {
 		return config, usageError{err}
 	}
 	if err := config.Validate(); err != nil {

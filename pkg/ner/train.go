@@ -34,11 +34,13 @@ type TrainConfig struct {
 	// Sentences share rows of the tagger's MaxLength tokens, and the numbers of rows are
 	// chosen so that padding is least.
 	Shapes int `json:"shapes,omitempty"`
+	// Noise drops whole tokens and parts of the model while training.
+	Noise run.Noise `json:"noise,omitzero"`
 }
 
 // Validate reports all that is wrong with c.
 func (c TrainConfig) Validate() error {
-	err := c.Config.Validate()
+	err := errors.Join(c.Config.Validate(), c.Noise.Validate())
 	if c.Loss.Mixup != 0 {
 		err = errors.Join(err, errors.New("loss.mixup has no use in tagging: two sentences have no words in common whose labels could be mixed; want 0"))
 	}
@@ -168,6 +170,7 @@ func (t *Tagger) Examples(sentences []data.Sentence) ([]batch.Example, error) {
 // task is a tagger's model as the training loop sees it.
 type task struct {
 	m         net
+	config    transformer.Config // of m, with noise
 	strategy  adapt.Strategy
 	loss      loss.Config
 	criterion loss.Criterion
@@ -183,7 +186,11 @@ func (t *Tagger) task(examples []batch.Example, config TrainConfig, options Trai
 	if err != nil {
 		return task{}, fmt.Errorf("training config: %w", err)
 	}
-	return task{m: t.net, strategy: config.Adapt, loss: config.Loss, criterion: criterion, options: options}, nil
+	noisy, err := config.Noise.Config(t.Model.Config, t.Tokenizer)
+	if err != nil {
+		return task{}, fmt.Errorf("training config: %w", err)
+	}
+	return task{m: t.net, config: noisy, strategy: config.Adapt, loss: config.Loss, criterion: criterion, options: options}, nil
 }
 
 func (t task) Store() *model.Store { return t.m.Store }
@@ -206,10 +213,10 @@ func (t task) Loss(w elastic.Weights, inputs, labels []*graph.Node, drop *dropou
 	w = t.m.weights(w, drop)
 	passes := make([]transformer.Output, t.criterion.Passes())
 	for i := range passes {
-		passes[i] = t.m.Config.Encode(w, transformer.Inputs{IDs: inputs[0], Types: inputs[1], Documents: inputs[2], Positions: inputs[3]}, drop)
+		passes[i] = t.config.Encode(w, transformer.Inputs{IDs: inputs[0], Types: inputs[1], Documents: inputs[2], Positions: inputs[3]}, drop)
 	}
 	encoded := passes[0]
-	sum, count = t.m.Config.Loss(w, t.criterion, labels[0], drop, passes...)
+	sum, count = t.config.Loss(w, t.criterion, labels[0], drop, passes...)
 	extra := t.loss.Penalty(w, t.Variables())
 	if t.m.adapter != nil {
 		extra = elastic.AddIf(extra, t.m.adapter.Penalty(w))
@@ -293,7 +300,7 @@ func (t *Tagger) Fisher(ctx context.Context, sentences []data.Sentence) (map[str
 	if err != nil {
 		return nil, err
 	}
-	return train.Fisher(ctx, t.backend, task{m: t.net}, trainData{dataset})
+	return train.Fisher(ctx, t.backend, task{m: t.net, config: t.Model.Config}, trainData{dataset})
 }
 
 // trainData gives a dataset's batches to the training loop.

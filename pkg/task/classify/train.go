@@ -2,6 +2,7 @@ package classify
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"iter"
 
@@ -30,7 +31,12 @@ type TrainConfig struct {
 	// share rows of the classifier's MaxLength tokens, and the numbers of rows are chosen so
 	// that padding is least.
 	Shapes int `json:"shapes,omitempty"`
+	// Noise drops whole tokens and parts of the model while training.
+	Noise run.Noise `json:"noise,omitzero"`
 }
+
+// Validate reports all that is wrong with c.
+func (c TrainConfig) Validate() error { return errors.Join(c.Config.Validate(), c.Noise.Validate()) }
 
 // TrainOptions is what a training run needs beside its recipe and data.
 type TrainOptions struct {
@@ -118,17 +124,25 @@ func (c *Classifier) Examples(texts []data.Text) ([]batch.Example, error) {
 // task is a classifier's model as the training loop sees it.
 type task struct {
 	m         *transformer.Model
+	config    transformer.Config // of m, with noise
 	loss      loss.Config
 	criterion loss.Criterion
 }
 
 // task returns what trains the classifier on examples.
 func (c *Classifier) task(examples []batch.Example, config TrainConfig) (task, error) {
+	if err := config.Validate(); err != nil {
+		return task{}, fmt.Errorf("training config: %w", err)
+	}
+	noisy, err := config.Noise.Config(c.Model.Config, c.Tokenizer)
+	if err != nil {
+		return task{}, fmt.Errorf("training config: %w", err)
+	}
 	criterion, err := config.Loss.Criterion(c.Labels(), batch.Targets(examples, len(c.Labels())))
 	if err != nil {
 		return task{}, fmt.Errorf("training config: %w", err)
 	}
-	return task{m: c.Model, loss: config.Loss, criterion: criterion}, nil
+	return task{m: c.Model, config: noisy, loss: config.Loss, criterion: criterion}, nil
 }
 
 func (t task) Store() *model.Store { return t.m.Store }
@@ -140,10 +154,10 @@ func (t task) Loss(w elastic.Weights, inputs, labels []*graph.Node, drop *dropou
 	passes := make([]transformer.Output, t.criterion.Passes())
 	logits := make([]*graph.Node, len(passes))
 	for i := range passes {
-		passes[i] = t.m.Config.Encode(w, transformer.Inputs{IDs: inputs[0], Types: inputs[1], Documents: inputs[2], Positions: inputs[3]}, drop)
+		passes[i] = t.config.Encode(w, transformer.Inputs{IDs: inputs[0], Types: inputs[1], Documents: inputs[2], Positions: inputs[3]}, drop)
 		tokens, mask := transformer.Unpack(passes[i].Hidden, inputs[4], inputs[5])
 		// Linear in the embedding of the text before the last layer, so mixing them mixes that.
-		logits[i] = t.m.Config.MaskedHeadLogits(w, tokens, mask, drop)
+		logits[i] = t.config.MaskedHeadLogits(w, tokens, mask, drop)
 	}
 	sum, count = t.criterion.Loss(targets, logits...)
 	if extra := elastic.AddIf(transformer.MeanPenalty(passes...), t.loss.Penalty(w, t.Variables())); extra != nil { // the loop divides by the count
