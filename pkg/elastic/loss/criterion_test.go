@@ -26,18 +26,28 @@ var (
 // lossOf computes sum, count and the gradient of the sum with respect to the logits.
 func lossOf(t *testing.T, criterion loss.Criterion, logits [][]float32, labels []int32) (sum, count float32, gradient []float32) {
 	t.Helper()
-	out, err := CallOnceN(gxtest.Backend(t), func(logits, labels *Node) (*Node, *Node, *Node) {
+	return compiled(t, criterion)(logits, labels)
+}
+
+// compiled returns what computes lossOf of batches, with one compilation for each number of targets.
+func compiled(t *testing.T, criterion loss.Criterion) func(logits [][]float32, labels []int32) (sum, count float32, gradient []float32) {
+	t.Helper()
+	exec := MustNewExec(gxtest.Backend(t), func(logits, labels *Node) (*Node, *Node, *Node) {
 		passes := []*Node{logits}
 		if criterion.Passes() == 2 {
 			passes = append(passes, MulScalar(logits, 0.5))
 		}
 		sum, count := criterion.Loss(loss.Targets{Labels: labels}, passes...)
 		return sum, count, Gradient(sum, logits)[0]
-	}, logits, labels)
-	if err != nil {
-		t.Fatal(err)
+	})
+	return func(logits [][]float32, labels []int32) (sum, count float32, gradient []float32) {
+		t.Helper()
+		out, err := exec.Call(logits, labels)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return tensors.ToScalar[float32](out[0]), tensors.ToScalar[float32](out[1]), tensors.MustCopyFlatData[float32](out[2])
 	}
-	return tensors.ToScalar[float32](out[0]), tensors.ToScalar[float32](out[1]), tensors.MustCopyFlatData[float32](out[2])
 }
 
 func TestNeutralOptionsChangeNothing(t *testing.T) {
@@ -61,11 +71,12 @@ func TestMicroBatchesAddUp(t *testing.T) {
 		"weights, r-drop":    {Classes: loss.Classes{Weights: []float64{0.1, 2.5, 0.7}}, RDrop: 3},
 	} {
 		t.Run(name, func(t *testing.T) {
-			wantSum, wantCount, wantGradient := lossOf(t, criterion, someLogits, someLabels)
+			lossOf := compiled(t, criterion)
+			wantSum, wantCount, wantGradient := lossOf(someLogits, someLabels)
 			var sum, count float32
 			var gradient []float32
 			for _, part := range [][2]int{{0, 1}, {1, 2}, {2, 3}, {3, 6}} {
-				s, c, g := lossOf(t, criterion, someLogits[part[0]:part[1]], someLabels[part[0]:part[1]])
+				s, c, g := lossOf(someLogits[part[0]:part[1]], someLabels[part[0]:part[1]])
 				sum, count, gradient = sum+s, count+c, append(gradient, g...)
 			}
 			gxtest.Close(t, []float32{sum, count}, []float32{wantSum, wantCount}, 2e-6)
