@@ -209,6 +209,26 @@ func TestMixedLoss(t *testing.T) {
 	gxtest.Close(t, []float64{float64(tensors.ToScalar[float32](out[0])), float64(tensors.ToScalar[float32](out[1]))}, []float64{sum, count}, 2e-6)
 }
 
+func TestTeachersDoNotLearn(t *testing.T) {
+	for name, compare := range map[string]func(student, teacher *Node) (sum, count *Node){
+		"logits":  func(s, t *Node) (sum, count *Node) { return loss.Distill(s, t, nil, 2) },
+		"squares": func(s, t *Node) (sum, count *Node) { return loss.HiddenSquares(s, t, nil) },
+		"cosine":  func(s, t *Node) (sum, count *Node) { return loss.HiddenCosine(s, t, nil) },
+	} {
+		out, err := CallOnceN(gxtest.Backend(t), func(student, teacher *Node) (*Node, *Node) {
+			sum, _ := compare(student, teacher)
+			gradients := Gradient(sum, student, teacher)
+			return ReduceAllSum(Square(gradients[0])), ReduceAllSum(Square(gradients[1]))
+		}, [][]float32{{1, 2, -1}}, [][]float32{{0, 3, 1}})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if of, by := tensors.ToScalar[float32](out[0]), tensors.ToScalar[float32](out[1]); of == 0 || by != 0 {
+			t.Errorf("%s: gradients of student and teacher have squares %g and %g, want only the student's", name, of, by)
+		}
+	}
+}
+
 func TestNothingIsMixed(t *testing.T) {
 	_, err := CallOnce(gxtest.Backend(t), func(key, exist *Node) *Node {
 		if loss.NewMixture(nil, exist, 1) != nil || loss.NewMixture(dropout.NewSource(key), exist, 0) != nil {
