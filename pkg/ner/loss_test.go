@@ -1,14 +1,20 @@
 package ner_test
 
 import (
+	"context"
+	"errors"
+	"slices"
 	"strings"
 	"testing"
 
 	"github.com/elastic-attention/workbench/internal/gxtest"
 	"github.com/elastic-attention/workbench/pkg/data/synth"
+	"github.com/elastic-attention/workbench/pkg/elastic/checkpoint"
 	"github.com/elastic-attention/workbench/pkg/elastic/loss"
+	"github.com/elastic-attention/workbench/pkg/elastic/train"
 	"github.com/elastic-attention/workbench/pkg/elastic/transformer"
 	"github.com/elastic-attention/workbench/pkg/ner"
+	"github.com/elastic-attention/workbench/pkg/run"
 )
 
 // TestLossOfATagger looks at the first loss, which the weights of the seed decide.
@@ -85,5 +91,43 @@ func TestLossesThatATaggerRefuses(t *testing.T) {
 		if _, err := newTagger(t, 2).Train(t.Context(), synth.Entities(3, 4), nil, config, ner.TrainOptions{}); err == nil || !strings.Contains(err.Error(), want) {
 			t.Errorf("error is %v, want %q", err, want)
 		}
+	}
+}
+
+// TestLossResumesExactly interrupts a run whose loss compares passes with noise of their own: the weights
+// must be those of a run that was let be, bit by bit.
+func TestLossResumesExactly(t *testing.T) {
+	corpus := synth.Entities(1, 96)
+	config := recipe(1)
+	config.Loss = loss.Config{RDrop: 1, LabelSmoothing: 0.1, Balanced: true, Penalties: []loss.Penalty{{Variables: []string{"/head/*"}, L1: 1e-3}}}
+	config.Noise = run.Noise{DropPath: 0.3, WordDropout: 0.1}
+	whole := newTagger(t, 9)
+	if _, err := whole.Train(t.Context(), corpus, nil, config, ner.TrainOptions{}); err != nil {
+		t.Fatal(err)
+	}
+	folder := checkpoint.Run{Dir: t.TempDir()}
+	ctx, cancel := context.WithCancel(t.Context())
+	defer cancel()
+	_, err := newTagger(t, 9).Train(ctx, corpus, nil, config, ner.TrainOptions{Run: folder, Step: func(s train.Step) {
+		if s.Update == 3 {
+			cancel()
+		}
+	}})
+	if !errors.Is(err, train.ErrInterrupted) {
+		t.Fatal(err)
+	}
+	latest, err := folder.Latest()
+	if err != nil {
+		t.Fatal(err)
+	}
+	torn, err := ner.Load(gxtest.Backend(t), latest.Dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := torn.Train(t.Context(), corpus, nil, config, ner.TrainOptions{Run: folder, Resume: latest.Dir}); err != nil {
+		t.Fatal(err)
+	}
+	if !slices.Equal(weights(t, torn), weights(t, whole)) {
+		t.Error("the resumed run has other weights")
 	}
 }
