@@ -104,6 +104,9 @@ func (c Config) Criterion(classes []string, counts []int) (Criterion, error) {
 			}
 		}
 	}
+	if len(criterion.Weights) > 0 && slices.Max(criterion.Weights) == 0 {
+		problems = append(problems, errors.New("loss.class_weights are 0 for all classes: there is nothing to learn"))
+	}
 	return criterion, errors.Join(problems...)
 }
 

@@ -88,6 +88,9 @@ func TestClassWeights(t *testing.T) {
 	if _, err := (loss.Config{Balanced: true}).Criterion(names, nil); err == nil {
 		t.Error("balanced weights without counts were accepted")
 	}
+	if _, err := (loss.Config{ClassWeights: map[string]float64{"a": 0, "b": 0}}).Criterion([]string{"a", "b"}, nil); err == nil || !strings.Contains(err.Error(), "0 for all classes") {
+		t.Errorf("error %v, want one about weights that are all 0", err)
+	}
 	_, err = loss.Config{ClassWeights: map[string]float64{"B-PER": 2}}.Criterion(names, nil)
 	if err == nil || !strings.Contains(err.Error(), `"B-PER" is no class of the task; classes: ["O" "B-LOC" "I-LOC"]`) {
 		t.Errorf("error %v, want one that lists the classes", err)
@@ -139,6 +142,23 @@ func TestPenalties(t *testing.T) {
 	if (loss.Config{}).Penalty(elastic.Weights{}, variables) != nil {
 		t.Error("no penalties cost something")
 	}
+}
+
+func ExampleConfig() {
+	var config loss.Config
+	text := `{"label_smoothing": 0.1, "class_weights": {"O": 0.5}, "penalties": [{"variables": ["/head/*"], "l2": 0.01}]}`
+	if err := json.Unmarshal([]byte(text), &config); err != nil {
+		panic(err)
+	}
+	criterion, err := config.Criterion([]string{"O", "B-LOC"}, nil)
+	fmt.Println(criterion.Weights, criterion.Smoothing, err)
+
+	config.FocalGamma, config.Mixup = 2, -1
+	fmt.Println(config.Validate())
+	// Output:
+	// [0.5 1] 0.1 <nil>
+	// loss.mixup is -1, want 0 or more, and finite
+	// loss.label_smoothing and focal_gamma exclude each other: one keeps targets that are predicted well in the loss, the other takes them out
 }
 
 func ExampleBalance() {

@@ -39,7 +39,7 @@ type Inputs struct {
 	Mask  *Node // 1 for a token, 0 for padding; nil means all 1
 
 	// Documents, in place of Mask, lets several texts share a row: tokens attend only to
-	// tokens with the same number, and 0 is padding. Positions, which go with it, count
+	// tokens with the same number, 1 to length, and 0 is padding. Positions, which go with it, count
 	// from 0 in each text.
 	Documents *Node
 	Positions *Node
