@@ -40,11 +40,14 @@ type recipeFlags struct {
 	SaveEvery     int     `help:"Updates between checkpoints." placeholder:"N"`
 	MaxLength     int     `help:"Longest training example in tokens." placeholder:"N"`
 	Optimizer     string  `help:"Update rule: adamw, lion, muon, prodigy, schedule_free_adamw, adafactor, sgd or another (a wrong name lists all); or a JSON object, or a file that holds one." placeholder:"RULE" predictor:"path"`
+	Loss          string  `help:"Loss in place of plain cross-entropy: a JSON object with label_smoothing, focal_gamma, class_weights or balanced, r_drop, mixup (classify), penalties; or a file that holds one." placeholder:"LOSS" predictor:"path"`
 	Schedule      string  `help:"Schedule of the learning rate: a kind such as linear, constant, cosine or wsd; or a JSON object, or a file that holds one." placeholder:"KIND" predictor:"path"`
 	Control       string  `help:"Controllers of the learning rate: a JSON list, or a file that holds one." placeholder:"LIST" predictor:"path"`
 	Unfreeze      string  `help:"When variables begin to train: epoch (one layer more after each, from the top), or a JSON object, or a file that holds one." placeholder:"STAGES" predictor:"path"`
 	SkipNonFinite bool    `help:"Pass over updates whose loss or gradients are not finite, in place of ending the run."`
 	Attention     string  `help:"Attention in place of the model's: a JSON spec, or a file that holds one." placeholder:"SPEC" predictor:"path"`
+	DropPath      float64 `help:"Probability that the last layer's parts are left out for a text while training; less below (stochastic depth)." placeholder:"RATE"`
+	WordDropout   float64 `help:"Probability that a token is replaced by [MASK] while training." placeholder:"RATE"`
 	Seed          *uint64 `help:"Seed of data order, fresh weights and dropout." placeholder:"N"`
 
 	previewFlags
@@ -62,7 +65,7 @@ func set(into *int, value int) {
 }
 
 // apply changes a recipe as the flags say.
-func (f recipeFlags) apply(recipe *train.Config, batchSize, maxLength *int, attended **attention.Spec) error {
+func (f recipeFlags) apply(recipe *train.Config, batchSize, maxLength *int, noise *run.Noise, attended **attention.Spec) error {
 	set(&recipe.Epochs, f.Epochs)
 	set(&recipe.MaxUpdates, f.MaxUpdates)
 	set(&recipe.Accumulate, f.Accumulate)
@@ -74,6 +77,12 @@ func (f recipeFlags) apply(recipe *train.Config, batchSize, maxLength *int, atte
 		recipe.Schedule.Peak = f.LearningRate
 	}
 	recipe.SkipNonFinite = recipe.SkipNonFinite || f.SkipNonFinite
+	if f.DropPath != 0 {
+		noise.DropPath = f.DropPath
+	}
+	if f.WordDropout != 0 {
+		noise.WordDropout = f.WordDropout
+	}
 	if f.Seed != nil {
 		recipe.Seed = *f.Seed
 	}
@@ -81,6 +90,7 @@ func (f recipeFlags) apply(recipe *train.Config, batchSize, maxLength *int, atte
 		f.checkPreview(),
 		kindFlag("--optimizer", f.Optimizer, optim.Kinds(), &recipe.Optimizer),
 		kindFlag("--schedule", f.Schedule, schedule.Kinds(), &recipe.Schedule),
+		kindFlag("--loss", f.Loss, nil, &recipe.Loss),
 		kindFlag("--control", f.Control, nil, &recipe.Control),
 		unfreezeFlag(f.Unfreeze, &recipe.Unfreeze),
 	); err != nil {
@@ -140,6 +150,9 @@ func (trainNERCmd) Help() string {
   elastic train ner --adapt '{"gradient": [{"variables": ["/embeddings/*"], "factor": 0}], "converge": {"below": 1e-5}}'
   elastic train ner --optimizer lion --lr 3e-5          or prodigy with --lr 1, muon, schedule_free_adamw, …
   elastic train ner --optimizer '{"kind": "adamw", "weight_decay": 0.01, "layer_decay": 0.8}' --schedule cosine
+  elastic train ner --loss '{"label_smoothing": 0.1, "class_weights": {"O": 0.5}}'
+  elastic train ner --loss '{"r_drop": 1, "penalties": [{"variables": ["/head/*"], "l1": 1e-4}]}'
+  elastic train ner --drop-path 0.1 --word-dropout 0.05
   elastic train ner --control '[{"spike": {}}, {"plateau": {"patience": 1}}]'
   elastic train ner --epochs 5 --unfreeze epoch         head first, then one layer more each epoch
   elastic train ner --optimizer lion --explain          which parameters learn how; trains nothing
@@ -180,7 +193,7 @@ func (c trainNERCmd) config() (experiment.Config, error) {
 	}
 	set(&config.Data.Limit, c.Limit)
 	tagger := &config.Tagger
-	if err := c.apply(&config.Train.Config, &config.Train.BatchSize, &tagger.MaxLength, &tagger.Attention); err != nil {
+	if err := c.apply(&config.Train.Config, &config.Train.BatchSize, &tagger.MaxLength, &config.Train.Noise, &tagger.Attention); err != nil {
 		return config, usageError{err}
 	}
 	if err := errors.Join(spec("--depth", c.Depth, &tagger.Depth),

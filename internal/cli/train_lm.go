@@ -63,7 +63,7 @@ func (c trainLMCmd) config() (experiment.Config, error) {
 		config.Model.Hidden, config.Model.FeedForward = c.Hidden, 4*c.Hidden
 	}
 	attention := &config.Model.Attention
-	if err := c.apply(&config.Train.Config, &config.Train.BatchSize, &config.Train.Length, &attention); err != nil {
+	if err := c.apply(&config.Train.Config, &config.Train.BatchSize, &config.Train.Length, &config.Train.Noise, &attention); err != nil {
 		return config, usageError{err}
 	}
 	config.Model.Attention = attention.Over(config.Model.Attention)

@@ -6,6 +6,7 @@ import (
 	"math"
 
 	"github.com/elastic-attention/workbench/pkg/elastic/adapt"
+	"github.com/elastic-attention/workbench/pkg/elastic/loss"
 	"github.com/elastic-attention/workbench/pkg/elastic/optim"
 	"github.com/elastic-attention/workbench/pkg/elastic/optim/control"
 	"github.com/elastic-attention/workbench/pkg/elastic/optim/schedule"
@@ -25,6 +26,9 @@ type Config struct {
 	ClipNorm float64 `json:"clip_norm,omitempty"`
 	// Optimizer is the update rule, with parameter groups.
 	Optimizer optim.Config `json:"optimizer"`
+	// Loss is what training minimises: the task's to compute, see [Measured]. The zero value is plain
+	// cross-entropy.
+	Loss loss.Config `json:"loss,omitzero"`
 	// Schedule gives the learning rate.
 	Schedule schedule.Config `json:"schedule"`
 	// Control lists controllers of the learning rate: each multiplies the schedule's rate by a
@@ -86,5 +90,5 @@ func (c Config) Validate() error {
 	if _, err := control.New(c.Control); err != nil {
 		problems = append(problems, err)
 	}
-	return errors.Join(append(problems, c.Unfreeze.Validate(), c.Optimizer.Validate(), c.Schedule.Validate())...)
+	return errors.Join(append(problems, c.Loss.Validate(), c.Unfreeze.Validate(), c.Optimizer.Validate(), c.Schedule.Validate())...)
 }

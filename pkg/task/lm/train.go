@@ -2,6 +2,7 @@ package lm
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"iter"
 	"math/rand/v2"
@@ -14,6 +15,7 @@ import (
 	"github.com/elastic-attention/workbench/pkg/elastic"
 	"github.com/elastic-attention/workbench/pkg/elastic/checkpoint"
 	"github.com/elastic-attention/workbench/pkg/elastic/dropout"
+	"github.com/elastic-attention/workbench/pkg/elastic/loss"
 	"github.com/elastic-attention/workbench/pkg/elastic/optim/control"
 	"github.com/elastic-attention/workbench/pkg/elastic/train"
 	"github.com/elastic-attention/workbench/pkg/elastic/transformer"
@@ -27,6 +29,22 @@ type TrainConfig struct {
 	BatchSize int `json:"batch_size,omitempty"`
 	// Length is the length of a window in bytes; 0 means the model's context.
 	Length int `json:"length,omitempty"`
+	// Noise drops parts of the model while training.
+	Noise run.Noise `json:"noise,omitzero"`
+}
+
+// Validate reports all that is wrong with c.
+func (c TrainConfig) Validate() error {
+	problems := []error{c.Config.Validate(), c.Noise.Validate()}
+	refuse := func(wrong bool, field, why string) {
+		if wrong {
+			problems = append(problems, fmt.Errorf("%s has no use in a language model: %s", field, why))
+		}
+	}
+	refuse(len(c.Loss.ClassWeights) > 0 || c.Loss.Balanced, "loss.class_weights or loss.balanced", "its classes are bytes")
+	refuse(c.Loss.Mixup != 0, "loss.mixup", "two texts have no bytes in common that could be mixed")
+	refuse(c.Noise.WordDropout != 0, "noise.word_dropout", "its vocabulary has no token that stands for none")
+	return errors.Join(problems...)
 }
 
 func (c TrainConfig) withDefaults(context int) TrainConfig {
@@ -63,7 +81,7 @@ type TrainOptions struct {
 // saves a checkpoint that a later call resumes, if there is a run folder, and returns an error
 // that wraps [train.ErrInterrupted].
 func (m *Model) Train(ctx context.Context, text, dev []byte, config TrainConfig, options TrainOptions) (train.Result, error) {
-	data, err := m.windows(text, config)
+	task, data, err := m.prepare(text, config)
 	if err != nil {
 		return train.Result{}, err
 	}
@@ -80,7 +98,7 @@ func (m *Model) Train(ctx context.Context, text, dev []byte, config TrainConfig,
 			return -score.Loss, err
 		}
 	}
-	return run.Fit(ctx, m.backend, task{m.Transformer}, data, config.Config, fitting)
+	return run.Fit(ctx, m.backend, task, data, config.Config, fitting)
 }
 
 // Steps returns the number of micro-batches in an epoch of a text.
@@ -94,40 +112,73 @@ func (m *Model) Steps(text []byte, config TrainConfig) (int, error) {
 
 // RangeTest tries learning rates on a text; see [train.RangeTest]. The model is afterwards what it was.
 func (m *Model) RangeTest(ctx context.Context, text []byte, config TrainConfig, r train.RateRange) (train.RateCurve, error) {
-	data, err := m.windows(text, config)
+	task, data, err := m.prepare(text, config)
 	if err != nil {
 		return train.RateCurve{}, err
 	}
-	return train.RangeTest(ctx, m.backend, task{m.Transformer}, data, config.Config, r)
+	return train.RangeTest(ctx, m.backend, task, data, config.Config, r)
 }
 
 // ExplainTraining returns a table of what holds for which parameters under a recipe; see
 // [train.Trainer.Explain].
 func (m *Model) ExplainTraining(config TrainConfig) (string, error) {
-	return run.Explain(m.backend, task{m.Transformer}, config.Config)
+	return run.Explain(m.backend, task{m: m.Transformer, config: m.Transformer.Config, loss: config.Loss}, config.Config)
 }
 
 // Repeat prepares as many runs of a recipe on a text, each with fresh weights by its own seed. After
 // each the model has its weights.
 func (m *Model) Repeat(text []byte, config TrainConfig) (*run.Repeated, error) {
-	data, err := m.windows(text, config)
+	task, data, err := m.prepare(text, config)
 	if err != nil {
 		return nil, err
 	}
 	fresh := func(seed uint64) (*transformer.Model, error) { return transformer.New(m.Transformer.Config, seed) }
-	return run.NewRepeated(m.backend, task{m.Transformer}, m.Transformer, fresh, data, config.Config)
+	return run.NewRepeated(m.backend, task, m.Transformer, fresh, data, config.Config)
 }
 
 // task is a language model as the training loop sees it.
-type task struct{ m *transformer.Model }
+type task struct {
+	m         *transformer.Model
+	config    transformer.Config // of m, with noise
+	loss      loss.Config
+	criterion loss.Criterion
+}
+
+// prepare returns what trains the model on a text, and the text as batches.
+func (m *Model) prepare(text []byte, config TrainConfig) (task, windows, error) {
+	if err := config.Validate(); err != nil {
+		return task{}, windows{}, fmt.Errorf("training config: %w", err)
+	}
+	noisy, err := config.Noise.Config(m.Transformer.Config, nil)
+	if err != nil {
+		return task{}, windows{}, fmt.Errorf("training config: %w", err)
+	}
+	criterion, err := config.Loss.Criterion(nil, nil)
+	if err != nil {
+		return task{}, windows{}, fmt.Errorf("training config: %w", err)
+	}
+	data, err := m.windows(text, config)
+	return task{m: m.Transformer, config: noisy, loss: config.Loss, criterion: criterion}, data, err
+}
 
 func (t task) Store() *model.Store { return t.m.Store }
 
 func (t task) Variables() []elastic.Variable { return t.m.Config.Variables() }
 
 func (t task) Loss(w elastic.Weights, inputs, labels []*graph.Node, drop *dropout.Source) (sum, count *graph.Node) {
-	return t.m.Config.Loss(w, t.m.Config.Encode(w, transformer.Inputs{IDs: inputs[0]}, drop), labels[0], drop)
+	passes := make([]transformer.Output, t.criterion.Passes())
+	for i := range passes {
+		passes[i] = t.config.Encode(w, transformer.Inputs{IDs: inputs[0]}, drop)
+	}
+	sum, count = t.config.Loss(w, t.criterion, labels[0], drop, passes...)
+	if penalty := t.loss.Penalty(w, t.Variables()); penalty != nil { // the loop divides by the count
+		sum = graph.Add(sum, graph.Mul(penalty, count))
+	}
+	return sum, count
 }
+
+// LossConfig implements [train.Measured].
+func (t task) LossConfig() loss.Config { return t.loss }
 
 // windows is a text as training data.
 type windows struct {
