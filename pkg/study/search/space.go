@@ -57,7 +57,7 @@ func (s Space) Validate() error {
 		if !validName.MatchString(p.Name) {
 			add("name", "%q, want letters, digits and underscores", p.Name)
 		}
-		if slices.Contains(reservedNames, p.Name) {
+		if Reserved(p.Name) {
 			add("name", "%q has a meaning in commands; choose another", p.Name)
 		}
 		if slices.ContainsFunc(s[:i], func(q Parameter) bool { return q.Name == p.Name }) {

@@ -1,7 +1,12 @@
 package search
 
-// reservedNames are those that commands use for other things than parameters.
-var reservedNames = []string{"dir", "elastic", "parent", "seed", "trial", "until"}
+import "slices"
+
+// Reserved reports whether a name has a meaning of its own in the commands of package program, so that no parameter may
+// have it.
+func Reserved(name string) bool {
+	return slices.Contains([]string{"dir", "elastic", "parent", "trial", "until"}, name)
+}
 
 // State is what became of a trial.
 type State string
