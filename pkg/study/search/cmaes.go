@@ -62,7 +62,7 @@ func (c CMAES) Sample(h History) Params {
 		size = 4 + int(3*math.Log(float64(n)))
 	}
 	if sigma == 0 {
-		sigma = 0.3
+		sigma = 1.0 / 6
 	}
 	e := newEvolution(n, size, sigma)
 	var generation []candidate

@@ -3,6 +3,7 @@ package search
 import (
 	"fmt"
 	"math"
+	"slices"
 )
 
 // Halving gives Trials trials the resource of the first rung, lets the best one in Eta go on to the next when all
@@ -145,7 +146,8 @@ func (h Hyperband) next(v view) move {
 func (Hyperband) stop([]Trial, int) bool { return false }
 
 // ASHA is successive halving that never waits: a worker that is free resumes a trial that is among the best one in
-// Eta of those that have reached a rung so far, from the highest rung down, or else begins a new one.
+// Eta of those that have reached a rung so far, from the highest rung down, or else begins a new one. If none has finished when
+// all have begun, the best goes on to its end.
 //
 // Source: Li et al. 2020, "A system for massively parallel hyperparameter tuning", algorithm 2.
 type ASHA struct{ Rungs }
@@ -176,6 +178,25 @@ func (a ASHA) next(v view) move {
 	}
 	if len(v.trials) < v.limit {
 		return move{until: levels[0]}
+	}
+	return a.last(v.trials, levels)
+}
+
+// last lets the best trial of the highest rung go on when nothing else is left to do and none has finished.
+func (ASHA) last(trials []Trial, levels []int) move {
+	if slices.ContainsFunc(trials, func(t Trial) bool { return t.State == Running || t.State == Finished }) {
+		return move{to: rest}
+	}
+	for k := len(levels) - 2; k >= 0; k-- {
+		var there []candidate
+		for i, t := range trials {
+			if value, ok := t.after(levels[k]); ok && t.State == Paused && t.Until == levels[k] {
+				there = append(there, candidate{i, value})
+			}
+		}
+		if len(there) > 0 {
+			return move{to: resume, trial: best(there, 1)[0].at, until: levels[k+1]}
+		}
 	}
 	return move{to: rest}
 }

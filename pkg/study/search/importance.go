@@ -25,7 +25,7 @@ func Importance(space Space, trials []Trial, maximize bool) map[string]float64 {
 			trials[i] = t.flipped()
 		}
 	}
-	ranked, known := rank(trials)
+	ranked, known := rank(trials, 4)
 	if ranked = ranked[:known]; known < 4 {
 		return nil
 	}

@@ -3,6 +3,7 @@ package search
 import (
 	"math"
 	"math/rand/v2"
+	"slices"
 )
 
 // parzen is a density over some parameters: a mixture of kernels, one for each trial that it was made of and one
@@ -17,11 +18,13 @@ type parzen struct {
 type factor struct {
 	mean, width float64   // of a number
 	mass        float64   // of the normal distribution between 0 and 1
+	scale       float64   // logarithm of what the exponential is multiplied by
 	choices     []float64 // probabilities, of a categorical parameter
 }
 
 func numeric(mean, width float64) factor {
-	return factor{mean: mean, width: width, mass: normal((1-mean)/width) - normal(-mean/width)}
+	mass := normal((1-mean)/width) - normal(-mean/width)
+	return factor{mean: mean, width: width, mass: mass, scale: -math.Log(math.Sqrt(2*math.Pi) * width * mass)}
 }
 
 // normal is the distribution function of the standard normal distribution.
@@ -91,34 +94,32 @@ func (d parzen) sample(random *rand.Rand) Params {
 // log returns the logarithm of the density, of a discrete parameter of the probability.
 func (d parzen) log(params Params) float64 {
 	logs := make([]float64, len(d.kernels))
-	for i, kernel := range d.kernels {
-		logs[i] = -math.Log(float64(len(d.kernels)))
-		for j, p := range d.parameters {
-			logs[i] += math.Log(kernel[j].density(p, params[p.Name]))
-		}
-	}
-	return logSum(logs)
-}
-
-// density returns the density at a value, of a discrete parameter its probability.
-func (f factor) density(p Parameter, value any) float64 {
-	if f.choices != nil {
-		for k, choice := range p.Choices {
-			if choice == value {
-				return f.choices[k]
+	for j, p := range d.parameters {
+		value := params[p.Name]
+		from, to := p.cell(value)
+		name, _ := value.(string)
+		choice := slices.Index(p.Choices, name)
+		for i, kernel := range d.kernels {
+			if f := kernel[j]; choice >= 0 {
+				logs[i] += math.Log(f.choices[choice])
+			} else {
+				logs[i] += f.log(from, to)
 			}
 		}
 	}
-	from, to := p.cell(value)
-	if from == to {
-		z := (from - f.mean) / f.width
-		return math.Exp(-z*z/2) / (math.Sqrt(2*math.Pi) * f.width * f.mass)
-	}
+	return logSum(logs) - math.Log(float64(len(d.kernels)))
+}
+
+// log returns the logarithm of a number's density at a point, or of its probability between two.
+func (f factor) log(from, to float64) float64 {
 	a, b := (from-f.mean)/f.width, (to-f.mean)/f.width
+	if a == b {
+		return f.scale - a*a/2
+	}
 	if a > 0 { // where both are near 1, their difference would lose its digits
 		a, b = -b, -a
 	}
-	return (normal(b) - normal(a)) / f.mass
+	return math.Log((normal(b) - normal(a)) / f.mass)
 }
 
 func logSum(logs []float64) float64 {

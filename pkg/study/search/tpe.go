@@ -45,11 +45,11 @@ func (t TPE) Sample(h History) Params {
 	if t.Candidates == 0 {
 		t.Candidates = 24
 	}
-	ranked, known := rank(h.Trials)
+	ranked, known := rank(h.Trials, t.Startup)
 	if known < t.Startup {
 		return Random{}.Sample(h)
 	}
-	good := min((known+9)/10, 25)
+	good := goodOf(known)
 	random := h.random()
 	params := Params{}
 	for i, p := range h.Space {
@@ -86,31 +86,55 @@ func having(group []Parameter, trials []Trial) []Params {
 	return all
 }
 
-// rank sorts trials, the best first, and says how many have a value.
-func rank(trials []Trial) (ranked []Trial, known int) {
+// rank sorts trials, the best first, and says how many have said anything.
+//
+// Trials are compared by what they reached after the largest resource that at least so many have used: their values if enough
+// have finished, else what they reported there. Trials that did not come as far follow, those with more
+// resource first, then those of which nothing is known.
+func rank(trials []Trial, enough int) (ranked []Trial, known int) {
+	var resources []int
+	finished := 0
+	for _, t := range trials {
+		if _, ok := quality(t); !ok {
+			continue
+		}
+		known++
+		if t.State == Finished {
+			finished++
+		}
+		resources = append(resources, t.resource())
+	}
+	enough = max(enough, goodOf(known))
+	slices.SortFunc(resources, func(a, b int) int { return b - a })
+	level := 0
+	if len(resources) >= enough {
+		level = resources[enough-1]
+	}
 	type place struct {
 		class, resource int
 		value           float64
 	}
 	of := func(t Trial) place {
-		last, reported := t.last()
-		switch {
-		case t.State == Finished:
-			return place{0, 0, t.Value}
-		case reported && t.State != Failed:
-			return place{1, -t.resource(), last}
+		value, ok := quality(t)
+		if !ok {
+			return place{class: 2}
 		}
-		return place{2, 0, 0}
+		if finished < enough && level > 0 {
+			if value, ok := t.after(level); ok {
+				return place{value: value}
+			}
+		} else if t.State == Finished {
+			return place{value: value}
+		}
+		return place{1, -t.resource(), value}
 	}
 	ranked = slices.Clone(trials)
 	slices.SortStableFunc(ranked, func(a, b Trial) int {
 		x, y := of(a), of(b)
 		return cmp.Or(cmp.Compare(x.class, y.class), cmp.Compare(x.resource, y.resource), cmp.Compare(x.value, y.value))
 	})
-	for _, t := range ranked {
-		if of(t).class < 2 {
-			known++
-		}
-	}
 	return ranked, known
 }
+
+// goodOf says how many of so many trials count as good.
+func goodOf(known int) int { return min((known+9)/10, 25) }
