@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"math/rand/v2"
+	"slices"
 )
 
 // Population is population-based training. Size trials are trained side by side; each pauses after every Interval of
@@ -55,43 +56,47 @@ func (p Population) next(v view) move {
 	if len(v.trials) < p.Size {
 		return move{until: p.Interval}
 	}
-	var members []candidate
+	at := -1 // the member that is furthest behind
 	for i, t := range v.trials {
-		if value, ok := t.last(); ok && (t.State == Running || t.State == Paused || t.State == Finished) {
+		if t.State == Paused && (at < 0 || t.resource() < v.trials[at].resource()) {
+			at = i
+		}
+	}
+	if at < 0 {
+		return move{to: rest}
+	}
+	if parents := p.parents(v.trials, at); len(parents) > 0 {
+		random := rand.New(rand.NewPCG(v.seed, uint64(len(v.trials))))
+		from := v.trials[parents[random.IntN(len(parents))]]
+		return move{until: p.until(from), params: p.perturb(v.space, from.Params, random), parent: &from.Number, replaces: &at}
+	}
+	return move{to: resume, trial: at, until: p.until(v.trials[at])}
+}
+
+// parents are the trials one of which replaces a member: none if that is good enough. Members are compared by what they had
+// reached after as much as this one. Only a paused trial has a state to go on from that does not change meanwhile.
+func (p Population) parents(trials []Trial, member int) (parents []int) {
+	var members []candidate
+	for i, t := range trials {
+		if value, ok := t.after(trials[member].resource()); ok && (t.State == Running || t.State == Paused || t.State == Finished) {
 			members = append(members, candidate{i, value})
 		}
 	}
-	ordered := best(members, len(members))
 	quantile := p.Quantile
 	if quantile == 0 {
 		quantile = 0.2
 	}
 	few := max(int(quantile*float64(p.Size)), 1)
-	for i, t := range v.trials {
-		if t.State != Paused {
-			continue
-		}
-		for place, c := range ordered {
-			if c.at != i || len(ordered) < 2*few || place < len(ordered)-few {
-				continue
-			}
-			// Only a paused trial has a state to go on from that does not change meanwhile.
-			var parents []int
-			for _, c := range ordered[:few] {
-				if v.trials[c.at].State == Paused {
-					parents = append(parents, c.at)
-				}
-			}
-			if len(parents) == 0 {
-				break
-			}
-			random := rand.New(rand.NewPCG(v.seed, uint64(len(v.trials))))
-			parent := parents[random.IntN(len(parents))]
-			return move{until: p.until(v.trials[parent]), params: p.perturb(v.space, v.trials[parent].Params, random), parent: &parent, replaces: &i}
-		}
-		return move{to: resume, trial: i, until: p.until(t)}
+	ordered := best(members, len(members))
+	if len(ordered) < 2*few || !slices.ContainsFunc(ordered[len(ordered)-few:], func(c candidate) bool { return c.at == member }) {
+		return nil
 	}
-	return move{to: rest}
+	for _, c := range ordered[:few] {
+		if trials[c.at].State == Paused {
+			parents = append(parents, c.at)
+		}
+	}
+	return parents
 }
 
 // until is where a trial pauses that goes on from the state of t.

@@ -224,21 +224,23 @@ func TestImportance(t *testing.T) {
 	if none := search.Importance(space, s.Trials()[:3], false); none != nil {
 		t.Errorf("three trials say %v", none)
 	}
-	// By hand: of eight trials the best two have b, as half of all; a kernel has its own choice with (1+1/(n+1))/(1+2/(n+1)).
-	two := search.Space{{Name: "c", Kind: search.Categorical, Choices: []string{"a", "b"}}, {Name: "x", Kind: search.Float, High: 1}}
+	// By hand: a kernel has its own choice with probability (1+s)/(1+2s) of two, where s is 1 by the number of kernels, and the
+	// prior each with a half.
+	two := search.Space{{Name: "c", Kind: search.Categorical, Choices: []string{"a", "b"}}, {Name: "e", Kind: search.Categorical, Choices: []string{"a", "b"}}}
 	var trials []search.Trial
 	for i := range 8 {
-		trials = append(trials, search.Trial{Number: i, State: search.Finished, Value: float64(i), Params: search.Params{"c": []string{"b", "b", "a", "a", "b", "b", "a", "a"}[i], "x": 0.5}})
+		params := search.Params{"c": []string{"b", "b", "a", "a", "b", "b", "a", "a"}[i], "e": []string{"b", "a", "a", "a", "b", "b", "a", "a"}[i]}
+		trials = append(trials, search.Trial{Number: i, State: search.Finished, Value: float64(i), Params: params})
 	}
-	own := func(n float64) float64 { return (1 + 1/(n+1)) / (1 + 2/(n+1)) }
-	b := (2*own(2) + 0.5) / 3 // density of b among the best two, 0.5 among all
-	want := 0.5*math.Pow(b/0.5-1, 2) + 0.5*math.Pow((1-b)/0.5-1, 2)
+	density := func(b, n float64) float64 { // of b, which b of n trials have
+		s := 1.0 / (n + 1)
+		own := (1 + s) / (1 + 2*s)
+		return (b*own + (n-b)*(1-own) + 0.5) / (n + 1)
+	}
+	divergence := func(p, q float64) float64 { return (p-q)*(p-q)/q + (p-q)*(p-q)/(1-q) }
+	c, e := divergence(density(2, 2), density(4, 8)), divergence(density(1, 2), density(3, 8))
 	shares = search.Importance(two, trials, false)
-	if got := shares["c"] / shares["x"]; math.IsNaN(got) || want <= 0 {
-		t.Errorf("shares are %v", shares)
-	}
-	only := search.Importance(two[:1], trials, false)
-	if only["c"] != 1 {
-		t.Errorf("the only parameter has the share %v", only["c"])
+	if want := c / (c + e); math.Abs(shares["c"]-want) > 1e-9 {
+		t.Errorf("the share of c is %.6f, want %.6f", shares["c"], want)
 	}
 }
