@@ -18,7 +18,7 @@ import (
 //
 // Source: Hansen 2016, "The CMA evolution strategy: a tutorial", arXiv 1604.00772, appendix A.
 type CMAES struct {
-	// Sigma is the first step size as a share of each range; 0 means 0.3.
+	// Sigma is the first step size as a share of each range; 0 means a sixth.
 	Sigma float64 `json:"sigma,omitempty"`
 	// Size of the population; 0 means 4+⌊3·ln n⌋ for n numbers.
 	Size int `json:"size,omitempty"`
@@ -33,8 +33,8 @@ func (c CMAES) Validate(space Space) error {
 	if !(c.Sigma >= 0 && c.Sigma <= 1) {
 		problems = append(problems, fmt.Errorf("sampler.sigma is %g, want it in (0, 1], or 0 for the default", c.Sigma))
 	}
-	if c.Size < 0 || c.Size == 1 || c.Size == 2 || c.Size == 3 {
-		problems = append(problems, fmt.Errorf("sampler.size is %d, want 4 or more, or 0 for the default", c.Size))
+	if c.Size != 0 && (c.Size < 4 || c.Size > 10_000) {
+		problems = append(problems, fmt.Errorf("sampler.size is %d, want it from 4 to 10000, or 0 for the default", c.Size))
 	}
 	if len(numbers(space)) == 0 {
 		problems = append(problems, errors.New("sampler: cmaes needs a number that always exists; take another sampler"))

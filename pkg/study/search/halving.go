@@ -92,13 +92,21 @@ func (Hyperband) Kind() string { return "hyperband" }
 
 // Validate reports rungs that cannot be.
 func (h Hyperband) Validate() error {
-	if h.Rounds < 0 {
-		return fmt.Errorf("scheduler.rounds is %d, want 1 or more", h.Rounds)
+	if h.Rounds < 0 || h.Rounds > 1000 {
+		return fmt.Errorf("scheduler.rounds is %d, want 1 or more, at most 1000", h.Rounds)
 	}
-	return h.validate()
+	if err := h.validate(); err != nil {
+		return err
+	}
+	if r := h.withDefaults(); r.Max/r.Min > mostRungs {
+		return fmt.Errorf("scheduler.max is %d times min, want at most %d times: the first bracket would begin about so many trials", r.Max/r.Min, mostRungs)
+	}
+	return nil
 }
 
-// Plan returns the number of trials of all brackets.
+const mostRungs = 100_000
+
+// Plan returns the number of trials of all brackets, 0 if h is not valid.
 func (h Hyperband) Plan() int {
 	total := 0
 	for _, b := range h.brackets() {
@@ -109,7 +117,7 @@ func (h Hyperband) Plan() int {
 
 func (h Hyperband) brackets() []bracket {
 	r := h.withDefaults()
-	if h.validate() != nil {
+	if h.Validate() != nil {
 		return nil
 	}
 	most := 0

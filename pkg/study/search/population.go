@@ -34,11 +34,11 @@ func (Population) Kind() string { return "population" }
 // Validate reports sizes that cannot be.
 func (p Population) Validate() error {
 	var problems []error
-	if p.Size < 2 {
-		problems = append(problems, fmt.Errorf("scheduler.size is %d, want 2 or more", p.Size))
+	if p.Size < 2 || p.Size > 100_000 {
+		problems = append(problems, fmt.Errorf("scheduler.size is %d, want it from 2 to 100000", p.Size))
 	}
-	if p.Interval < 1 || p.Max <= p.Interval {
-		problems = append(problems, fmt.Errorf("scheduler.interval is %d and max %d, want 1 or more, and max above", p.Interval, p.Max))
+	if p.Interval < 1 || p.Max <= p.Interval || p.Max > 1<<40 {
+		problems = append(problems, fmt.Errorf("scheduler.interval is %d and max %d, want 1 or more, and max above, at most 2⁴⁰", p.Interval, p.Max))
 	}
 	if !(p.Quantile >= 0 && p.Quantile <= 0.5) {
 		problems = append(problems, fmt.Errorf("scheduler.quantile is %g, want it in (0, 0.5], or 0 for the default", p.Quantile))

@@ -61,8 +61,8 @@ func (Grid) Kind() string { return "grid" }
 
 // Validate reports a negative number of points and a space with too many combinations.
 func (g Grid) Validate(space Space) error {
-	if g.Points < 0 {
-		return fmt.Errorf("sampler.points is %d, want 1 or more", g.Points)
+	if g.Points < 0 || g.Points > maxGrid {
+		return fmt.Errorf("sampler.points is %d, want it from 1 to %d", g.Points, maxGrid)
 	}
 	if size := g.size(space); size > maxGrid {
 		return fmt.Errorf("sampler: a grid of this space has more than %d points; take fewer points, or another sampler", maxGrid)

@@ -129,11 +129,11 @@ func (r Rungs) validate() error {
 	if r = r.withDefaults(); r.Min < 1 {
 		problems = append(problems, fmt.Errorf("scheduler.min is %d, want 1 or more", r.Min))
 	}
-	if r.Eta < 2 {
-		problems = append(problems, fmt.Errorf("scheduler.eta is %d, want 2 or more", r.Eta))
+	if r.Eta < 2 || r.Eta > 1000 {
+		problems = append(problems, fmt.Errorf("scheduler.eta is %d, want it from 2 to 1000", r.Eta))
 	}
-	if r.Max < r.Min*max(r.Eta, 1) {
-		problems = append(problems, fmt.Errorf("scheduler.max is %d, want the resource of a whole trial, at least %d: min times eta", r.Max, r.Min*r.Eta))
+	if r.Max > 1<<40 || r.Max/max(r.Eta, 1) < r.Min {
+		problems = append(problems, fmt.Errorf("scheduler.max is %d, want the resource of a whole trial, at least min times eta, and at most 2⁴⁰", r.Max))
 	}
 	return errors.Join(problems...)
 }

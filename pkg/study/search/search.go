@@ -57,13 +57,15 @@ func init() {
 		kind.Add[Population](&schedulers),
 	} {
 		if err != nil {
-			panic(err)
+			panic(err) // two of this package have one kind
 		}
 	}
 }
 
-// Samplers and Schedulers list the kinds that a config can name.
-func Samplers() []string   { return samplers.Kinds() }
+// Samplers lists the kinds of samplers that a config can name.
+func Samplers() []string { return samplers.Kinds() }
+
+// Schedulers lists the kinds of schedulers that a config can name.
 func Schedulers() []string { return schedulers.Kinds() }
 
 // plain is a Config whose parts are not decoded.

@@ -29,10 +29,10 @@ type TPE struct {
 // Kind returns "tpe".
 func (TPE) Kind() string { return "tpe" }
 
-// Validate reports negative numbers.
+// Validate reports negative numbers, and too many candidates.
 func (t TPE) Validate(Space) error {
-	if t.Startup < 0 || t.Candidates < 0 {
-		return fmt.Errorf("sampler: startup is %d and candidates %d, want 1 or more, or 0 for the default", t.Startup, t.Candidates)
+	if t.Startup < 0 || t.Candidates < 0 || t.Candidates > 100_000 {
+		return fmt.Errorf("sampler: startup is %d and candidates %d, want 1 or more, at most 100000 candidates, or 0 for the default", t.Startup, t.Candidates)
 	}
 	return nil
 }
