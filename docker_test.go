@@ -60,8 +60,8 @@ func stages(t *testing.T) map[string]string {
 }
 
 func TestDockerfileUsesWhatIsHere(t *testing.T) {
-	own := regexp.MustCompile(`^(make build|bin/elastic |tools/[a-z-]+\.sh\b|/tmp/install-debian\.sh$)`)
-	system := regexp.MustCompile(`^(rm -rf|useradd|mkdir -p) `)
+	own := regexp.MustCompile(`^(make build|bin/elastic |tools/[a-z-]+\.sh\b|/opt/install-debian\.sh$)`)
+	system := regexp.MustCompile(`^(rm -rf|useradd|install -d|mkdir -p) `)
 	from, programs := stages(t), 0
 	for _, i := range dockerfile(t) {
 		words := slices.DeleteFunc(strings.Fields(i.args), func(w string) bool { return strings.HasPrefix(w, "--") })
