@@ -28,7 +28,7 @@ step_format() {
 		return 1
 	fi
 	local script
-	for script in .ci/run tools/*.sh; do bash -n "$script"; done
+	for script in .ci/run docker/*.sh tools/*.sh; do bash -n "$script"; done
 }
 
 step_build() {
@@ -50,6 +50,14 @@ step_tidy() {
 	"$go" mod tidy -diff
 	"$go" -C tools mod tidy -diff
 	"$go" -C tools/lint mod tidy -diff
+}
+
+# Needs no engine: docker/build.sh prints what it would build. docker_test.go checks the rest.
+step_docker() {
+	tools/venv.sh docker docker/requirements.txt
+	.cache/docker/bin/hadolint --failure-threshold warning docker/Dockerfile
+	.cache/docker/bin/check-jsonschema --builtin-schema vendor.compose-spec docker/compose.yaml
+	ENGINE=echo docker/build.sh cli lab lab-cuda
 }
 
 # A failure to get the plugin is its own step, so that the summary tells it from a failing test.
@@ -129,7 +137,7 @@ step_notebooks() {
 	REQUIRE_XLA=1 tools/notebooks.sh notebooks/*.ipynb
 }
 
-all=(format build vet lint tidy backend run test race fuzz bench selftest notebooks)
+all=(format build vet lint tidy docker backend run test race fuzz bench selftest notebooks)
 steps=("$@")
 if ((${#steps[@]} == 0)); then steps=("${all[@]}"); fi
 for s in "${steps[@]}"; do
