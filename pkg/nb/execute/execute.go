@@ -24,6 +24,7 @@ import (
 	"os"
 	"path/filepath"
 	"runtime"
+	"strconv"
 	"strings"
 	"time"
 
@@ -117,9 +118,7 @@ func Run(ctx context.Context, path string, o Options) (*nb.Notebook, Report, err
 	}
 	r.kernel = k
 	r.notebook(ctx, n)
-	if err := k.Close(); err != nil {
-		r.complain("closing the kernel: %v", err)
-	}
+	k.Close()
 	return n, r.finish(n), nil
 }
 
@@ -228,8 +227,8 @@ func (r Report) Measured() nb.Measured {
 	if backend == "" {
 		backend = "the default backend"
 	}
-	precision := math.Pow(10, math.Floor(math.Log10(max(r.Seconds, 0.01)))-1)
-	return nb.Measured{Seconds: math.Round(r.Seconds/precision) * precision, Backend: backend, Cores: runtime.NumCPU()}
+	short, _ := strconv.ParseFloat(strconv.FormatFloat(r.Seconds, 'g', 2, 64), 64) // two digits say all that repeats
+	return nb.Measured{Seconds: short, Backend: backend, Cores: runtime.NumCPU()}
 }
 
 func seconds(s float64) time.Duration { return time.Duration(s * float64(time.Second)) }

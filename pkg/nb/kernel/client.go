@@ -272,9 +272,10 @@ func (c *Client) Interrupt() error {
 }
 
 // Close closes the connection. The kernel goes on.
-func (c *Client) Close() error {
+func (c *Client) Close() {
 	c.stop()
-	err := errors.Join(c.shell.Close(), c.control.Close(), c.iopub.Close())
+	for _, socket := range []zmq4.Socket{c.shell, c.control, c.iopub} {
+		_ = socket.Close() // the kernel may have gone first
+	}
 	c.receivers.Wait()
-	return err
 }

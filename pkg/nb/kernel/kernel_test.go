@@ -28,7 +28,7 @@ func start(t *testing.T, o kernel.Options) *kernel.Kernel {
 	if err != nil {
 		t.Fatal(err)
 	}
-	t.Cleanup(func() { _ = k.Close() })
+	t.Cleanup(k.Close)
 	return k
 }
 

@@ -93,7 +93,7 @@ func (k *Kernel) Kill() {
 }
 
 // Close asks the kernel to end, kills it if it does not, and removes what it left.
-func (k *Kernel) Close() error {
+func (k *Kernel) Close() {
 	select {
 	case <-k.gone:
 	default:
@@ -105,9 +105,8 @@ func (k *Kernel) Close() error {
 		}
 	}
 	k.Kill()
-	err := k.Client.Close()
+	k.Client.Close()
 	k.clean()
-	return err
 }
 
 func (k *Kernel) clean() { _ = os.RemoveAll(k.temp) }

@@ -17,7 +17,7 @@ import (
 //
 //	var steps = must.M1(nb.Param("STEPS", 140)) // NB_STEPS=20 in the environment makes it 20
 func Param[T any](name string, def T) (T, error) {
-	text, ok := os.LookupEnv("NB_" + name)
+	text, ok := os.LookupEnv(ipynb.ParamEnv(name))
 	if !ok || text == "" {
 		return def, nil
 	}

@@ -1,0 +1,26 @@
+package cli
+
+import (
+	"fmt"
+	"strings"
+)
+
+type nbCmd struct {
+	Run nbRunCmd `cmd:"" help:"Execute notebooks headless; fail when a cell failed or a number moved."`
+}
+
+// parameters are the values that -p gives, by name.
+func parameters(list []string) (map[string]string, error) {
+	params := map[string]string{}
+	for _, p := range list {
+		name, value, ok := strings.Cut(p, "=")
+		if !ok || name == "" {
+			return nil, usageError{fmt.Errorf("-p %q, want NAME=VALUE", p)}
+		}
+		if _, twice := params[name]; twice {
+			return nil, usageError{fmt.Errorf("-p gives %s twice", name)}
+		}
+		params[name] = value
+	}
+	return params, nil
+}
