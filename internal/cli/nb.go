@@ -6,7 +6,8 @@ import (
 )
 
 type nbCmd struct {
-	Run nbRunCmd `cmd:"" help:"Execute notebooks headless; fail when a cell failed or a number moved."`
+	Run    nbRunCmd    `cmd:"" help:"Execute notebooks headless; fail when a cell failed or a number moved."`
+	Kernel nbKernelCmd `cmd:"" help:"The kernel that executes Go notebooks."`
 }
 
 // parameters are the values that -p gives, by name.
