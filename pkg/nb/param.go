@@ -12,8 +12,11 @@ import (
 	"strings"
 )
 
-// ParametersTag is the tag of the cell that declares a notebook's parameters.
-const ParametersTag = "parameters"
+// Tags of cells that mean something here.
+const (
+	ParametersTag = "parameters"       // the cell declares the notebook's parameters
+	RaisesTag     = "raises-exception" // the cell must fail
+)
 
 // Param is a parameter of a notebook: a variable that its parameters cell reads by nb.Param of package viz/nb.
 //

@@ -20,9 +20,6 @@ var (
 // words is how many of a failing cell's last lines go into the report.
 const words = 12
 
-// raises is the tag of a cell that shall fail.
-const raises = "raises-exception"
-
 // failure returns what went wrong in an executed cell: GoNB says ok even of a program that panicked, exited or failed its
 // tests.
 func failure(c *nb.Cell) error {
@@ -41,9 +38,9 @@ func failure(c *nb.Cell) error {
 			what = strings.TrimSpace(what) + indented(last(c.Text("stdout"), 2000)+last(stderr, 4000))
 		}
 	}
-	if c.Tagged(raises) {
+	if c.Tagged(nb.RaisesTag) {
 		if what == "" {
-			return errors.New("was expected to fail (tag " + raises + "), but did not")
+			return errors.New("was expected to fail (tag " + nb.RaisesTag + "), but did not")
 		}
 		return nil
 	}
