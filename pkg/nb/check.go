@@ -166,7 +166,7 @@ func (c *checker) code() {
 		parameters++
 		some := false
 		for _, d := range program.Decls {
-			some = some || len(paramsOf(d.Node)) > 0
+			some = some || len(d.Params()) > 0
 		}
 		if !some {
 			c.add(i, "has the tag %q, but reads none by nb.Param", ParametersTag)

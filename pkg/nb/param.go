@@ -27,6 +27,8 @@ type Param struct {
 	Type     string `json:"type"`              // int, as Go spells it; "" if it cannot be told without compiling
 	Default  string `json:"default"`           // 160, as Go spells it
 	Comment  string `json:"comment,omitempty"` // updates of 16 sentences each
+
+	Value ast.Expr `json:"-"` // what the variable is initialised by
 }
 
 // ParamEnv returns the name of the environment variable that sets a parameter.
@@ -45,14 +47,15 @@ func (n *Notebook) Params() ([]Param, error) {
 			return nil, fmt.Errorf("cell %d: %w", i, err)
 		}
 		for _, d := range program.Decls {
-			params = append(params, paramsOf(d.Node)...)
+			params = append(params, d.Params()...)
 		}
 	}
 	return params, nil
 }
 
-func paramsOf(d ast.Decl) []Param {
-	general, ok := d.(*ast.GenDecl)
+// Params returns the parameters that the declaration reads.
+func (d Decl) Params() []Param {
+	general, ok := d.Node.(*ast.GenDecl)
 	if !ok || general.Tok != token.VAR {
 		return nil
 	}
@@ -64,7 +67,7 @@ func paramsOf(d ast.Decl) []Param {
 			if call == nil || i >= len(spec.Names) {
 				continue
 			}
-			p := Param{Variable: spec.Names[i].Name}
+			p := Param{Variable: spec.Names[i].Name, Value: value}
 			p.Name, _ = strconv.Unquote(call.Args[0].(*ast.BasicLit).Value)
 			p.Type, p.Default = literal(call.Args[1])
 			comment := spec.Comment

@@ -21,6 +21,7 @@ type Program struct {
 	Decls    []Decl  // without imports and the main function
 	Main     *string // statements of the main function; nil if the cell executes nothing
 	MainLine int     // line of the cell on which they begin, from 1
+	Args     string  // arguments of the main function's program, behind %%
 	Test     bool    // the cell's own tests are executed: %test
 }
 
@@ -43,6 +44,16 @@ type Decl struct {
 	Names []string
 	Text  string
 	Node  ast.Decl
+
+	start int // offset of the text in the file that was parsed
+}
+
+// Replace returns the text of the declaration with one of its expressions replaced.
+func (d Decl) Replace(e ast.Expr, by string) Decl {
+	// A file set of one file begins at 1.
+	from, to := int(e.Pos())-1-d.start, int(e.End())-1-d.start
+	d.Text = d.Text[:from] + by + d.Text[to:]
+	return d
 }
 
 // cellMagic is a first line that hands a whole cell to another program; %% alone begins the main part.
@@ -60,14 +71,14 @@ func (c *Cell) Program() (*Program, error) {
 	inMain, continued := false, false
 	for i, line := range lines {
 		text := strings.TrimPrefix(line, "//gonb:")
-		command, _, _ := strings.Cut(strings.TrimRight(text, " \t\r"), " ")
+		command, args, _ := strings.Cut(strings.TrimRight(text, " \t\r"), " ")
 		switch {
 		case continued:
 			last := &p.Commands[len(p.Commands)-1]
 			last.Text = strings.TrimSuffix(last.Text, `\`) + " " + text
 			lines[i] = ""
 		case !inMain && (command == "%%" || command == "%main"):
-			inMain, lines[i], p.MainLine = true, "func main() {", i+2
+			inMain, lines[i], p.MainLine, p.Args = true, "func main() {", i+2, args
 		case strings.HasPrefix(text, "%") || strings.HasPrefix(text, "!"):
 			p.Commands = append(p.Commands, Command{i + 1, text})
 			p.Test = p.Test || command == "%test"
@@ -112,7 +123,10 @@ func (c *Cell) Program() (*Program, error) {
 			body = strings.Trim(body, "\n")
 			p.Main, p.MainLine = &body, line(f.Body.Lbrace)+1
 		} else {
-			p.Decls = append(p.Decls, Decl{Line: line(d.Pos()), Names: names(d), Text: strings.TrimSpace(text[min(start, end):end]), Node: d})
+			for start < end && strings.ContainsRune(" \t\r\n;", rune(text[start])) {
+				start++
+			}
+			p.Decls = append(p.Decls, Decl{Line: line(d.Pos()), Names: names(d), Text: strings.TrimRight(text[start:end], " \t\r"), Node: d, start: start})
 		}
 		start = end
 	}

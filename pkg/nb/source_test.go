@@ -45,9 +45,9 @@ fmt.Println(a, m.Pi)
 			{Line: 13, Names: []string{"T"}, Text: "// T has a method.\ntype T[X any] struct{}"},
 			{Line: 15, Names: []string{"T.Do"}, Text: "func (t *T[X]) Do() {}"},
 		},
-		Main: &main, MainLine: 18,
+		Main: &main, MainLine: 18, Args: "--steps 3",
 	}
-	if diff := cmp.Diff(want, got, cmpopts.IgnoreFields(nb.Decl{}, "Node")); diff != "" {
+	if diff := cmp.Diff(want, got, cmpopts.IgnoreFields(nb.Decl{}, "Node", "start")); diff != "" {
 		t.Errorf("program (-want +got):\n%s", diff)
 	}
 }
@@ -102,10 +102,11 @@ func TestParams(t *testing.T) {
 		t.Fatal(err)
 	}
 	want := []nb.Param{
-		{"STEPS", "steps", "int", "160", "updates"}, {"SEED", "seed", "uint64", "1", ""}, {"RATE", "rate", "float64", "-2e-4", ""},
-		{"NAME", "name", "string", `"a"`, ""}, {"ON", "on", "bool", "true", ""}, {"WAIT", "wait", "", "", ""},
+		{Name: "STEPS", Variable: "steps", Type: "int", Default: "160", Comment: "updates"}, {Name: "SEED", Variable: "seed", Type: "uint64", Default: "1"},
+		{Name: "RATE", Variable: "rate", Type: "float64", Default: "-2e-4"}, {Name: "NAME", Variable: "name", Type: "string", Default: `"a"`},
+		{Name: "ON", Variable: "on", Type: "bool", Default: "true"}, {Name: "WAIT", Variable: "wait"},
 	}
-	if diff := cmp.Diff(want, got); diff != "" {
+	if diff := cmp.Diff(want, got, cmpopts.IgnoreFields(nb.Param{}, "Value")); diff != "" {
 		t.Errorf("parameters (-want +got):\n%s", diff)
 	}
 	if err := notebook.CheckParams(map[string]string{"STEPS": "20", "SEED": "", "RATE": "1", "NAME": "1.5", "ON": "false", "WAIT": "x"}); err != nil {
