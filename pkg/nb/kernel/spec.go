@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io/fs"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"runtime"
 	"slices"
@@ -31,11 +32,17 @@ const specFile = "kernel.json"
 var ErrNoKernel = errors.New("no such kernel is installed")
 
 // DataDirs returns the folders that Jupyter looks for data in, the first found counting: those of JUPYTER_PATH, the user's
-// own (JUPYTER_DATA_DIR, if set), and the system's.
+// own (JUPYTER_DATA_DIR, if set), that of the installation whose jupyter is in PATH, and the system's.
 func DataDirs() []string {
 	dirs := filepath.SplitList(os.Getenv("JUPYTER_PATH"))
 	if user, err := UserDataDir(); err == nil {
 		dirs = append(dirs, user)
+	}
+	if command, err := exec.LookPath("jupyter"); err == nil {
+		if real, err := filepath.EvalSymlinks(command); err == nil {
+			command = real
+		}
+		dirs = append(dirs, filepath.Join(filepath.Dir(filepath.Dir(command)), "share", "jupyter"))
 	}
 	dirs = append(dirs, "/usr/local/share/jupyter", "/usr/share/jupyter")
 	return slices.DeleteFunc(dirs, func(dir string) bool { return dir == "" })
