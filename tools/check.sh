@@ -125,11 +125,15 @@ step_selftest() {
 	tools/notebooks.sh --selftest
 }
 
+step_nbcheck() {
+	bin/elastic nb check notebooks/*.ipynb
+}
+
 step_notebooks() {
 	REQUIRE_XLA=1 tools/notebooks.sh notebooks/*.ipynb
 }
 
-all=(format build vet lint tidy backend run test race fuzz bench selftest notebooks)
+all=(format build vet lint tidy backend run test race fuzz bench nbcheck selftest notebooks)
 steps=("$@")
 if ((${#steps[@]} == 0)); then steps=("${all[@]}"); fi
 for s in "${steps[@]}"; do

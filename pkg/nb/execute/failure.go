@@ -20,32 +20,29 @@ var (
 // words is how many of a failing cell's last lines go into the report.
 const words = 12
 
-// failure returns what went wrong in an executed cell: GoNB says ok even of a program that panicked, exited or failed its
-// tests.
+// failure returns what went wrong in an executed cell. Before v0.11.5 GoNB said ok of a program that panicked, exited or
+// failed its tests, later versions refuse the cell; both write the same line to standard error.
 func failure(c *nb.Cell) error {
-	var what string
+	stdout, stderr := c.Text("stdout"), c.Text("stderr")
+	what := failedEnd.FindString(stderr)
+	if what == "" {
+		what = failedLine.FindString(stderr)
+	}
 	for _, o := range c.Outputs {
-		if o.Kind == nb.Error {
+		if o.Kind == nb.Error && what == "" {
 			what = "does not compile or the kernel refused it:" + indented(strings.Join(append([]string{o.Name + ": " + o.Text}, o.Traceback...), "\n"))
+		} else if o.Kind == nb.Error {
+			what = o.Text
 		}
 	}
-	stderr := c.Text("stderr")
-	if what == "" {
-		if what = failedEnd.FindString(stderr); what == "" {
-			what = failedLine.FindString(stderr)
-		}
-		if what != "" {
-			what = strings.TrimSpace(what) + indented(last(c.Text("stdout"), 2000)+last(stderr, 4000))
-		}
-	}
-	if c.Tagged(nb.RaisesTag) {
-		if what == "" {
-			return errors.New("was expected to fail (tag " + nb.RaisesTag + "), but did not")
-		}
+	switch {
+	case c.Tagged(nb.RaisesTag) && what == "":
+		return errors.New("was expected to fail (tag " + nb.RaisesTag + "), but did not")
+	case c.Tagged(nb.RaisesTag) || what == "":
 		return nil
 	}
-	if what == "" {
-		return nil
+	if words := indented(last(stdout, 2000) + last(stderr, 4000)); strings.TrimSpace(words) != "" {
+		what = strings.TrimSpace(what) + words
 	}
 	return errors.New(what)
 }
