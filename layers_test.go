@@ -56,6 +56,10 @@ var reserved = map[string][]string{
 	"github.com/janpfeifer/gonb":              {"pkg/viz/nb"},
 	"github.com/janpfeifer/must":              {"cmd/"}, // and tests and notebooks, which are not looked at here
 	"github.com/go-zeromq/zmq4":               {"pkg/nb/kernel", "internal/fakekernel"},
+	"github.com/yuin/goldmark":                {"pkg/nb/site"},
+	"github.com/alecthomas/chroma":            {"pkg/nb/site"},
+	"golang.org/x/tools":                      {"pkg/nb/export"},
+	"golang.org/x/mod":                        {"pkg/nb"},
 	"github.com/alecthomas/kong":              {"internal/cli"},
 	"gonum.org/v1/plot":                       {"pkg/viz"},
 	"log":                                     {}, // packages return errors; commands use log/slog

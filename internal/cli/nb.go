@@ -10,6 +10,7 @@ type nbCmd struct {
 	Check  nbCheckCmd  `cmd:"" help:"Say what keeps notebooks from being ones of the house, without executing them."`
 	Diff   nbDiffCmd   `cmd:"" help:"Compare two notebooks cell by cell, without what says nothing."`
 	Export nbExportCmd `cmd:"" help:"Turn a notebook into a Go program with the same numbers."`
+	Site   nbSiteCmd   `cmd:"" help:"Make static pages of notebooks, which load nothing from elsewhere."`
 	New    nbNewCmd    `cmd:"" help:"Make a notebook that runs and passes the check."`
 	Kernel nbKernelCmd `cmd:"" help:"The kernel that executes Go notebooks."`
 }

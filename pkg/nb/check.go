@@ -10,6 +10,8 @@ import (
 	"strings"
 
 	"golang.org/x/mod/modfile"
+
+	"github.com/elastic-attention/workbench/pkg/nb/mathml"
 )
 
 // outputLimit is how many bytes the outputs of one cell may have in a file under version control.
@@ -28,7 +30,7 @@ var (
 //
 //	the file      nbformat 4.5 as Jupyter writes it, cells with IDs, a plan that can be read
 //	the kernel    gonb, and %noautoget in the first code cell: versions come from go.mod, not from the network
-//	the text      a first cell with a title; no absolute paths
+//	the text      a first cell with a title; formulas that pages can show; no absolute paths
 //	the code      Go that parses; imports of the standard library, of the module, or pinned by its go.mod
 //	parameters    at most one cell with that tag, which reads some
 //	the test      the last code cell prints results or runs tests; saved outputs agree with the expected numbers
@@ -129,6 +131,14 @@ func (c *checker) form() {
 		seen[cell.ID] = i
 		if m := absolutePath.FindStringSubmatch(cell.Source); m != nil {
 			c.add(i, "names %s, a place on one machine", m[1])
+		}
+		for _, part := range mathml.Split(cell.Source) {
+			if cell.Kind != Markdown || !part.Formula {
+				continue
+			}
+			if _, err := mathml.Convert(part.Text, part.Display); err != nil {
+				c.add(i, "%v", err)
+			}
 		}
 		for _, m := range readPlan.FindAllStringSubmatch(cell.Source, -1) {
 			if m[1] != c.base {
@@ -239,6 +249,10 @@ func (c *checker) outputs() {
 	}
 }
 
+// Loads returns the first thing in a piece of HTML that would run a script or make a browser load something from elsewhere;
+// "" if there is none. Links lead elsewhere without loading.
+func Loads(html string) string { return externalLoads.FindString(html) }
+
 // checkOutput returns the size of an output, and an error if it does not belong into a file under version control.
 func checkOutput(o *Output) (int, error) {
 	if o.Kind == Error {
@@ -257,7 +271,7 @@ func checkOutput(o *Output) (int, error) {
 		if mime == "application/javascript" || strings.Contains(mime, "jupyter.widget") {
 			return size, fmt.Errorf("shows %s, which a page without a kernel cannot", mime)
 		}
-		if m := externalLoads.FindString(text); m != "" && mime != "text/plain" {
+		if m := Loads(text); m != "" && mime != "text/plain" {
 			return size, fmt.Errorf("shows %s with %s: scripts and things from elsewhere are lost in pages and files", mime, m)
 		}
 	}

@@ -49,6 +49,7 @@ func TestCheck(t *testing.T) {
 		{"same ID", func(n *nb.Notebook) { n.Cells[3].ID = "c01" }, `cell 3: has the ID "c01", as cell 1`},
 		{"bad ID", func(n *nb.Notebook) { n.Cells[3].ID = "a b" }, `has the ID "a b"`},
 		{"path", func(n *nb.Notebook) { n.Cells[3].Source = "see /ho" + "me/me/data" }, "cell 3: names /ho" + "me/me/data"},
+		{"formula", func(n *nb.Notebook) { n.Cells[3].Source = `a $\foo$` }, `cell 3: formula "\\foo": at byte 0: \foo is not known`},
 		{"other plan", func(n *nb.Notebook) { n.Cells[4].Source = strings.Replace(n.Cells[4].Source, "a.ipynb", "b.ipynb", 1) }, `reads the plan of "b.ipynb"`},
 		{"autoget", func(n *nb.Notebook) { n.Cells[2].Source = "import \"fmt\"" }, "cell 2: has no line %noautoget"},
 		{"syntax", func(n *nb.Notebook) { n.Cells[6].Source = "func (" }, "cell 6: line 1:"},

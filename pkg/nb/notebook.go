@@ -204,6 +204,13 @@ func (c *Cell) Text(stream string) string {
 	return string(text)
 }
 
+// Attachment returns the representations, by MIME type, of a file that is attached to the cell; nil if there is none.
+func (c *Cell) Attachment(name string) map[string]any {
+	attachments, _ := c.rest["attachments"].(map[string]any)
+	bundle, _ := attachments[name].(map[string]any)
+	return bundle
+}
+
 // WriteFile writes the notebook, complete or not at all.
 func (n *Notebook) WriteFile(path string) error {
 	return atomicfile.Write(path, n.Write)
