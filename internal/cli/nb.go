@@ -7,6 +7,7 @@ import (
 
 type nbCmd struct {
 	Run    nbRunCmd    `cmd:"" help:"Execute notebooks headless; fail when a cell failed or a number moved."`
+	Sweep  nbSweepCmd  `cmd:"" help:"Execute a notebook at each point of a grid of parameters."`
 	Check  nbCheckCmd  `cmd:"" help:"Say what keeps notebooks from being ones of the house, without executing them."`
 	Diff   nbDiffCmd   `cmd:"" help:"Compare two notebooks cell by cell, without what says nothing."`
 	Export nbExportCmd `cmd:"" help:"Turn a notebook into a Go program with the same numbers."`
