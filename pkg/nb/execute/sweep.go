@@ -65,7 +65,7 @@ func (t Table) Markdown() string {
 		strings.Repeat("---|", len(t.Axes)) + strings.Repeat("---:|", len(results)+1) + "---|\n")
 	for _, row := range t.Rows {
 		for _, axis := range t.Axes {
-			fmt.Fprintf(&b, "| %s ", row.Report.Params[axis])
+			fmt.Fprintf(&b, "| %s ", strings.ReplaceAll(row.Report.Params[axis], "|", `\|`))
 		}
 		for _, name := range results {
 			if value, ok := row.Report.Results[name]; ok {
