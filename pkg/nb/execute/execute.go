@@ -1,8 +1,8 @@
 // Package execute runs notebooks without anybody watching, and fails when a cell failed or a number moved.
 //
-// GoNB answers "ok" to a cell whose program compiled and then panicked, exited with an error, or whose %test failed: all it
-// does is write "exit status N" to the cell's standard error. So tools that only look at the answer pass over a training
-// that crashed. [Run] looks for that line, and for everything else that can go wrong:
+// Some versions of GoNB answer "ok" to a cell whose program compiled and then panicked, exited with an error, or whose %test
+// failed: all they do is write "exit status N" to the cell's standard error. So tools that only look at the answer pass over
+// a training that crashed. [Run] looks for that line, and for everything else that can go wrong:
 //
 //	errors of cells    compile errors, missing imports, panics, exits, signals, failing tests
 //	expected errors    a cell tagged "raises-exception" must fail

@@ -20,8 +20,8 @@ var (
 // words is how many of a failing cell's last lines go into the report.
 const words = 12
 
-// failure returns what went wrong in an executed cell. Before v0.11.5 GoNB said ok of a program that panicked, exited or
-// failed its tests, later versions refuse the cell; both write the same line to standard error.
+// failure returns what went wrong in an executed cell. Up to v0.11.3 GoNB said ok of a program that panicked, exited
+// or failed its tests, later versions refuse the cell; both write the same line to standard error.
 func failure(c *nb.Cell) error {
 	stdout, stderr := c.Text("stdout"), c.Text("stderr")
 	what := failedEnd.FindString(stderr)

@@ -198,7 +198,7 @@ type Reply struct {
 
 // Execute runs code and waits for its end and all its outputs. If the context ends before, the cell is interrupted, and
 // the error is a [*StoppedError]; what the cell published until then has been passed on. It is [ErrDead] if the kernel's
-// process ends. A cell that fails is no error here: GoNB says "ok" even of a panic, which shows in the outputs only.
+// process ends. A cell that fails is no error here: package nb/execute judges it by its outputs.
 func (c *Client) Execute(ctx context.Context, r Request) (Reply, error) {
 	id, err := c.send(c.shell, "execute_request", map[string]any{
 		"code": r.Code, "silent": r.Silent, "store_history": !r.Silent, "user_expressions": struct{}{}, "allow_stdin": false, "stop_on_error": true,
