@@ -37,6 +37,7 @@ step_build() {
 
 step_vet() {
 	"$go" vet ./...
+	"$go" vet -tags selftest ./pkg/nb/execute
 	GOEXPERIMENT='' "$go" vet ./... # users of the packages need not build with simd
 }
 
@@ -77,7 +78,7 @@ step_test() {
 # The packages that share data between goroutines; graphs are run by the backends, which have their own tests.
 step_race() {
 	local dirs=() pattern
-	for pattern in pkg/data pkg/elastic/train pkg/elastic/checkpoint pkg/viz internal/atomicfile; do
+	for pattern in pkg/data pkg/elastic/train pkg/elastic/checkpoint pkg/viz pkg/nb/kernel pkg/nb/execute internal/atomicfile; do
 		if [[ -d $pattern ]]; then dirs+=("./$pattern/..."); fi
 	done
 	CGO_ENABLED=1 GOMLX_BACKEND=go "$go" test -race -gcflags=all=-d=checkptr=0 -short -timeout 15m "${dirs[@]}"

@@ -30,10 +30,12 @@ func (s *screen) begin(cell *nb.Cell) {
 // take takes one message. What cannot be read is left out, as every front end does.
 func (s *screen) take(m kernel.Message) {
 	var c struct {
-		Name, Text    string
-		Data          map[string]any
-		Metadata      map[string]any
-		Transient     struct{ Display_id string }
+		Name, Text string
+		Data       map[string]any
+		Metadata   map[string]any
+		Transient  struct {
+			ID string `json:"display_id"`
+		}
 		Wait          bool
 		Ename, Evalue string
 		Traceback     []string
@@ -61,11 +63,11 @@ func (s *screen) take(m kernel.Message) {
 			o.Count = c.Count
 		}
 		s.add(o)
-		if id := c.Transient.Display_id; id != "" {
+		if id := c.Transient.ID; id != "" {
 			s.blocks[id] = append(s.blocks[id], o)
 		}
 	case "update_display_data":
-		for _, o := range s.blocks[c.Transient.Display_id] {
+		for _, o := range s.blocks[c.Transient.ID] {
 			o.Data, o.Metadata = c.Data, c.Metadata
 		}
 	case "error":
