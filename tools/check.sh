@@ -37,6 +37,7 @@ step_build() {
 
 step_vet() {
 	"$go" vet ./...
+	"$go" vet -tags selftest ./pkg/nb/execute
 	GOEXPERIMENT='' "$go" vet ./... # users of the packages need not build with simd
 }
 
@@ -85,7 +86,7 @@ step_test() {
 # The packages that share data between goroutines; graphs are run by the backends, which have their own tests.
 step_race() {
 	local dirs=() pattern
-	for pattern in pkg/data pkg/elastic/train pkg/elastic/checkpoint pkg/viz internal/atomicfile; do
+	for pattern in pkg/data pkg/elastic/train pkg/elastic/checkpoint pkg/viz pkg/nb/kernel pkg/nb/execute internal/atomicfile; do
 		if [[ -d $pattern ]]; then dirs+=("./$pattern/..."); fi
 	done
 	CGO_ENABLED=1 GOMLX_BACKEND=go "$go" test -race -gcflags=all=-d=checkptr=0 -short -timeout 15m "${dirs[@]}"
@@ -133,11 +134,15 @@ step_selftest() {
 	tools/notebooks.sh --selftest
 }
 
+step_nbcheck() {
+	bin/elastic nb check notebooks/*.ipynb
+}
+
 step_notebooks() {
 	REQUIRE_XLA=1 tools/notebooks.sh notebooks/*.ipynb
 }
 
-all=(format build vet lint tidy docker backend run test race fuzz bench selftest notebooks)
+all=(format build vet lint tidy docker backend run test race fuzz bench nbcheck selftest notebooks)
 steps=("$@")
 if ((${#steps[@]} == 0)); then steps=("${all[@]}"); fi
 for s in "${steps[@]}"; do

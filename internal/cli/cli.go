@@ -48,6 +48,7 @@ type commands struct {
 	Explain  explainCmd  `cmd:"" help:"Say which words speak for what is predicted."`
 	Study    studyCmd    `cmd:"" help:"Compare variants of a model: many runs, paired seeds, intervals."`
 	Search   searchCmd   `cmd:"" help:"Search for good values of parameters: many trials of a command."`
+	Nb       nbCmd       `cmd:"" help:"Notebooks: execute, compare, check, export."`
 	Fetch    fetchCmd    `cmd:"" help:"Download models and data sets, with checksums and licence."`
 	Backend  backendCmd  `cmd:"" help:"Show, install or name the backend that computes."`
 	Doctor   doctorCmd   `cmd:"" help:"Say what this machine has, and what to do about what is missing."`
