@@ -35,10 +35,12 @@ var mayImport = map[string][]string{
 	"pkg/data":        {"internal/"},
 	"pkg/elastic":     {"internal/"},
 	"pkg/ner":         {"internal/", "pkg/data", "pkg/elastic", "pkg/run"},
-	"pkg/run":         {"internal/", "pkg/data", "pkg/elastic"},
+	"pkg/run":         {"internal/", "pkg/data", "pkg/elastic", "pkg/track"},
 	"pkg/eval":        {"internal/"},
 	"pkg/task":        {"internal/", "pkg/data", "pkg/elastic", "pkg/eval", "pkg/run"},
-	"pkg/study":       {"internal/", "pkg/data", "pkg/elastic", "pkg/eval", "pkg/ner", "pkg/run", "pkg/task"},
+	"pkg/study":       {"internal/", "pkg/data", "pkg/elastic", "pkg/eval", "pkg/ner", "pkg/run", "pkg/task", "pkg/track"},
+	"pkg/track":       {"internal/"},
+	"pkg/track/ui":    {"internal/", "pkg/track", "pkg/viz"},
 	"pkg/viz":         {"internal/"},
 	"cmd/":            {"internal/cli"},
 }
@@ -55,6 +57,7 @@ var reserved = map[string][]string{
 	"github.com/janpfeifer/must":              {"cmd/"}, // and tests and notebooks, which are not looked at here
 	"github.com/alecthomas/kong":              {"internal/cli"},
 	"gonum.org/v1/plot":                       {"pkg/viz"},
+	"modernc.org/sqlite":                      {"pkg/track"},
 	"log":                                     {}, // packages return errors; commands use log/slog
 	"github.com/google/go-cmp":                {},
 	"github.com/stretchr/testify":             {},
