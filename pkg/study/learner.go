@@ -32,8 +32,8 @@ type adapted[T any] struct {
 
 func (l *repeating[T]) parameters() int { return l.size }
 
-func (l *repeating[T]) train(ctx context.Context, i int, seed uint64) (train.Result, error) {
-	return l.repeated.Train(ctx, i, seed)
+func (l *repeating[T]) train(ctx context.Context, i int, seed uint64, journal *run.Journal) (train.Result, error) {
+	return l.repeated.Train(ctx, i, seed, journal)
 }
 
 func (l *repeating[T]) close() error { return l.repeated.Finalize() }

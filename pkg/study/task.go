@@ -12,6 +12,7 @@ import (
 	"github.com/elastic-attention/workbench/pkg/elastic/adapt"
 	"github.com/elastic-attention/workbench/pkg/elastic/attention"
 	"github.com/elastic-attention/workbench/pkg/elastic/train"
+	"github.com/elastic-attention/workbench/pkg/run"
 )
 
 // Tasks lists what a study can be about, sorted.
@@ -21,6 +22,14 @@ func Tasks() []string { return slices.Sorted(maps.Keys(tasks)) }
 var tasks = map[string]func(ctx context.Context, client *hub.Client, config Config) (task, error){
 	"classify": newTexts,
 	"ner":      newEntities,
+}
+
+// measure names what the scores of a study's task are.
+func (c Config) measure() string {
+	if c.Task == hub.TaskClassify {
+		return "accuracy"
+	}
+	return "f1"
 }
 
 // task is what a study is about.
@@ -36,7 +45,7 @@ type task interface {
 // learner is one variant of the model, compiled once and trained again and again.
 type learner interface {
 	parameters() int
-	train(ctx context.Context, i int, seed uint64) (train.Result, error)
+	train(ctx context.Context, i int, seed uint64, journal *run.Journal) (train.Result, error)
 	// score counts outcomes on a set; with an adaptation, of a copy that adapts.
 	score(ctx context.Context, set string, adaptation *Adaptation) (Score, error)
 	close() error

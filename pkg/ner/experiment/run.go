@@ -83,7 +83,7 @@ type Sample struct {
 // Run makes an experiment from start to end. One process at a time may work on a run
 // folder. When ctx is cancelled while it trains or evaluates, the run is saved, and the
 // error wraps [train.ErrInterrupted]. An unknown name is a [*run.NameError].
-func Run(ctx context.Context, backend compute.Backend, config Config, options Options) (Result, error) {
+func Run(ctx context.Context, backend compute.Backend, config Config, options Options) (result Result, err error) {
 	begin := time.Now()
 	if err := config.Validate(); err != nil {
 		return Result{}, fmt.Errorf("experiment config: %w", err)
@@ -143,12 +143,14 @@ func Run(ctx context.Context, backend compute.Backend, config Config, options Op
 	}
 	loaded.Parameters, loaded.Trained = tagger.Model.Parameters(), tagger.Trained()
 	record.Backend = options.Backend
-	if err := run.WriteJSON(filepath.Join(options.Dir, run.RecordFile), record); err != nil {
+	journal, err := run.NewJournal(options.Dir, record, loaded.ResumedAt)
+	if err != nil {
 		return Result{}, err
 	}
+	defer func() { err = journal.End(err) }()
 
 	trained, err := tagger.Train(ctx, corpus.Train, corpus.Dev, config.Train, ner.TrainOptions{
-		Run: checkpoint.Run{Dir: options.Dir}, Resume: resumeDir, Versions: record.Versions, Custom: options.Custom,
+		Run: checkpoint.Run{Dir: options.Dir}, Resume: resumeDir, Journal: journal, Versions: record.Versions, Custom: options.Custom,
 		Earlier: func(prior adapt.Prior) (values, fisher map[string]*tensors.Tensor, err error) {
 			return earlier(ctx, backend, client, prior)
 		},
@@ -159,7 +161,7 @@ func Run(ctx context.Context, backend compute.Backend, config Config, options Op
 		},
 		Step: options.Step, Epoch: options.Epoch, Progress: options.Progress,
 	})
-	result := Result{
+	result = Result{
 		Dir: options.Dir, Note: corpus.Note, Updates: trained.State.Update, Stopped: trained.Stopped, Ended: trained.State.Ended,
 		BestEpoch: max(trained.State.Best.Epoch, 0), History: trained.State.History, Metrics: trained.State.Metrics, Tagger: tagger,
 	}
@@ -175,6 +177,7 @@ func Run(ctx context.Context, backend compute.Backend, config Config, options Op
 			return result, run.Stopped(ctx, fmt.Errorf("evaluating on dev: %w", err))
 		}
 		result.Dev = &report
+		journal.Scores("final/dev", report.Scores())
 	}
 	if len(corpus.Test) > 0 {
 		report, err := tagger.Evaluate(ctx, corpus.Test, ner.Options{}, options.Progress)
@@ -182,6 +185,7 @@ func Run(ctx context.Context, backend compute.Backend, config Config, options Op
 			return result, run.Stopped(ctx, fmt.Errorf("evaluating on test: %w", err))
 		}
 		result.Test = &report
+		journal.Scores("final/test", report.Scores())
 		if result.Sentences, err = samples(ctx, tagger, corpus); err != nil {
 			return result, run.Stopped(ctx, err)
 		}
@@ -196,7 +200,7 @@ func Run(ctx context.Context, backend compute.Backend, config Config, options Op
 	if err := tagger.Save(filepath.Join(options.Dir, run.ModelDir)); err != nil {
 		return result, fmt.Errorf("saving the model: %w", err)
 	}
-	return result, run.Finish(options.Dir, result, result.Text())
+	return result, journal.Finish(result, result.Text())
 }
 
 // earlier returns the final weights of the run in a folder and, if a prior wants it, their

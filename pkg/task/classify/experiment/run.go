@@ -73,7 +73,7 @@ type Sample struct {
 // Run makes an experiment from start to end. One process at a time may work on a run
 // folder. When ctx is cancelled while it trains or evaluates, the run is saved, and the
 // error wraps [train.ErrInterrupted]. An unknown name is a [*run.NameError].
-func Run(ctx context.Context, backend compute.Backend, config Config, options Options) (Result, error) {
+func Run(ctx context.Context, backend compute.Backend, config Config, options Options) (result Result, err error) {
 	begin := time.Now()
 	if err := config.Validate(); err != nil {
 		return Result{}, fmt.Errorf("experiment config: %w", err)
@@ -133,12 +133,14 @@ func Run(ctx context.Context, backend compute.Backend, config Config, options Op
 	}
 	loaded.Parameters = classifier.Model.Parameters()
 	record.Backend = options.Backend
-	if err := run.WriteJSON(filepath.Join(options.Dir, run.RecordFile), record); err != nil {
+	journal, err := run.NewJournal(options.Dir, record, loaded.ResumedAt)
+	if err != nil {
 		return Result{}, err
 	}
+	defer func() { err = journal.End(err) }()
 
 	trained, err := classifier.Train(ctx, corpus.Train, corpus.Dev, config.Train, classify.TrainOptions{
-		Run: checkpoint.Run{Dir: options.Dir}, Resume: resumeDir, Versions: record.Versions,
+		Run: checkpoint.Run{Dir: options.Dir}, Resume: resumeDir, Journal: journal, Versions: record.Versions,
 		Plan: func(stats batch.Stats) {
 			if loaded.Batches = stats; options.Loaded != nil {
 				options.Loaded(loaded)
@@ -146,7 +148,7 @@ func Run(ctx context.Context, backend compute.Backend, config Config, options Op
 		},
 		Step: options.Step, Epoch: options.Epoch, Progress: options.Progress,
 	})
-	result := Result{
+	result = Result{
 		Dir: options.Dir, Note: corpus.Note, Updates: trained.State.Update, Stopped: trained.Stopped,
 		BestEpoch: max(trained.State.Best.Epoch, 0), History: trained.State.History, Metrics: trained.State.Metrics, Classifier: classifier,
 	}
@@ -166,6 +168,7 @@ func Run(ctx context.Context, backend compute.Backend, config Config, options Op
 			return result, run.Stopped(ctx, fmt.Errorf("evaluating on %s: %w", part.name, err))
 		}
 		*part.into = &report
+		journal.Scores("final/"+part.name, report.Scores())
 	}
 	if result.Samples, err = samples(ctx, classifier, corpus.Test); err != nil {
 		return result, run.Stopped(ctx, err)
@@ -175,7 +178,7 @@ func Run(ctx context.Context, backend compute.Backend, config Config, options Op
 	if err := classifier.Save(filepath.Join(options.Dir, run.ModelDir)); err != nil {
 		return result, fmt.Errorf("saving the model: %w", err)
 	}
-	return result, run.Finish(options.Dir, result, result.Text())
+	return result, journal.Finish(result, result.Text())
 }
 
 // Text writes the scores: for each part a table of its classes and a summary.
