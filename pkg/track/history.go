@@ -2,6 +2,7 @@ package track
 
 import (
 	"bytes"
+	"cmp"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -22,6 +23,8 @@ type Point struct {
 	Step  int
 	Time  time.Time
 	Value float64
+
+	line int // of the journal, to tell what came first
 }
 
 // Series is what one metric of a run was, in the order in which it was logged.
@@ -49,6 +52,7 @@ type History struct {
 
 	path   string
 	offset int64
+	lines  int
 	series map[string]*Series
 }
 
@@ -86,6 +90,7 @@ func (h *History) Update() error {
 		}
 		h.offset += int64(len(content) - len(rest))
 		content = rest
+		h.lines++
 		var e event
 		if !whole(line) || json.Unmarshal(line, &e) != nil {
 			h.Damaged++
@@ -114,7 +119,7 @@ func (h *History) apply(e event) {
 				s = &Series{Name: name}
 				h.series[name] = s
 			}
-			s.Points = append(s.Points, Point{Step: e.Step, Time: at, Value: float64(value)})
+			s.Points = append(s.Points, Point{Step: e.Step, Time: at, Value: float64(value), line: h.lines})
 		}
 	case eventArtefact:
 		if e.Artefact == nil {
@@ -153,6 +158,27 @@ func (h *History) Series() []Series {
 		list = append(list, *h.series[name])
 	}
 	return list
+}
+
+// Value is a point with the name of its series.
+type Value struct {
+	Name string
+	Point
+}
+
+// Ordered returns all points in the order in which they were logged, those of one call by name. What is logged later, and no
+// rewinding, does not change the order of those before.
+func Ordered(series []Series) []Value {
+	var all []Value
+	for _, s := range series {
+		for _, p := range s.Points {
+			all = append(all, Value{s.Name, p})
+		}
+	}
+	slices.SortStableFunc(all, func(a, b Value) int {
+		return cmp.Or(cmp.Compare(a.line, b.line), a.Time.Compare(b.Time), cmp.Compare(a.Name, b.Name))
+	})
+	return all
 }
 
 // Metric sums a series up.

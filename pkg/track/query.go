@@ -229,7 +229,8 @@ type Row struct {
 	// Values has one for each run, empty where it has none.
 	Values []string `json:"values"`
 	// Best are the places of the best values, if better can be told from worse: lower is better where the name has a
-	// part loss, error, perplexity or seconds, higher where it has f1, accuracy, precision, recall, score, bleu or auc.
+	// part loss, error, perplexity or seconds, higher where it has f1, accuracy, precision, recall, score, bleu or auc. None
+	// if all are equal.
 	Best []int `json:"best,omitempty"`
 }
 
@@ -291,7 +292,7 @@ func Direction(name string) int {
 func best(name string, values []string) (at []int) {
 	sign := float64(Direction(name))
 	top := math.Inf(-1)
-	if sign == 0 || len(values) < 2 {
+	if sign == 0 || !slices.ContainsFunc(values, func(v string) bool { return v != values[0] }) {
 		return nil
 	}
 	for i, text := range values {

@@ -293,6 +293,9 @@ func TestCompare(t *testing.T) {
 	if len(got) != 0 { // the task and the data are the same
 		t.Errorf("also %v", got)
 	}
+	if same := track.Compare(runs[0], runs[0]); len(same.Differing) != 0 || same.Metrics[0].Best != nil {
+		t.Errorf("a run differs from itself: %+v", same)
+	}
 	if _, err := json.Marshal(c); err != nil {
 		t.Errorf("as JSON: %v", err)
 	}

@@ -61,10 +61,10 @@ func (c Chart) Text(columns, rows int) (string, error) {
 		}
 		for row, line := range dots.lines() {
 			mark := ""
-			switch row {
-			case 0:
+			switch { // a constant lies in the middle
+			case row == (4*rows-1-y.place(y.high, 4*rows))/4:
 				mark = high
-			case rows - 1:
+			case row == rows-1 && low != high:
 				mark = low
 			}
 			fmt.Fprintf(&b, "%*s │%s\n", margin, mark, strings.TrimRight(line, " "))
