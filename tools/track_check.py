@@ -13,6 +13,7 @@ import random
 import shutil
 import signal
 import socket
+import struct
 import subprocess
 import sys
 import time
@@ -102,6 +103,11 @@ def points(args):
     return runs
 
 
+def float32(value):
+    """A value as an event file has it, as text."""
+    return str(struct.unpack("<f", struct.pack("<f", value))[0])
+
+
 def tensorboard(args, runs):
     logs = pathlib.Path(args.dir).parent / "track-logs"
     shutil.rmtree(logs, ignore_errors=True)
@@ -129,8 +135,8 @@ def tensorboard(args, runs):
                 sys.exit(f"TensorBoard has {sorted(tags.get(run, {}))} of {run}, the store {sorted(metrics)}")
             for name, want in metrics.items():
                 got = get(f"{data}/plugin/scalars/scalars?" + urllib.parse.urlencode({"run": run, "tag": name}))
-                total += same(f"TensorBoard, {run}, {name}", Counter((s, round(t * 1000), str(float(v))) for t, s, v in got),
-                              Counter((s, t, str(v)) for s, t, v in want))
+                total += same(f"TensorBoard, {run}, {name}", Counter((s, round(t * 1000), float32(float(v))) for t, s, v in got),
+                              Counter((s, t, float32(v)) for s, t, v in want))
         sessions = get(data + "/plugin/hparams/session_groups", {
             "experimentName": "", "startIndex": 0, "sliceSize": 10, "colParams": [],
             "allowedStatuses": ["STATUS_UNKNOWN", "STATUS_SUCCESS", "STATUS_FAILURE", "STATUS_RUNNING"]})

@@ -8,10 +8,9 @@ import pathlib
 
 import tensorboard.version
 from google.protobuf import struct_pb2
-from tensorboard.compat.proto import event_pb2, summary_pb2, tensor_pb2, tensor_shape_pb2, types_pb2
+from tensorboard.compat.proto import event_pb2, summary_pb2
 from tensorboard.plugins.hparams import metadata as hparams
 from tensorboard.plugins.hparams import plugin_data_pb2
-from tensorboard.plugins.scalar import metadata as scalars
 from tensorboard.summary.writer.record_writer import RecordWriter
 
 out = pathlib.Path(__file__).parents[2] / "pkg/track/tensorboard/testdata"
@@ -45,15 +44,10 @@ with open(out / "events.tfevents", "wb") as file:
     meta.plugin_data.content = content.SerializeToString(deterministic=True)
     write(event_pb2.Event(wall_time=start, summary=summary_pb2.Summary(
         value=[summary_pb2.Summary.Value(tag=hparams.SESSION_START_INFO_TAG, metadata=meta, tensor=hparams.NULL_TENSOR)])))
-    seen = set()
     for step, time, values in steps:
         summary = summary_pb2.Summary()
         for name in sorted(values):
-            v = summary.value.add(tag=name, tensor=tensor_pb2.TensorProto(
-                dtype=types_pb2.DT_DOUBLE, tensor_shape=tensor_shape_pb2.TensorShapeProto(), double_val=[values[name]]))
-            if name not in seen:
-                v.metadata.CopyFrom(scalars.create_summary_metadata(display_name="", description=""))
-                seen.add(name)
+            summary.value.add(tag=name, simple_value=values[name])
         write(event_pb2.Event(wall_time=time / 1000, step=step, summary=summary))
     writer.flush()
 

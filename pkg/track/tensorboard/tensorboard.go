@@ -8,14 +8,16 @@
 //	masked(c) = rotate right(c, 15) + 0xa282ead8
 //
 // each of which holds an Event in the wire format of protocol buffers: first the version, then the config as
-// hyperparameters, then the values of each step as tensors of one float64, so that no digit is lost.
+// hyperparameters, then the values of each step, which are float32 there: its reader passes tensors of float64 over.
 //
 // Source: tensorflow/core/lib/io/record_writer.h, tensorboard/compat/proto (event, summary, tensor),
 // tensorboard/plugins/hparams/plugin_data.proto, of TensorBoard 2.21.0.
 package tensorboard
 
 import (
+	"bufio"
 	"encoding/binary"
+	"errors"
 	"fmt"
 	"hash/crc32"
 	"io"
@@ -45,7 +47,24 @@ func Export(dir string, run track.Run) (path string, err error) {
 		return "", fmt.Errorf("exporting %s: %w", run.ID, atomicfile.Explain(err, dir))
 	}
 	path = filepath.Join(folder, fmt.Sprintf("events.out.tfevents.%d.elastic", run.Started.Unix()))
-	return path, atomicfile.Write(path, func(w io.Writer) error { return Write(w, run, series) })
+	// TensorBoard reads every file with tfevents in its name, so the name of one that is not whole must not have it.
+	temp := filepath.Join(folder, ".part")
+	file, err := os.Create(temp)
+	if err != nil {
+		return "", fmt.Errorf("exporting %s: %w", run.ID, atomicfile.Explain(err, dir))
+	}
+	buffer := bufio.NewWriter(file)
+	if err = Write(buffer, run, series); err == nil {
+		err = buffer.Flush()
+	}
+	if err = errors.Join(err, file.Close()); err == nil {
+		err = atomicfile.Commit(temp, path)
+	}
+	if err != nil {
+		_ = os.Remove(temp)
+		return "", fmt.Errorf("exporting %s: %w", run.ID, atomicfile.Explain(err, dir))
+	}
+	return path, nil
 }
 
 // Write writes the event file of a run with these curves.
@@ -55,7 +74,6 @@ func Write(w io.Writer, run track.Run, series []track.Series) error {
 	if fields := run.Fields(); len(fields) > 0 {
 		events = append(events, hyperparameters(start, fields))
 	}
-	seen := map[string]bool{}
 	values := track.Ordered(series)
 	for len(values) > 0 {
 		n := 1 // those of one step and moment go together
@@ -64,8 +82,7 @@ func Write(w io.Writer, run track.Run, series []track.Series) error {
 		}
 		var summary []byte
 		for _, v := range values[:n] {
-			summary = bytesField(summary, 1, scalar(v, !seen[v.Name]))
-			seen[v.Name] = true
+			summary = bytesField(summary, 1, scalar(v))
 		}
 		events = append(events, bytesField(event(seconds(values[0].Time), values[0].Step), 5, summary))
 		values = values[n:]
@@ -124,18 +141,10 @@ func event(wall float64, step int) []byte {
 	return b
 }
 
-// scalar is a Summary.Value: tag 1, tensor 8, metadata 9, which only the first of a tag needs.
-func scalar(v track.Value, first bool) []byte {
-	// TensorProto: dtype 1 is DT_DOUBLE, tensor_shape 2 is empty, double_val 6 is packed.
-	tensor := intField(nil, 1, 2)
-	tensor = bytesField(tensor, 2, nil)
-	tensor = bytesField(tensor, 6, binary.LittleEndian.AppendUint64(nil, math.Float64bits(v.Value)))
+// scalar is a Summary.Value: tag 1, simple_value 2.
+func scalar(v track.Value) []byte {
 	b := bytesField(nil, 1, []byte(v.Name))
-	b = bytesField(b, 8, tensor)
-	if first {
-		b = bytesField(b, 9, metadata("scalars", nil))
-	}
-	return b
+	return protowire.AppendFixed32(protowire.AppendTag(b, 2, protowire.Fixed32Type), math.Float32bits(float32(v.Value)))
 }
 
 // metadata is a SummaryMetadata: plugin_data 1 (plugin_name 1, content 2).

@@ -103,5 +103,5 @@ func ExampleWrite() {
 		panic(err)
 	}
 	fmt.Println(file.Len(), "bytes, of which the first record says", string(file.Bytes()[23:36]))
-	// Output: 106 bytes, of which the first record says brain.Event:2
+	// Output: 82 bytes, of which the first record says brain.Event:2
 }
