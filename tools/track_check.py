@@ -123,18 +123,18 @@ def tensorboard(args, runs):
     process = started([BIN / "tensorboard", "--logdir", str(logs), "--host", "127.0.0.1", "--port", str(port), "--reload_interval", "1",
                        "--samples_per_plugin", "scalars=0"], data + "/runs")
     try:
-        for _ in range(300):
+        scalars = lambda run, name: get(f"{data}/plugin/scalars/scalars?" + urllib.parse.urlencode({"run": run, "tag": name}))
+        for _ in range(300):  # until it has read the files
             tags = get(data + "/plugin/scalars/tags")
-            if sorted(tags) == sorted(runs) and all(len(tags[r]) == len(runs[r]) for r in runs):
+            if all(sorted(tags.get(r, {})) == sorted(runs[r]) and all(len(scalars(r, n)) == len(runs[r][n]) for n in runs[r]) for r in runs):
                 break
             time.sleep(0.2)
-        time.sleep(1)
         total = 0
         for run, metrics in runs.items():
             if sorted(tags.get(run, {})) != sorted(metrics):
                 sys.exit(f"TensorBoard has {sorted(tags.get(run, {}))} of {run}, the store {sorted(metrics)}")
             for name, want in metrics.items():
-                got = get(f"{data}/plugin/scalars/scalars?" + urllib.parse.urlencode({"run": run, "tag": name}))
+                got = scalars(run, name)
                 total += same(f"TensorBoard, {run}, {name}", Counter((s, round(t * 1000), float32(float(v))) for t, s, v in got),
                               Counter((s, t, float32(v)) for s, t, v in want))
         sessions = get(data + "/plugin/hparams/session_groups", {
