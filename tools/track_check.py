@@ -121,7 +121,7 @@ def tensorboard(args, runs):
     port = free_port()
     data = f"http://127.0.0.1:{port}/data"
     process = started([BIN / "tensorboard", "--logdir", str(logs), "--host", "127.0.0.1", "--port", str(port), "--reload_interval", "1",
-                       "--samples_per_plugin", "scalars=0"], data + "/runs")
+                       "--samples_per_plugin", "scalars=1000000"], data + "/runs")
     try:
         scalars = lambda run, name: get(f"{data}/plugin/scalars/scalars?" + urllib.parse.urlencode({"run": run, "tag": name}))
         for _ in range(300):  # until it has read the files

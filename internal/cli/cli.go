@@ -44,6 +44,7 @@ type commands struct {
 	Explain explainCmd `cmd:"" help:"Say which words speak for what is predicted."`
 	Study   studyCmd   `cmd:"" help:"Compare variants of a model: many runs, paired seeds, intervals."`
 	Runs    runsCmd    `cmd:"" help:"Find, show, compare and hand on the runs of this folder."`
+	UI      uiCmd      `cmd:"" name:"ui" help:"Show runs in a browser: lists, live curves, comparisons."`
 	Fetch   fetchCmd   `cmd:"" help:"Download models and data sets, with checksums and licence."`
 	Backend backendCmd `cmd:"" help:"Show, install or name the backend that computes."`
 	Doctor  doctorCmd  `cmd:"" help:"Say what this machine has, and what to do about what is missing."`

@@ -150,7 +150,10 @@ func (c runsListCmd) Run(a *app) error {
 	}
 	fields := c.Fields
 	if len(fields) == 0 {
-		fields = usualFields(runs, strings.TrimPrefix(c.Sort, "-"))
+		fields = track.Headlines(runs...)
+		if sorted := strings.TrimPrefix(c.Sort, "-"); !slices.Contains(append([]string{"", "id", "status", "started", "seconds"}, fields...), sorted) {
+			fields = append([]string{sorted}, fields...)
+		}
 	}
 	table := [][]string{append([]string{"run", "status", "started", "time"}, fields...)}
 	for _, r := range runs {
@@ -202,45 +205,6 @@ func (c runsListCmd) csv(a *app, runs []track.Run) error {
 	}
 	w.Flush()
 	return w.Error()
-}
-
-// usualFields are the metrics that a list shows: what it is sorted by, and three of which greater is better, those of
-// finished models first.
-func usualFields(runs []track.Run, sorted string) []string {
-	names := map[string]bool{}
-	for _, r := range runs {
-		for _, m := range r.Metrics {
-			names[m.Name] = names[m.Name] || telling(m.Name)
-		}
-	}
-	rank := func(name string) int {
-		for i, prefix := range []string{"final/test", "final/", "test/", "dev/"} {
-			if strings.HasPrefix(name, prefix) {
-				return i
-			}
-		}
-		return 4
-	}
-	var fields []string
-	for name, better := range names {
-		if better {
-			fields = append(fields, name)
-		}
-	}
-	slices.SortFunc(fields, func(a, b string) int {
-		if d := rank(a) - rank(b); d != 0 {
-			return d
-		}
-		return strings.Compare(a, b)
-	})
-	fields = fields[:min(3, len(fields))]
-	if _, metric := names["train/loss"]; metric {
-		fields = append([]string{"train/loss"}, fields...)
-	}
-	if sorted != "" && !slices.Contains(append([]string{"id", "status", "started", "seconds"}, fields...), sorted) {
-		fields = append([]string{sorted}, fields...)
-	}
-	return fields
 }
 
 // lasted is how long a run took.

@@ -41,18 +41,7 @@ func (f curveFlags) charts(runs []track.Run) ([]viz.Chart, error) {
 	}
 	names := f.Metrics
 	if len(names) == 0 {
-		for _, name := range slices.Sorted(maps.Keys(known)) {
-			longest := 0
-			for _, s := range known[name] {
-				longest = max(longest, len(s.X))
-			}
-			switch {
-			case name == "train/loss":
-				names = append([]string{name}, names...)
-			case longest > 1 && telling(name):
-				names = append(names, name)
-			}
-		}
+		names = track.Curves(runs...)
 	}
 	var charts []viz.Chart
 	for _, name := range names {
@@ -62,11 +51,6 @@ func (f curveFlags) charts(runs []track.Run) ([]viz.Chart, error) {
 		charts = append(charts, viz.Chart{Title: name, XLabel: "step", YLabel: name, LogY: f.Log, Series: known[name]})
 	}
 	return charts, nil
-}
-
-// telling reports whether a metric is one of those that are looked at first: a score, but not its parts.
-func telling(name string) bool {
-	return track.Direction(name) > 0 && !slices.ContainsFunc([]string{"macro", "precision", "recall"}, func(part string) bool { return strings.Contains(name, part) })
 }
 
 // curve is a series for a chart.

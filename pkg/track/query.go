@@ -289,6 +289,38 @@ func Direction(name string) int {
 	return 0
 }
 
+// Headlines returns the metrics by which runs are looked at first, as far as any has them: train/loss, and up to three
+// scores, those of finished models before others. Precision, recall and averages over classes stand behind F1 and accuracy.
+func Headlines(runs ...Run) []string { return first(runs, 3, func(Metric) bool { return true }) }
+
+// Curves returns the metrics whose curves are looked at first: train/loss, and up to three scores of more than one point.
+func Curves(runs ...Run) []string { return first(runs, 3, func(m Metric) bool { return m.Count > 1 }) }
+
+func first(runs []Run, n int, fits func(Metric) bool) []string {
+	found := map[string]bool{}
+	for _, r := range runs {
+		for _, m := range r.Metrics {
+			part := func(part string) bool { return strings.Contains(m.Name, part) }
+			if fits(m) && (m.Name == "train/loss" || Direction(m.Name) > 0 && !slices.ContainsFunc([]string{"macro", "precision", "recall"}, part)) {
+				found[m.Name] = true
+			}
+		}
+	}
+	places := []string{"train/loss", "final/test", "final/", "test/", "dev/"}
+	rank := func(name string) int {
+		at := slices.IndexFunc(places, func(prefix string) bool { return strings.HasPrefix(name, prefix) })
+		if at < 0 {
+			return len(places)
+		}
+		return at
+	}
+	names := slices.SortedFunc(maps.Keys(found), func(a, b string) int { return cmp.Or(rank(a)-rank(b), strings.Compare(a, b)) })
+	if found["train/loss"] {
+		n++
+	}
+	return names[:min(n, len(names))]
+}
+
 func best(name string, values []string) (at []int) {
 	sign := float64(Direction(name))
 	top := math.Inf(-1)

@@ -7,6 +7,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"hash/fnv"
 	"io/fs"
 	"maps"
 	"math"
@@ -274,6 +275,31 @@ func prints(ctx context.Context, tx *sql.Tx) (map[string]string, error) {
 		known[id] = print
 	}
 	return known, rows.Err()
+}
+
+// Version changes when the runs have: call it after [Store.Update] to know whether there is anything new.
+func (s *Store) Version(ctx context.Context) (string, error) {
+	hash := fnv.New64a()
+	err := s.transact(ctx, func(tx *sql.Tx) error {
+		rows, err := tx.QueryContext(ctx, "SELECT id, print, status FROM runs ORDER BY id")
+		if err != nil {
+			return err
+		}
+		defer rows.Close()
+		for rows.Next() {
+			var id, print, status string
+			if err := rows.Scan(&id, &print, &status); err != nil {
+				return err
+			}
+			lives := Status(status) == Running && alive(s.path(id))
+			fmt.Fprintf(hash, "%q %q %t\n", id, print, lives)
+		}
+		return rows.Err()
+	})
+	if err != nil {
+		return "", fmt.Errorf("reading the index of %s: %w", s.dir, err)
+	}
+	return fmt.Sprintf("%016x", hash.Sum64()), nil
 }
 
 // deepest is how many folders lie above a run at most: a study's runs lie in its own folder.

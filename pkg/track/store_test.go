@@ -158,7 +158,24 @@ func TestStoreFollows(t *testing.T) {
 	if got := ids(t, store, track.Query{Where: []string{"tag=good"}}) + ids(t, store, track.Query{Where: []string{"status=running"}}); got != "four" {
 		t.Errorf("tagged good or running: %q", got)
 	}
+	version := func() string {
+		if err := store.Update(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+		v, err := store.Version(t.Context())
+		if err != nil {
+			t.Fatal(err)
+		}
+		return v
+	}
+	before := version()
+	if same := version(); same != before {
+		t.Errorf("version %s, then %s without a change", before, same)
+	}
 	journal.Log(2, map[string]float64{"loss": 2})
+	if after := version(); after == before {
+		t.Errorf("version %s after a change too", after)
+	}
 	if err := journal.Close(errors.New("no more")); err != nil {
 		t.Fatal(err)
 	}
@@ -260,6 +277,19 @@ func TestRemove(t *testing.T) {
 	}
 	if second, err := store.Remove(t.Context(), "base-3"); err != nil || second == trash || !strings.HasPrefix(second, trash+"-") {
 		t.Errorf("a second one of that name: %q, %v", second, err)
+	}
+}
+
+func TestHeadlines(t *testing.T) {
+	var r track.Run
+	for i, name := range []string{"a/f1", "dev/accuracy", "dev/precision", "final/dev/f1", "final/test/f1", "final/test/macro_f1", "train/loss", "train/rate"} {
+		r.Metrics = append(r.Metrics, track.Metric{Name: name, Count: 1 + i%2})
+	}
+	if got := strings.Join(track.Headlines(r), " "); got != "train/loss final/test/f1 final/dev/f1 dev/accuracy" {
+		t.Errorf("headlines %s", got)
+	}
+	if got := strings.Join(track.Curves(r), " "); got != "final/dev/f1 dev/accuracy" {
+		t.Errorf("curves %s", got)
 	}
 }
 
