@@ -162,7 +162,7 @@ def mlflow(args, runs):
     command = [args.elastic, "runs", "export", "mlflow", "--dir", args.dir, "--where", "status=finished", "--to", server, "--experiment", "check"]
     try:
         kills = 0
-        for _ in range(200):
+        for _ in range(40):
             export = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
             try:
                 if export.wait(0.3 + 2 * random.random()) == 0:

@@ -64,6 +64,7 @@ try:
         if "Last values" not in page.content():
             problems.append("two runs could not be compared by the keyboard")
         # A run that goes on.
+        page = context.new_page()
         folder = pathlib.Path(options.dir) / "live"
         writer = subprocess.Popen([options.elastic, "train", "ner", "--model", "scratch", "--limit", "96", "--max-updates", "400", "--run", str(folder)],
                                   stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)

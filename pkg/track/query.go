@@ -230,7 +230,7 @@ type Row struct {
 	Values []string `json:"values"`
 	// Best are the places of the best values, if better can be told from worse: lower is better where the name has a
 	// part loss, error, perplexity or seconds, higher where it has f1, accuracy, precision, recall, score, bleu or auc. None
-	// if all are equal.
+	// if one run only has it, or all are equal.
 	Best []int `json:"best,omitempty"`
 }
 
@@ -324,7 +324,7 @@ func first(runs []Run, n int, fits func(Metric) bool) []string {
 func best(name string, values []string) (at []int) {
 	sign := float64(Direction(name))
 	top := math.Inf(-1)
-	if sign == 0 || !slices.ContainsFunc(values, func(v string) bool { return v != values[0] }) {
+	if there := slices.DeleteFunc(slices.Clone(values), func(v string) bool { return v == "" }); sign == 0 || len(slices.Compact(there)) < 2 {
 		return nil
 	}
 	for i, text := range values {

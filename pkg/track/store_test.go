@@ -68,7 +68,7 @@ func three(t *testing.T) string {
 	config.Rule.Kind = "adamw"
 	logged(t, filepath.Join(root, "one"), 1, config, map[string]float64{"loss": 0.5, "dev/f1": 0.8, "odd": math.NaN()})
 	config.LR, config.Parts = 0.02, []string{"gate"}
-	logged(t, filepath.Join(root, "two"), 2, config, map[string]float64{"loss": 0.25, "dev/f1": 0.7})
+	logged(t, filepath.Join(root, "two"), 2, config, map[string]float64{"loss": 0.25, "dev/f1": 0.7, "score": 1})
 	config.Rule.Kind = "lion"
 	logged(t, filepath.Join(root, "study-x", "runs", "base-3"), 3, config, map[string]float64{"loss": math.Inf(1)})
 	if err := track.WriteNotes(filepath.Join(root, "two"), track.Notes{Tags: []string{"slow", "good", "slow"}, Text: "keep it"}); err != nil {
@@ -312,6 +312,7 @@ func TestCompare(t *testing.T) {
 		{Name: "seed", Values: []string{"1", "2", "3"}},
 		{Name: "loss", Values: []string{"0.5", "0.25", "+Inf"}, Best: []int{1}},
 		{Name: "dev/f1", Values: []string{"0.8", "0.7", ""}, Best: []int{0}},
+		{Name: "score", Values: []string{"", "1", ""}},
 		{Name: "odd", Values: []string{"NaN", "", ""}},
 	} {
 		row := got[want.Name]

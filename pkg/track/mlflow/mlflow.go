@@ -322,7 +322,12 @@ func (c Client) describe(ctx context.Context, remote remoteRun, run track.Run) e
 }
 
 func (c Client) batch(ctx context.Context, run string, metrics []metric, params, tags []pair) error {
-	return c.call(ctx, "POST", "runs/log-batch", map[string]any{"run_id": run, "metrics": metrics, "params": params, "tags": tags}, nil)
+	return c.call(ctx, "POST", "runs/log-batch", struct { // the server fails at a list that is null
+		Run     string   `json:"run_id"`
+		Metrics []metric `json:"metrics,omitempty"`
+		Params  []pair   `json:"params,omitempty"`
+		Tags    []pair   `json:"tags,omitempty"`
+	}{run, metrics, params, tags}, nil)
 }
 
 var forbidden = regexp.MustCompile(`[^/\p{L}\p{N}_.\- :]`)

@@ -245,22 +245,31 @@ func parallel(runs []track.Run) (template.HTML, error) {
 	const most = 8
 	c := track.Compare(runs...)
 	picture := viz.Parallel{Title: "settings that differ, and what came of them"}
-	var settings []string
-	for _, row := range c.Differing {
-		if strings.HasPrefix(row.Name, "config.") && len(settings) < most-4 {
-			settings = append(settings, row.Name)
-		}
+	values := func(row track.Row) int { // how many different ones
+		return len(slices.Compact(slices.Sorted(slices.Values(slices.DeleteFunc(slices.Clone(row.Values), func(v string) bool { return v == "" })))))
 	}
+	settings := slices.DeleteFunc(c.Differing, func(row track.Row) bool { return !strings.HasPrefix(row.Name, "config.") || values(row) < 2 })
+	slices.SortStableFunc(settings, func(a, b track.Row) int { return values(b) - values(a) })
+	settings = settings[:min(len(settings), most/2)]
 	outcomes := track.Headlines(runs...)
+	slices.Reverse(outcomes) // what matters most comes last, and gives the shade
+	if n := len(outcomes); n > 1 && outcomes[n-1] == "train/loss" {
+		outcomes[n-1], outcomes[n-2] = outcomes[n-2], outcomes[n-1]
+	}
+	var axes []string
+	for _, row := range settings {
+		axes = append(axes, row.Name)
+	}
+	axes = append(axes, outcomes...)
 	if len(runs) < 2 || len(settings) == 0 || len(outcomes) == 0 {
 		return "", nil
 	}
-	for _, name := range slices.Concat(settings, outcomes) {
+	for _, name := range axes {
 		picture.Axes = append(picture.Axes, strings.TrimPrefix(name, "config."))
 	}
 	for _, r := range runs {
 		row := viz.ParallelRow{Name: r.ID}
-		for _, name := range slices.Concat(settings, outcomes) {
+		for _, name := range axes {
 			row.Values = append(row.Values, r.Field(name))
 		}
 		picture.Rows = append(picture.Rows, row)
@@ -274,7 +283,12 @@ type curves struct {
 	Metrics  []choice
 	Smooth   float64
 	Log      bool
-	Pictures []template.HTML
+	Pictures []picture
+}
+
+type picture struct {
+	Name string
+	SVG  template.HTML
 }
 
 type choice struct {
@@ -300,6 +314,11 @@ func draw(runs []track.Run, query url.Values) (curves, error) {
 		if err != nil {
 			return c, err
 		}
+		for _, name := range chosen { // a run that has none keeps its colour in the other pictures
+			if !slices.ContainsFunc(series, func(s track.Series) bool { return s.Name == name }) {
+				drawn[name] = append(drawn[name], viz.Series{Name: r.ID})
+			}
+		}
 		for _, s := range series {
 			names[s.Name] = true
 			if !slices.Contains(chosen, s.Name) {
@@ -316,7 +335,7 @@ func draw(runs []track.Run, query url.Values) (curves, error) {
 		c.Metrics = append(c.Metrics, choice{name, slices.Contains(chosen, name)})
 	}
 	for _, name := range chosen {
-		if drawn[name] == nil {
+		if !names[name] {
 			continue
 		}
 		lines := drawn[name]
@@ -327,7 +346,7 @@ func draw(runs []track.Run, query url.Values) (curves, error) {
 		if err != nil {
 			return c, err
 		}
-		c.Pictures = append(c.Pictures, template.HTML(svg)) // viz escapes what it is given
+		c.Pictures = append(c.Pictures, picture{name, template.HTML(svg)}) // viz escapes what it is given
 	}
 	return c, nil
 }
