@@ -48,7 +48,7 @@ func (f storeFlag) open(a *app) (*track.Store, error) {
 type choice struct {
 	storeFlag
 	Runs  []string `arg:"" optional:"" help:"Runs: parts of their names, folders, or latest." predictor:"path"`
-	Where []string `help:"Condition on the runs: a field, one of = != < <= > >= ~ and a value. May be repeated; all must hold." placeholder:"COND"`
+	Where []string `sep:"none" help:"Condition on the runs: a field, one of = != < <= > >= ~ and a value. May be repeated; all must hold." placeholder:"COND"`
 }
 
 // find returns the runs that are named, and those that fit the conditions if none is named.
@@ -104,10 +104,10 @@ func (c choice) find(a *app) ([]track.Run, error) {
 
 type runsListCmd struct {
 	storeFlag
-	Where  []string `help:"Condition: a field, one of = != < <= > >= ~ and a value. May be repeated; all must hold." placeholder:"COND"`
+	Where  []string `sep:"none" help:"Condition: a field, one of = != < <= > >= ~ and a value. May be repeated; all must hold." placeholder:"COND"`
 	Sort   string   `help:"Field to sort by; with - before it, the greatest first. Default: the newest first." placeholder:"FIELD"`
 	Limit  int      `help:"Show so many." placeholder:"N"`
-	Fields []string `name:"field" help:"Fields to show in place of the usual scores: metrics, config.… . May be repeated." placeholder:"FIELD"`
+	Fields []string `name:"field" sep:"none" help:"Fields to show in place of the usual scores: metrics, config.… . May be repeated." placeholder:"FIELD"`
 	JSON   bool     `help:"Print all that is known, as JSON." xor:"form"`
 	CSV    bool     `name:"csv" help:"Print a table with all fields of configs and all metrics." xor:"form"`
 }
@@ -240,8 +240,8 @@ type runsNoteCmd struct {
 	storeFlag
 	RunName string   `arg:"" name:"run" help:"Run." predictor:"path"`
 	Text    *string  `arg:"" optional:"" help:"Note; it replaces the one of before. An empty one takes it away."`
-	Tags    []string `name:"tag" help:"Add a tag." placeholder:"TAG"`
-	Untag   []string `help:"Take a tag away." placeholder:"TAG"`
+	Tags    []string `name:"tag" sep:"none" help:"Add a tag." placeholder:"TAG"`
+	Untag   []string `sep:"none" help:"Take a tag away." placeholder:"TAG"`
 }
 
 // Run writes notes.

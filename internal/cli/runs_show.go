@@ -18,7 +18,7 @@ import (
 
 // curveFlags say what of curves is drawn, and where.
 type curveFlags struct {
-	Metrics []string `name:"metric" help:"Metric whose curve is drawn. May be repeated. Default: the training loss and the scores on dev." placeholder:"NAME"`
+	Metrics []string `name:"metric" sep:"none" help:"Metric whose curve is drawn. May be repeated. Default: the training loss and the scores on dev." placeholder:"NAME"`
 	Plot    string   `help:"Draw the curves into a file, .svg (one metric) or .html." placeholder:"FILE" predictor:"path"`
 	Smooth  float64  `help:"Weight of the past in a moving average, below 1." placeholder:"W"`
 	Log     bool     `help:"Logarithmic values."`

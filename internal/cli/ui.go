@@ -11,7 +11,7 @@ import (
 type uiCmd struct {
 	storeFlag
 	Addr string   `help:"Address to listen at. Others than loopback can be reached by other machines." default:"127.0.0.1:7007" placeholder:"HOST:PORT"`
-	Host []string `help:"Name by which browsers may ask, beside localhost. May be repeated." placeholder:"NAME"`
+	Host []string `sep:"none" help:"Name by which browsers may ask, beside localhost. May be repeated." placeholder:"NAME"`
 }
 
 // Help is shown below the usage.

@@ -1,8 +1,8 @@
 // Package ui shows the runs of a store in a browser: a list that can be filtered and sorted, curves that grow while a run goes
 // on, runs side by side, parallel coordinates.
 //
-//	handler := ui.Handler(store, token)
-//	err := http.Serve(listener, ui.Guard(handler, ...))
+//	server := &ui.Server{Store: store, Token: rand.Text()}
+//	err := server.Serve(ctx, listener)
 //
 // Pages are made here, with pictures of package viz; the browser needs no script but for following runs that go on. Nothing
 // is loaded from elsewhere, and nothing can be changed. Who asks must know the token, and ask for a host that is named: else a
