@@ -38,6 +38,7 @@ func (trainClassifyCmd) Help() string {
   elastic train classify --pooling attention --attention '{"normalizer": "entmax"}'
   elastic train classify --loss '{"balanced": true, "mixup": 0.2}'   also: label_smoothing, focal_gamma, r_drop, penalties
   elastic train classify --model scratch --data synthetic   no download at all
+  elastic train classify --range-test --plot rates.svg      which learning rates? --explain: what learns how?
   elastic train classify --resume                           after Ctrl-C, a crash or kill -9; with the flags of before
 
 Without a network and without a mirror, a run with the preset's model and data falls back to a
@@ -92,6 +93,10 @@ func (c trainClassifyCmd) Run(a *app) error {
 	if err != nil {
 		return err
 	}
+	if c.previews() {
+		options := experiment.Options{Client: &hub.Client{Progress: fetching(a.stderr)}}
+		return preview(a, c.recipeFlags, config, options, experiment.Explain, experiment.RangeTest)
+	}
 	dir, err := c.dir(hub.TaskClassify, c.Preset)
 	if err != nil {
 		return err
@@ -114,7 +119,7 @@ func (c trainClassifyCmd) Run(a *app) error {
 		Loaded: func(l experiment.Loaded) {
 			a.tellLoaded(l, config.Model, dataName(config.Data.Name, config.Data.TrainFile), "texts", dir, c.Resume)
 		},
-		Step: progress.step,
+		Step: progress.step, Event: progress.event,
 		Epoch: func(epoch int, dev eval.Classification) {
 			progress.pause()
 			fmt.Fprintf(a.stderr, "epoch %d: dev accuracy %.4f  macro F1 %.4f  ECE %.4f\n", epoch, dev.Accuracy, dev.Macro.F1, dev.ECE)

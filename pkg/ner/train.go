@@ -20,6 +20,7 @@ import (
 	"github.com/elastic-attention/workbench/pkg/elastic/checkpoint"
 	"github.com/elastic-attention/workbench/pkg/elastic/dropout"
 	"github.com/elastic-attention/workbench/pkg/elastic/loss"
+	"github.com/elastic-attention/workbench/pkg/elastic/optim/control"
 	"github.com/elastic-attention/workbench/pkg/elastic/train"
 	"github.com/elastic-attention/workbench/pkg/elastic/transformer"
 	"github.com/elastic-attention/workbench/pkg/run"
@@ -63,8 +64,10 @@ type TrainOptions struct {
 	Custom adapt.Custom
 	// Plan is told, before the first step, how the training data was batched.
 	Plan func(batch.Stats)
-	// Step is called after each update, and Epoch after each evaluation on dev.
+	// Step is called after each update, Event for what is done to the run, and Epoch after each
+	// evaluation on dev.
 	Step  func(train.Step)
+	Event func(control.Event)
 	Epoch func(epoch int, dev Report)
 	// Progress is told how far an evaluation is, in batches.
 	Progress func(done, total int)
@@ -75,20 +78,10 @@ type TrainOptions struct {
 // ctx saves a checkpoint that a later call resumes, if there is a run folder, and
 // returns an error that wraps [train.ErrInterrupted].
 func (t *Tagger) Train(ctx context.Context, sentences, dev []data.Sentence, config TrainConfig, options TrainOptions) (train.Result, error) {
-	for _, part := range [][]data.Sentence{sentences, dev} {
-		if err := t.labels.coverAll(part); err != nil {
-			return train.Result{}, err
-		}
-	}
-	examples, err := t.Examples(sentences)
-	if err != nil {
+	if err := t.labels.coverAll(dev); err != nil {
 		return train.Result{}, err
 	}
-	dataset, err := batch.Pack("train", examples, batch.PackConfig{
-		Size: config.BatchSize, Length: t.config.MaxLength, Epochs: max(config.Epochs, 1), MaxShapes: config.Shapes,
-		Seed: config.Seed, PadID: int32(t.Model.Config.PadID),
-		Apart: t.net.adapter != nil && t.net.adapter.Config().Kind == "prompt", // which stands before one text
-	})
+	dataset, err := t.pack(sentences, config, 1)
 	if err != nil {
 		return train.Result{}, err
 	}
@@ -98,12 +91,12 @@ func (t *Tagger) Train(ctx context.Context, sentences, dev []data.Sentence, conf
 	if err := config.Adapt.Check(options.Custom); err != nil {
 		return train.Result{}, err
 	}
-	task, err := t.task(examples, config, options)
+	task, err := t.task(dataset.Targets(t.labels.Len()), config, options)
 	if err != nil {
 		return train.Result{}, err
 	}
 	fitting := run.Fitting{
-		Run: options.Run, Resume: options.Resume, Files: t.Files, Versions: options.Versions, Step: options.Step, Load: t.net.take,
+		Run: options.Run, Resume: options.Resume, Files: t.Files, Versions: options.Versions, Step: options.Step, Event: options.Event, Load: t.net.take,
 	}
 	if len(dev) > 0 {
 		fitting.Evaluate = func(ctx context.Context, epoch int) (float64, error) {
@@ -119,6 +112,46 @@ func (t *Tagger) Train(ctx context.Context, sentences, dev []data.Sentence, conf
 		return result, err
 	}
 	return result, t.finish()
+}
+
+// pack cuts labelled sentences into the batches of so many runs.
+func (t *Tagger) pack(sentences []data.Sentence, config TrainConfig, runs int) (*batch.Packed, error) {
+	if err := t.labels.coverAll(sentences); err != nil {
+		return nil, err
+	}
+	examples, err := t.Examples(sentences)
+	if err != nil {
+		return nil, err
+	}
+	return batch.Pack("train", examples, batch.PackConfig{
+		Size: config.BatchSize, Length: t.config.MaxLength, Epochs: max(config.Epochs, 1) * runs, MaxShapes: config.Shapes,
+		Seed: config.Seed, PadID: int32(t.Model.Config.PadID),
+		Apart: t.net.adapter != nil && t.net.adapter.Config().Kind == "prompt", // which stands before one text
+	})
+}
+
+// RangeTest tries learning rates on labelled sentences; see [train.RangeTest]. The tagger is afterwards what
+// it was. Of the options only Earlier and Custom count.
+func (t *Tagger) RangeTest(ctx context.Context, sentences []data.Sentence, config TrainConfig, options TrainOptions, r train.RateRange) (train.RateCurve, error) {
+	dataset, err := t.pack(sentences, config, 1)
+	if err != nil {
+		return train.RateCurve{}, err
+	}
+	task, err := t.task(dataset.Targets(t.labels.Len()), config, options)
+	if err != nil {
+		return train.RateCurve{}, err
+	}
+	return train.RangeTest(ctx, t.backend, task, trainData{dataset}, config.Config, r)
+}
+
+// ExplainTraining returns a table of what holds for which parameters under a recipe; see
+// [train.Trainer.Explain].
+func (t *Tagger) ExplainTraining(config TrainConfig) (string, error) {
+	task, err := t.task(make([]int, t.labels.Len()), config, TrainOptions{}) // no targets are looked at
+	if err != nil {
+		return "", err
+	}
+	return run.Explain(t.backend, task, config.Config)
 }
 
 // finish makes an adapter as small as its training left it.
@@ -177,12 +210,12 @@ type task struct {
 	options   TrainOptions
 }
 
-// task returns what trains the tagger on examples.
-func (t *Tagger) task(examples []batch.Example, config TrainConfig, options TrainOptions) (task, error) {
+// task returns what trains the tagger on data with so many targets of each label.
+func (t *Tagger) task(targets []int, config TrainConfig, options TrainOptions) (task, error) {
 	if err := config.Validate(); err != nil {
 		return task{}, fmt.Errorf("training config: %w", err)
 	}
-	criterion, err := config.Loss.Criterion(t.labels.Tags(), batch.Targets(examples, t.labels.Len()))
+	criterion, err := config.Loss.Criterion(t.labels.Tags(), targets)
 	if err != nil {
 		return task{}, fmt.Errorf("training config: %w", err)
 	}

@@ -9,6 +9,7 @@ import (
 	"github.com/gomlx/compute"
 
 	"github.com/elastic-attention/workbench/pkg/elastic/checkpoint"
+	"github.com/elastic-attention/workbench/pkg/elastic/optim/control"
 	"github.com/elastic-attention/workbench/pkg/elastic/pretrained"
 	"github.com/elastic-attention/workbench/pkg/elastic/train"
 	"github.com/elastic-attention/workbench/pkg/elastic/transformer"
@@ -26,8 +27,10 @@ type Fitting struct {
 	Files func() []checkpoint.File
 	// Versions is noted in each checkpoint.
 	Versions map[string]string
-	// Step is called after each update; it may be nil.
-	Step func(train.Step)
+	// Step is called after each update, and Event for what is done to the run; see [train.Hooks]. Both
+	// may be nil.
+	Step  func(train.Step)
+	Event func(control.Event)
 	// Evaluate scores the model on dev after each epoch, greater is better. Nil means that there
 	// is no dev data: the model then ends with its last weights.
 	Evaluate func(ctx context.Context, epoch int) (float64, error)
@@ -49,7 +52,7 @@ func Fit(ctx context.Context, backend compute.Backend, task train.Task, data tra
 			return train.Result{}, err
 		}
 	}
-	hooks := train.Hooks{Step: f.Step, Evaluate: f.Evaluate}
+	hooks := train.Hooks{Step: f.Step, Event: f.Event, Evaluate: f.Evaluate}
 	if f.Run.Dir != "" {
 		hooks.Save = func(state train.State, best bool) error {
 			files := append(f.Files(), trainer.Files()...)
@@ -71,6 +74,15 @@ func Fit(ctx context.Context, backend compute.Backend, task train.Task, data tra
 		return result, f.loadBest()
 	}
 	return result, nil
+}
+
+// Explain returns the table of a recipe's parameter groups; see [train.Trainer.Explain].
+func Explain(backend compute.Backend, task train.Task, config train.Config) (string, error) {
+	trainer, err := train.New(backend, task, config)
+	if err != nil {
+		return "", err
+	}
+	return trainer.Explain(), trainer.Finalize()
 }
 
 // markAgain marks the checkpoint that a run continues from as the best, if it is that: a

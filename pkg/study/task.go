@@ -17,9 +17,13 @@ import (
 // Tasks lists what a study can be about, sorted.
 func Tasks() []string { return slices.Sorted(maps.Keys(tasks)) }
 
+// taskLM is the task whose models have fresh weights.
+const taskLM = "lm"
+
 // tasks are the tasks by name.
 var tasks = map[string]func(ctx context.Context, client *hub.Client, config Config) (task, error){
 	"classify": newTexts,
+	taskLM:     newLanguage,
 	"ner":      newEntities,
 }
 

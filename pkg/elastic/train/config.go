@@ -34,6 +34,8 @@ type Config struct {
 	// Control lists controllers of the learning rate: each multiplies the schedule's rate by a
 	// factor, or ends the run, because of what it sees.
 	Control []control.Config `json:"control,omitempty"`
+	// Unfreeze says when variables begin to train; the zero value means at once.
+	Unfreeze Unfreeze `json:"unfreeze,omitzero"`
 	// SkipNonFinite leaves weights and slots as they are in an update whose gradients are not all
 	// finite, and counts it; else such an update ends the run with an error.
 	SkipNonFinite bool `json:"skip_non_finite,omitempty"`
@@ -88,5 +90,5 @@ func (c Config) Validate() error {
 	if _, err := control.New(c.Control); err != nil {
 		problems = append(problems, err)
 	}
-	return errors.Join(append(problems, c.Loss.Validate(), c.Optimizer.Validate(), c.Schedule.Validate())...)
+	return errors.Join(append(problems, c.Unfreeze.Validate(), c.Loss.Validate(), c.Optimizer.Validate(), c.Schedule.Validate())...)
 }

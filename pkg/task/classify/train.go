@@ -16,6 +16,7 @@ import (
 	"github.com/elastic-attention/workbench/pkg/elastic/checkpoint"
 	"github.com/elastic-attention/workbench/pkg/elastic/dropout"
 	"github.com/elastic-attention/workbench/pkg/elastic/loss"
+	"github.com/elastic-attention/workbench/pkg/elastic/optim/control"
 	"github.com/elastic-attention/workbench/pkg/elastic/train"
 	"github.com/elastic-attention/workbench/pkg/elastic/transformer"
 	"github.com/elastic-attention/workbench/pkg/eval"
@@ -49,8 +50,10 @@ type TrainOptions struct {
 	Versions map[string]string
 	// Plan is told, before the first step, how the training data was batched.
 	Plan func(batch.Stats)
-	// Step is called after each update, and Epoch after each evaluation on dev.
+	// Step is called after each update, Event for what is done to the run, and Epoch after each
+	// evaluation on dev.
 	Step  func(train.Step)
+	Event func(control.Event)
 	Epoch func(epoch int, dev eval.Classification)
 	// Progress is told how far an evaluation is, in batches.
 	Progress func(done, total int)
@@ -64,26 +67,19 @@ func (c *Classifier) Train(ctx context.Context, texts, dev []data.Text, config T
 	if _, err := c.encodeLabels(dev); err != nil {
 		return train.Result{}, err
 	}
-	examples, err := c.Examples(texts)
-	if err != nil {
-		return train.Result{}, err
-	}
-	dataset, err := batch.Pack("train", examples, batch.PackConfig{
-		Size: config.BatchSize, Length: c.config.MaxLength, Epochs: max(config.Epochs, 1), MaxShapes: config.Shapes,
-		Seed: config.Seed, PadID: int32(c.Model.Config.PadID),
-	})
+	dataset, err := c.pack(texts, config, 1)
 	if err != nil {
 		return train.Result{}, err
 	}
 	if options.Plan != nil {
 		options.Plan(dataset.Stats())
 	}
-	task, err := c.task(examples, config)
+	task, err := c.task(dataset.Targets(len(c.Labels())), config)
 	if err != nil {
 		return train.Result{}, err
 	}
 	fitting := run.Fitting{
-		Run: options.Run, Resume: options.Resume, Files: c.Files, Versions: options.Versions, Step: options.Step,
+		Run: options.Run, Resume: options.Resume, Files: c.Files, Versions: options.Versions, Step: options.Step, Event: options.Event,
 		Load: func(dir string) error { return run.Take(c.Model, dir) },
 	}
 	if len(dev) > 0 {
@@ -96,6 +92,42 @@ func (c *Classifier) Train(ctx context.Context, texts, dev []data.Text, config T
 		}
 	}
 	return run.Fit(ctx, c.backend, task, trainData{dataset}, config.Config, fitting)
+}
+
+// pack cuts labelled texts into the batches of so many runs.
+func (c *Classifier) pack(texts []data.Text, config TrainConfig, runs int) (*batch.Packed, error) {
+	examples, err := c.Examples(texts)
+	if err != nil {
+		return nil, err
+	}
+	return batch.Pack("train", examples, batch.PackConfig{
+		Size: config.BatchSize, Length: c.config.MaxLength, Epochs: max(config.Epochs, 1) * runs, MaxShapes: config.Shapes,
+		Seed: config.Seed, PadID: int32(c.Model.Config.PadID),
+	})
+}
+
+// RangeTest tries learning rates on labelled texts; see [train.RangeTest]. The classifier is afterwards
+// what it was.
+func (c *Classifier) RangeTest(ctx context.Context, texts []data.Text, config TrainConfig, r train.RateRange) (train.RateCurve, error) {
+	dataset, err := c.pack(texts, config, 1)
+	if err != nil {
+		return train.RateCurve{}, err
+	}
+	task, err := c.task(dataset.Targets(len(c.Labels())), config)
+	if err != nil {
+		return train.RateCurve{}, err
+	}
+	return train.RangeTest(ctx, c.backend, task, trainData{dataset}, config.Config, r)
+}
+
+// ExplainTraining returns a table of what holds for which parameters under a recipe; see
+// [train.Trainer.Explain].
+func (c *Classifier) ExplainTraining(config TrainConfig) (string, error) {
+	task, err := c.task(make([]int, len(c.Labels())), config) // no targets are looked at
+	if err != nil {
+		return "", err
+	}
+	return run.Explain(c.backend, task, config.Config)
 }
 
 // Examples encodes labelled texts for training: the first token has the number of the text's
@@ -129,8 +161,8 @@ type task struct {
 	criterion loss.Criterion
 }
 
-// task returns what trains the classifier on examples.
-func (c *Classifier) task(examples []batch.Example, config TrainConfig) (task, error) {
+// task returns what trains the classifier on data with so many targets of each class.
+func (c *Classifier) task(targets []int, config TrainConfig) (task, error) {
 	if err := config.Validate(); err != nil {
 		return task{}, fmt.Errorf("training config: %w", err)
 	}
@@ -138,7 +170,7 @@ func (c *Classifier) task(examples []batch.Example, config TrainConfig) (task, e
 	if err != nil {
 		return task{}, fmt.Errorf("training config: %w", err)
 	}
-	criterion, err := config.Loss.Criterion(c.Labels(), batch.Targets(examples, len(c.Labels())))
+	criterion, err := config.Loss.Criterion(c.Labels(), targets)
 	if err != nil {
 		return task{}, fmt.Errorf("training config: %w", err)
 	}
