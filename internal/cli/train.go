@@ -76,13 +76,13 @@ func (f recipeFlags) apply(recipe *train.Config, batchSize, maxLength *int, nois
 	if f.LearningRate != 0 {
 		recipe.Schedule.Peak = f.LearningRate
 	}
+	recipe.SkipNonFinite = recipe.SkipNonFinite || f.SkipNonFinite
 	if f.DropPath != 0 {
 		noise.DropPath = f.DropPath
 	}
 	if f.WordDropout != 0 {
 		noise.WordDropout = f.WordDropout
 	}
-	recipe.SkipNonFinite = recipe.SkipNonFinite || f.SkipNonFinite
 	if f.Seed != nil {
 		recipe.Seed = *f.Seed
 	}

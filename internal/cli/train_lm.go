@@ -32,7 +32,6 @@ func (trainLMCmd) Help() string {
   elastic train lm                                         Shakespeare, byte by byte
   elastic train lm --train mine.txt --layers 4 --context 128
   elastic train lm --attention '{"heads": 4, "mask": "causal", "positions": ["alibi"]}'
-  elastic train lm --loss '{"label_smoothing": 0.05}' --drop-path 0.1
   elastic train lm --data synthetic                        no download at all
   elastic train lm --range-test --plot rates.svg           which learning rates? --explain: what learns how?
   elastic train lm --resume                                after Ctrl-C, a crash or kill -9; with the flags of before

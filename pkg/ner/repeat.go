@@ -16,11 +16,7 @@ func (t *Tagger) Repeat(dir string, sentences []data.Sentence, config TrainConfi
 	if err := config.Adapt.Check(nil); err != nil {
 		return nil, err
 	}
-	dataset, err := t.pack(sentences, config, runs)
-	if err != nil {
-		return nil, err
-	}
-	task, err := t.task(dataset.Targets(t.labels.Len()), config, TrainOptions{})
+	task, dataset, err := t.pack(sentences, config, TrainOptions{}, runs)
 	if err != nil {
 		return nil, err
 	}

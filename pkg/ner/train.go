@@ -81,7 +81,7 @@ func (t *Tagger) Train(ctx context.Context, sentences, dev []data.Sentence, conf
 	if err := t.labels.coverAll(dev); err != nil {
 		return train.Result{}, err
 	}
-	dataset, err := t.pack(sentences, config, 1)
+	task, dataset, err := t.pack(sentences, config, options, 1)
 	if err != nil {
 		return train.Result{}, err
 	}
@@ -89,10 +89,6 @@ func (t *Tagger) Train(ctx context.Context, sentences, dev []data.Sentence, conf
 		options.Plan(dataset.Stats())
 	}
 	if err := config.Adapt.Check(options.Custom); err != nil {
-		return train.Result{}, err
-	}
-	task, err := t.task(dataset.Targets(t.labels.Len()), config, options)
-	if err != nil {
 		return train.Result{}, err
 	}
 	fitting := run.Fitting{
@@ -115,29 +111,30 @@ func (t *Tagger) Train(ctx context.Context, sentences, dev []data.Sentence, conf
 }
 
 // pack cuts labelled sentences into the batches of so many runs.
-func (t *Tagger) pack(sentences []data.Sentence, config TrainConfig, runs int) (*batch.Packed, error) {
+func (t *Tagger) pack(sentences []data.Sentence, config TrainConfig, options TrainOptions, runs int) (task, *batch.Packed, error) {
 	if err := t.labels.coverAll(sentences); err != nil {
-		return nil, err
+		return task{}, nil, err
 	}
 	examples, err := t.Examples(sentences)
 	if err != nil {
-		return nil, err
+		return task{}, nil, err
 	}
-	return batch.Pack("train", examples, batch.PackConfig{
+	learned, err := t.task(examples, config, options)
+	if err != nil {
+		return task{}, nil, err
+	}
+	dataset, err := batch.Pack("train", examples, batch.PackConfig{
 		Size: config.BatchSize, Length: t.config.MaxLength, Epochs: max(config.Epochs, 1) * runs, MaxShapes: config.Shapes,
 		Seed: config.Seed, PadID: int32(t.Model.Config.PadID),
 		Apart: t.net.adapter != nil && t.net.adapter.Config().Kind == "prompt", // which stands before one text
 	})
+	return learned, dataset, err
 }
 
 // RangeTest tries learning rates on labelled sentences; see [train.RangeTest]. The tagger is afterwards what
 // it was. Of the options only Earlier and Custom count.
 func (t *Tagger) RangeTest(ctx context.Context, sentences []data.Sentence, config TrainConfig, options TrainOptions, r train.RateRange) (train.RateCurve, error) {
-	dataset, err := t.pack(sentences, config, 1)
-	if err != nil {
-		return train.RateCurve{}, err
-	}
-	task, err := t.task(dataset.Targets(t.labels.Len()), config, options)
+	task, dataset, err := t.pack(sentences, config, options, 1)
 	if err != nil {
 		return train.RateCurve{}, err
 	}
@@ -147,11 +144,7 @@ func (t *Tagger) RangeTest(ctx context.Context, sentences []data.Sentence, confi
 // ExplainTraining returns a table of what holds for which parameters under a recipe; see
 // [train.Trainer.Explain].
 func (t *Tagger) ExplainTraining(config TrainConfig) (string, error) {
-	task, err := t.task(make([]int, t.labels.Len()), config, TrainOptions{}) // no targets are looked at
-	if err != nil {
-		return "", err
-	}
-	return run.Explain(t.backend, task, config.Config)
+	return run.Explain(t.backend, task{m: t.net, config: t.Model.Config, strategy: config.Adapt, loss: config.Loss}, config.Config)
 }
 
 // finish makes an adapter as small as its training left it.
@@ -210,12 +203,12 @@ type task struct {
 	options   TrainOptions
 }
 
-// task returns what trains the tagger on data with so many targets of each label.
-func (t *Tagger) task(targets []int, config TrainConfig, options TrainOptions) (task, error) {
+// task returns what trains the tagger on examples.
+func (t *Tagger) task(examples []batch.Example, config TrainConfig, options TrainOptions) (task, error) {
 	if err := config.Validate(); err != nil {
 		return task{}, fmt.Errorf("training config: %w", err)
 	}
-	criterion, err := config.Loss.Criterion(t.labels.Tags(), targets)
+	criterion, err := config.Loss.Criterion(t.labels.Tags(), batch.Targets(examples, t.labels.Len()))
 	if err != nil {
 		return task{}, fmt.Errorf("training config: %w", err)
 	}

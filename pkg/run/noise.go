@@ -31,8 +31,7 @@ func (n Noise) Validate() error {
 }
 
 // Config returns the config of a model with the noise, whose tokens are those of a tokenizer. What
-// word dropout puts in is the token of masked language models, or that of unknown words; without it
-// the tokenizer may be nil.
+// word dropout puts in is the token of masked language models, or that of unknown words.
 func (n Noise) Config(config transformer.Config, tok *tokenizer.Tokenizer) (transformer.Config, error) {
 	if n == (Noise{}) {
 		return config, nil

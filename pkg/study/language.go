@@ -87,18 +87,24 @@ func (t *language) sizes() map[string]int {
 
 func (t *language) checksums() map[string]string { return t.sums }
 
-func (t *language) learner(engine compute.Backend, _ string, spec attention.Spec, recipe Recipe, _ int) (learner, error) {
+func (t *language) learner(ctx context.Context, engine compute.Backend, _ string, spec attention.Spec, recipe Recipe, _ int) (learner, error) {
 	config := t.model
 	config.Attention = spec
 	model, err := lm.New(engine, config, 0)
 	if err != nil {
 		return nil, err
 	}
-	repeated, err := model.Repeat(t.train, lm.TrainConfig{Config: recipe.Config, BatchSize: recipe.BatchSize, Length: recipe.MaxLength})
+	training := func() lm.TrainConfig {
+		return lm.TrainConfig{Config: recipe.Config, BatchSize: recipe.BatchSize, Length: recipe.MaxLength}
+	}
+	if err := recipe.ranged(func(r train.RateRange) (train.RateCurve, error) { return model.RangeTest(ctx, t.train, training(), r) }, false); err != nil {
+		return nil, err
+	}
+	repeated, err := model.Repeat(t.train, training())
 	if err != nil {
 		return nil, err
 	}
-	return &speaker{t, model, repeated}, nil
+	return &speaker{t, model, repeated, recipe.Schedule.Peak}, nil
 }
 
 // speaker is the learner of language.
@@ -106,7 +112,10 @@ type speaker struct {
 	task     *language
 	model    *lm.Model
 	repeated *run.Repeated
+	peak     float64
 }
+
+func (l *speaker) rate() float64 { return l.peak }
 
 func (l *speaker) parameters() int { return l.model.Transformer.Parameters() }
 

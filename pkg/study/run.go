@@ -141,7 +141,7 @@ func (s *study) run(ctx context.Context, done func(Progress)) error {
 			}
 			var err error
 			if l == nil {
-				if l, result, err = s.learner(v); err != nil {
+				if l, result, err = s.learner(ctx, v); err != nil {
 					return err
 				}
 			}
@@ -169,7 +169,7 @@ func (s *study) run(ctx context.Context, done func(Progress)) error {
 
 // learner makes the model of a variant. A combination that has a result already stays what
 // it is.
-func (s *study) learner(v Variant) (learner, Result, error) {
+func (s *study) learner(ctx context.Context, v Variant) (learner, Result, error) {
 	result := Result{Variant: v.Name}
 	var err error
 	before := slices.IndexFunc(s.folder.Results, func(r Result) bool { return r.Variant == v.Name })
@@ -189,11 +189,11 @@ func (s *study) learner(v Variant) (learner, Result, error) {
 		return nil, result, err
 	}
 	recipe.Adapt = recipe.strategy(s.base, result.Spec, s.hidden)
-	l, err := s.task.learner(s.engine, s.model, result.Spec, recipe, len(s.config.Seeds))
+	l, err := s.task.learner(ctx, s.engine, s.model, result.Spec, recipe, len(s.config.Seeds))
 	if err != nil {
 		return nil, result, fmt.Errorf("variant %q: %w", v.Name, err)
 	}
-	result.Parameters = l.parameters()
+	result.Parameters, result.Rate = l.parameters(), l.rate()
 	return l, result, nil
 }
 

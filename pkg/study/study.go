@@ -84,6 +84,9 @@ type Recipe struct {
 	// have; 0 means 1. A temperature is one number a head, begins fresh, and would hardly move by
 	// the small steps that suit pretrained matrices.
 	PartRate float64 `json:"part_rate,omitempty"`
+	// RangeTest replaces the schedule's peak by what a range test of the learning rate suggests, made
+	// once for all seeds: the middle of its range; see [train.RangeTest].
+	RangeTest bool `json:"range_test,omitempty"`
 }
 
 // Set is some examples.

@@ -209,6 +209,7 @@ func TestVariantsOfTheRecipe(t *testing.T) {
 	config.Variants = []study.Variant{
 		{Name: "adamw"}, {Name: "again", Recipe: recipe(`{"optimizer": {"kind": "adamw"}}`)},
 		{Name: "still", Recipe: recipe(`{"schedule": {"peak": 1e-12}}`)}, {Name: "longer", Recipe: recipe(`{"optimizer": "lion", "epochs": 3}`)},
+		{Name: "tested", Recipe: recipe(`{"range_test": true}`)},
 	}
 	folder, err := study.Run(context.Background(), gxtest.Backend(t), config, study.Options{Dir: t.TempDir()})
 	if err != nil {
@@ -217,6 +218,9 @@ func TestVariantsOfTheRecipe(t *testing.T) {
 	r := folder.Results
 	if r[1].Loss != r[0].Loss || r[2].Loss <= r[0].Loss || r[3].Updates != 3*r[0].Updates {
 		t.Errorf("losses %g %g %g, updates %d and %d", r[0].Loss, r[1].Loss, r[2].Loss, r[0].Updates, r[3].Updates)
+	}
+	if r[0].Rate != config.Recipe.Schedule.Peak || r[4].Rate < 1e-4 || r[4].Rate > 1 || r[4].Rate == r[0].Rate {
+		t.Errorf("rates %g and, of a range test, %g", r[0].Rate, r[4].Rate)
 	}
 	for fields, want := range map[string]string{
 		`{"optimiser": {"kind": "lion"}}`: `variant "wrong": recipe: unknown field "optimiser"`,

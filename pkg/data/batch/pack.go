@@ -204,19 +204,6 @@ func (d *Packed) lay(drawn []int32, step int) PackedBatch {
 	return b
 }
 
-// Targets counts how often each of so many classes is a label of the examples, [Ignore] left out.
-func (d *Packed) Targets(classes int) []int {
-	counts := make([]int, classes)
-	for _, e := range d.examples {
-		for _, y := range e.Labels {
-			if y != Ignore {
-				counts[y]++
-			}
-		}
-	}
-	return counts
-}
-
 // Stats counts epoch 0.
 func (d *Packed) Stats() Stats {
 	s := Stats{Examples: len(d.examples), Batches: d.Steps(), Shapes: len(d.rows)}

@@ -238,16 +238,3 @@ func TestTexts(t *testing.T) {
 		t.Errorf("%d of %d texts", len(seen), len(examples))
 	}
 }
-
-func TestTargets(t *testing.T) {
-	examples := []batch.Example{
-		{IDs: []int32{1, 2, 3, 4}, Labels: []int32{batch.Ignore, 2, 0, 2}}, {IDs: []int32{5, 6}, Labels: []int32{2, batch.Ignore}},
-	}
-	packed, err := batch.Pack("made", examples, batch.PackConfig{Length: 8, Epochs: 1})
-	if err != nil {
-		t.Fatal(err)
-	}
-	if got, want := packed.Targets(4), []int{1, 0, 3, 0}; !slices.Equal(got, want) {
-		t.Errorf("targets %v, want %v", got, want)
-	}
-}

@@ -90,5 +90,5 @@ func (c Config) Validate() error {
 	if _, err := control.New(c.Control); err != nil {
 		problems = append(problems, err)
 	}
-	return errors.Join(append(problems, c.Unfreeze.Validate(), c.Loss.Validate(), c.Optimizer.Validate(), c.Schedule.Validate())...)
+	return errors.Join(append(problems, c.Loss.Validate(), c.Unfreeze.Validate(), c.Optimizer.Validate(), c.Schedule.Validate())...)
 }

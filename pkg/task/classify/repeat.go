@@ -10,11 +10,7 @@ import (
 // Repeat prepares as many runs of a recipe on labelled texts, each from the pretrained model in
 // dir, of which the classifier was made. After each the classifier has its weights.
 func (c *Classifier) Repeat(dir string, texts []data.Text, config TrainConfig, runs int) (*run.Repeated, error) {
-	dataset, err := c.pack(texts, config, runs)
-	if err != nil {
-		return nil, err
-	}
-	task, err := c.task(dataset.Targets(len(c.Labels())), config)
+	task, dataset, err := c.pack(texts, config, runs)
 	if err != nil {
 		return nil, err
 	}

@@ -67,16 +67,12 @@ func (c *Classifier) Train(ctx context.Context, texts, dev []data.Text, config T
 	if _, err := c.encodeLabels(dev); err != nil {
 		return train.Result{}, err
 	}
-	dataset, err := c.pack(texts, config, 1)
+	task, dataset, err := c.pack(texts, config, 1)
 	if err != nil {
 		return train.Result{}, err
 	}
 	if options.Plan != nil {
 		options.Plan(dataset.Stats())
-	}
-	task, err := c.task(dataset.Targets(len(c.Labels())), config)
-	if err != nil {
-		return train.Result{}, err
 	}
 	fitting := run.Fitting{
 		Run: options.Run, Resume: options.Resume, Files: c.Files, Versions: options.Versions, Step: options.Step, Event: options.Event,
@@ -95,25 +91,26 @@ func (c *Classifier) Train(ctx context.Context, texts, dev []data.Text, config T
 }
 
 // pack cuts labelled texts into the batches of so many runs.
-func (c *Classifier) pack(texts []data.Text, config TrainConfig, runs int) (*batch.Packed, error) {
+func (c *Classifier) pack(texts []data.Text, config TrainConfig, runs int) (task, *batch.Packed, error) {
 	examples, err := c.Examples(texts)
 	if err != nil {
-		return nil, err
+		return task{}, nil, err
 	}
-	return batch.Pack("train", examples, batch.PackConfig{
+	learned, err := c.task(examples, config)
+	if err != nil {
+		return task{}, nil, err
+	}
+	dataset, err := batch.Pack("train", examples, batch.PackConfig{
 		Size: config.BatchSize, Length: c.config.MaxLength, Epochs: max(config.Epochs, 1) * runs, MaxShapes: config.Shapes,
 		Seed: config.Seed, PadID: int32(c.Model.Config.PadID),
 	})
+	return learned, dataset, err
 }
 
 // RangeTest tries learning rates on labelled texts; see [train.RangeTest]. The classifier is afterwards
 // what it was.
 func (c *Classifier) RangeTest(ctx context.Context, texts []data.Text, config TrainConfig, r train.RateRange) (train.RateCurve, error) {
-	dataset, err := c.pack(texts, config, 1)
-	if err != nil {
-		return train.RateCurve{}, err
-	}
-	task, err := c.task(dataset.Targets(len(c.Labels())), config)
+	task, dataset, err := c.pack(texts, config, 1)
 	if err != nil {
 		return train.RateCurve{}, err
 	}
@@ -123,11 +120,7 @@ func (c *Classifier) RangeTest(ctx context.Context, texts []data.Text, config Tr
 // ExplainTraining returns a table of what holds for which parameters under a recipe; see
 // [train.Trainer.Explain].
 func (c *Classifier) ExplainTraining(config TrainConfig) (string, error) {
-	task, err := c.task(make([]int, len(c.Labels())), config) // no targets are looked at
-	if err != nil {
-		return "", err
-	}
-	return run.Explain(c.backend, task, config.Config)
+	return run.Explain(c.backend, task{m: c.Model, config: c.Model.Config, loss: config.Loss}, config.Config)
 }
 
 // Examples encodes labelled texts for training: the first token has the number of the text's
@@ -161,8 +154,8 @@ type task struct {
 	criterion loss.Criterion
 }
 
-// task returns what trains the classifier on data with so many targets of each class.
-func (c *Classifier) task(targets []int, config TrainConfig) (task, error) {
+// task returns what trains the classifier on examples.
+func (c *Classifier) task(examples []batch.Example, config TrainConfig) (task, error) {
 	if err := config.Validate(); err != nil {
 		return task{}, fmt.Errorf("training config: %w", err)
 	}
@@ -170,7 +163,7 @@ func (c *Classifier) task(targets []int, config TrainConfig) (task, error) {
 	if err != nil {
 		return task{}, fmt.Errorf("training config: %w", err)
 	}
-	criterion, err := config.Loss.Criterion(c.Labels(), targets)
+	criterion, err := config.Loss.Criterion(c.Labels(), batch.Targets(examples, len(c.Labels())))
 	if err != nil {
 		return task{}, fmt.Errorf("training config: %w", err)
 	}

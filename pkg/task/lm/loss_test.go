@@ -44,9 +44,9 @@ func TestLossOfALanguageModel(t *testing.T) {
 
 func TestLossesThatALanguageModelRefuses(t *testing.T) {
 	for want, change := range map[string]func(*lm.TrainConfig){
-		"loss.class_weights and loss.balanced have no use in language models": func(c *lm.TrainConfig) { c.Loss.Balanced = true },
-		"loss.mixup has no use in language models":                            func(c *lm.TrainConfig) { c.Loss.Mixup = 1 },
-		"noise.word_dropout has no use in models over bytes":                  func(c *lm.TrainConfig) { c.Noise.WordDropout = 0.1 },
+		"loss.class_weights or loss.balanced has no use in a language model": func(c *lm.TrainConfig) { c.Loss.Balanced = true },
+		"loss.mixup has no use in a language model":                          func(c *lm.TrainConfig) { c.Loss.Mixup = 1 },
+		"noise.word_dropout has no use in a language model":                  func(c *lm.TrainConfig) { c.Noise.WordDropout = 0.1 },
 		`loss.penalties[0].variables: pattern "/no/*" matches`: func(c *lm.TrainConfig) {
 			c.Loss.Penalties = []loss.Penalty{{Variables: []string{"/no/*"}, L1: 1}}
 		},

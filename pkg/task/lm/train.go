@@ -29,22 +29,21 @@ type TrainConfig struct {
 	BatchSize int `json:"batch_size,omitempty"`
 	// Length is the length of a window in bytes; 0 means the model's context.
 	Length int `json:"length,omitempty"`
-	// Noise leaves out parts of the model while training.
+	// Noise drops parts of the model while training.
 	Noise run.Noise `json:"noise,omitzero"`
 }
 
 // Validate reports all that is wrong with c.
 func (c TrainConfig) Validate() error {
 	problems := []error{c.Config.Validate(), c.Noise.Validate()}
-	if len(c.Loss.ClassWeights) > 0 || c.Loss.Balanced {
-		problems = append(problems, errors.New("loss.class_weights and loss.balanced have no use in language models, whose classes are bytes; want none"))
+	refuse := func(wrong bool, field, why string) {
+		if wrong {
+			problems = append(problems, fmt.Errorf("%s has no use in a language model: %s", field, why))
+		}
 	}
-	if c.Loss.Mixup != 0 {
-		problems = append(problems, errors.New("loss.mixup has no use in language models, which predict every byte of a text; want 0"))
-	}
-	if c.Noise.WordDropout != 0 {
-		problems = append(problems, errors.New("noise.word_dropout has no use in models over bytes, which have no token that says nothing; want 0"))
-	}
+	refuse(len(c.Loss.ClassWeights) > 0 || c.Loss.Balanced, "loss.class_weights or loss.balanced", "its classes are bytes")
+	refuse(c.Loss.Mixup != 0, "loss.mixup", "two texts have no bytes in common that could be mixed")
+	refuse(c.Noise.WordDropout != 0, "noise.word_dropout", "its vocabulary has no token that stands for none")
 	return errors.Join(problems...)
 }
 
@@ -82,7 +81,7 @@ type TrainOptions struct {
 // saves a checkpoint that a later call resumes, if there is a run folder, and returns an error
 // that wraps [train.ErrInterrupted].
 func (m *Model) Train(ctx context.Context, text, dev []byte, config TrainConfig, options TrainOptions) (train.Result, error) {
-	data, err := m.windows(text, config)
+	task, data, err := m.prepare(text, config)
 	if err != nil {
 		return train.Result{}, err
 	}
@@ -99,10 +98,6 @@ func (m *Model) Train(ctx context.Context, text, dev []byte, config TrainConfig,
 			return -score.Loss, err
 		}
 	}
-	task, err := m.task(config)
-	if err != nil {
-		return train.Result{}, err
-	}
 	return run.Fit(ctx, m.backend, task, data, config.Config, fitting)
 }
 
@@ -117,11 +112,7 @@ func (m *Model) Steps(text []byte, config TrainConfig) (int, error) {
 
 // RangeTest tries learning rates on a text; see [train.RangeTest]. The model is afterwards what it was.
 func (m *Model) RangeTest(ctx context.Context, text []byte, config TrainConfig, r train.RateRange) (train.RateCurve, error) {
-	data, err := m.windows(text, config)
-	if err != nil {
-		return train.RateCurve{}, err
-	}
-	task, err := m.task(config)
+	task, data, err := m.prepare(text, config)
 	if err != nil {
 		return train.RateCurve{}, err
 	}
@@ -131,21 +122,13 @@ func (m *Model) RangeTest(ctx context.Context, text []byte, config TrainConfig, 
 // ExplainTraining returns a table of what holds for which parameters under a recipe; see
 // [train.Trainer.Explain].
 func (m *Model) ExplainTraining(config TrainConfig) (string, error) {
-	task, err := m.task(config)
-	if err != nil {
-		return "", err
-	}
-	return run.Explain(m.backend, task, config.Config)
+	return run.Explain(m.backend, task{m: m.Transformer, config: m.Transformer.Config, loss: config.Loss}, config.Config)
 }
 
 // Repeat prepares as many runs of a recipe on a text, each with fresh weights by its own seed. After
 // each the model has its weights.
 func (m *Model) Repeat(text []byte, config TrainConfig) (*run.Repeated, error) {
-	data, err := m.windows(text, config)
-	if err != nil {
-		return nil, err
-	}
-	task, err := m.task(config)
+	task, data, err := m.prepare(text, config)
 	if err != nil {
 		return nil, err
 	}
@@ -161,20 +144,21 @@ type task struct {
 	criterion loss.Criterion
 }
 
-// task returns what trains the model by a recipe.
-func (m *Model) task(config TrainConfig) (task, error) {
+// prepare returns what trains the model on a text, and the text as batches.
+func (m *Model) prepare(text []byte, config TrainConfig) (task, windows, error) {
 	if err := config.Validate(); err != nil {
-		return task{}, fmt.Errorf("training config: %w", err)
+		return task{}, windows{}, fmt.Errorf("training config: %w", err)
 	}
 	noisy, err := config.Noise.Config(m.Transformer.Config, nil)
 	if err != nil {
-		return task{}, fmt.Errorf("training config: %w", err)
+		return task{}, windows{}, fmt.Errorf("training config: %w", err)
 	}
 	criterion, err := config.Loss.Criterion(nil, nil)
 	if err != nil {
-		return task{}, fmt.Errorf("training config: %w", err)
+		return task{}, windows{}, fmt.Errorf("training config: %w", err)
 	}
-	return task{m: m.Transformer, config: noisy, loss: config.Loss, criterion: criterion}, nil
+	data, err := m.windows(text, config)
+	return task{m: m.Transformer, config: noisy, loss: config.Loss, criterion: criterion}, data, err
 }
 
 func (t task) Store() *model.Store { return t.m.Store }
