@@ -62,8 +62,8 @@ func ReadHistory(dir string) (*History, error) {
 	return h, h.Update()
 }
 
-// Update reads what was written since the last time. A line that is not written to its end is left for later. If the
-// journal is not the one of before, its beginning is read anew.
+// Update reads what was written since the last time. A line that is not written to its end is left for later. A
+// journal that has become shorter is another one, and is read from its beginning.
 func (h *History) Update() error {
 	file, err := os.Open(h.path)
 	if err != nil {

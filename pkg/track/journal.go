@@ -46,7 +46,7 @@ type Record struct {
 	// Data and Model are SHA-256 sums by name.
 	Data  map[string]string `json:"data_sha256,omitempty"`
 	Model map[string]string `json:"model_sha256,omitempty"`
-	// Versions are those of modules and of the code (vcs.revision).
+	// Versions are those of modules and of the code (vcs.revision), as the function of that name in package run has them.
 	Versions map[string]string `json:"versions,omitempty"`
 	Backend  any               `json:"backend,omitempty"`
 	Started  time.Time         `json:"started"`

@@ -18,7 +18,8 @@ import (
 	"strings"
 	"time"
 
-	_ "modernc.org/sqlite" // SQLite in Go
+	"modernc.org/sqlite"
+	sqlite3 "modernc.org/sqlite/lib"
 
 	"github.com/elastic-attention/workbench/internal/atomicfile"
 )
@@ -154,6 +155,10 @@ func Open(ctx context.Context, dir string) (*Store, error) {
 	for _, try := range []func() error{
 		func() error { return s.open(ctx, path) },
 		func() error { // damaged, or of another version
+			var refused *sqlite.Error
+			if errors.As(err, &refused) && slices.Contains([]int{sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED}, refused.Code()&0xff) {
+				return err // others are at it, for long
+			}
 			for _, suffix := range []string{"", "-journal"} {
 				if err := os.Remove(path + suffix); err != nil && !errors.Is(err, fs.ErrNotExist) {
 					return err

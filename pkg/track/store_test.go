@@ -3,11 +3,13 @@ package track_test
 import (
 	"encoding/json"
 	"errors"
+	"fmt"
 	"math"
 	"os"
 	"path/filepath"
 	"slices"
 	"strings"
+	"sync"
 	"testing"
 
 	"github.com/elastic-attention/workbench/pkg/track"
@@ -228,6 +230,43 @@ func TestIndexIsMadeAnew(t *testing.T) {
 	}
 	if _, err := track.Open(t.Context(), filepath.Join(root, "nowhere")); !errors.Is(err, os.ErrNotExist) {
 		t.Errorf("no folder: %v", err)
+	}
+}
+
+// TestManyAtOnce opens the index of a folder from many places at once, while runs come and go on.
+func TestManyAtOnce(t *testing.T) {
+	root := three(t)
+	var wg sync.WaitGroup
+	for i := range 6 {
+		wg.Go(func() {
+			journal, err := track.Start(filepath.Join(root, fmt.Sprint("more-", i)), track.Record{})
+			if err != nil {
+				t.Error(err)
+				return
+			}
+			store, err := track.Open(t.Context(), root)
+			if err != nil {
+				t.Error(err)
+				return
+			}
+			for step := 1; step <= 5; step++ {
+				journal.Log(step, map[string]float64{"loss": 1})
+				if err := store.Update(t.Context()); err != nil {
+					t.Error(err)
+				}
+				r, err := store.Find(t.Context(), fmt.Sprint("more-", i))
+				if m, _ := r.Metric("loss"); err != nil || m.Count != step || r.Status != track.Running {
+					t.Errorf("run %d has %d steps, want %d: %v", i, m.Count, step, err)
+				}
+			}
+			if err := errors.Join(journal.Close(nil), store.Close()); err != nil {
+				t.Error(err)
+			}
+		})
+	}
+	wg.Wait()
+	if got := ids(t, open(t, root), track.Query{Sort: "id", Where: []string{"status=finished"}}); strings.Count(got, "more-") != 6 || strings.Count(got, " ") != 8 {
+		t.Errorf("finished are %q", got)
 	}
 }
 
