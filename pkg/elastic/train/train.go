@@ -351,6 +351,7 @@ func (t *Trainer) update(store *model.Store, scalars, sum, count *Node, gradient
 	before := t.values(store, g)
 	values, newSlots, used := t.optimizer.Update(optim.Input{
 		Values: before, Gradients: gradients, Slots: slots, Number: scalarAt(scalars, 0), Rate: scalarAt(scalars, 1), Loss: loss,
+		Key:   ConvertDType(Slice(scalars, AxisRange(2, 4)), dtypes.Uint32),
 		Since: t.since(scalars),
 	})
 	for i, v := range t.variables {
