@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"math"
+	"slices"
 
 	"github.com/elastic-attention/workbench/pkg/elastic/adapt"
 	"github.com/elastic-attention/workbench/pkg/elastic/optim"
@@ -63,6 +64,11 @@ func (c Config) withDefaults() Config {
 	return c
 }
 
+// measuresNoise reports whether a controller wants the norms of micro-batches' gradients.
+func (c Config) measuresNoise() bool {
+	return slices.ContainsFunc(c.Control, func(c control.Config) bool { return c.Noise != nil })
+}
+
 // Validate reports all that is wrong with c.
 func (c Config) Validate() error {
 	var problems []error
@@ -85,6 +91,9 @@ func (c Config) Validate() error {
 	}
 	if _, err := control.New(c.Control); err != nil {
 		problems = append(problems, err)
+	}
+	if c.measuresNoise() && c.Accumulate < 2 {
+		problems = append(problems, errors.New("control: noise_scale compares the gradients of micro-batches and updates: want accumulate of 2 or more"))
 	}
 	return errors.Join(append(problems, c.Unfreeze.Validate(), c.Optimizer.Validate(), c.Schedule.Validate())...)
 }
