@@ -44,6 +44,7 @@ type recipeFlags struct {
 	Control       string  `help:"Controllers of the learning rate: a JSON list, or a file that holds one." placeholder:"LIST" predictor:"path"`
 	Unfreeze      string  `help:"When variables begin to train: epoch (one layer more after each, from the top), or a JSON object, or a file that holds one." placeholder:"STAGES" predictor:"path"`
 	SkipNonFinite bool    `help:"Pass over updates whose loss or gradients are not finite, in place of ending the run."`
+	Precision     string  `help:"Of products of matrices while training: f32, or bf16 with weights and updates in float32. bf16 is for hardware that has it; on most CPUs it is slower." placeholder:"KIND"`
 	Attention     string  `help:"Attention in place of the model's: a JSON spec, or a file that holds one." placeholder:"SPEC" predictor:"path"`
 	Seed          *uint64 `help:"Seed of data order, fresh weights and dropout." placeholder:"N"`
 
@@ -72,6 +73,9 @@ func (f recipeFlags) apply(recipe *train.Config, batchSize, maxLength *int, atte
 	set(maxLength, f.MaxLength)
 	if f.LearningRate != 0 {
 		recipe.Schedule.Peak = f.LearningRate
+	}
+	if f.Precision != "" {
+		recipe.Precision = f.Precision
 	}
 	recipe.SkipNonFinite = recipe.SkipNonFinite || f.SkipNonFinite
 	if f.Seed != nil {

@@ -286,7 +286,11 @@ func (t *Trainer) lossGradients(store *model.Store, in []*Node) (sum, count *Nod
 	scalars, key, inputs, labels := in[0], in[1], in[2:len(in)-1], in[len(in)-1:]
 	g := key.Graph()
 	parameters := t.values(store, g)
-	sum, count = t.task.Loss(elastic.WeightsOf(store, g), inputs, labels, dropout.NewSource(key))
+	weights := elastic.WeightsOf(store, g)
+	if t.config.Precision == BF16 {
+		weights = weights.Computing(dtypes.BFloat16)
+	}
+	sum, count = t.task.Loss(weights, inputs, labels, dropout.NewSource(key))
 	gradients = Gradient(sum, parameters...)
 	if t.optimizer.Perturbs() {
 		moved := t.optimizer.Perturb(optim.Input{Values: parameters, Gradients: t.open(scalars, gradients)})
@@ -295,7 +299,7 @@ func (t *Trainer) lossGradients(store *model.Store, in []*Node) (sum, count *Nod
 			replaced[v.Path] = moved[i]
 		}
 		// The same key: both passes drop the same elements.
-		there, _ := t.task.Loss(elastic.WeightsOf(store, g).With(replaced), inputs, labels, dropout.NewSource(key))
+		there, _ := t.task.Loss(weights.With(replaced), inputs, labels, dropout.NewSource(key))
 		gradients = Gradient(there, moved...)
 	}
 	return sum, count, gradients
