@@ -26,13 +26,14 @@ import (
 type trainCmd struct {
 	NER      trainNERCmd      `cmd:"" name:"ner" help:"Fine-tune a named-entity tagger."`
 	Classify trainClassifyCmd `cmd:"" help:"Fine-tune a classifier of texts."`
+	LM       trainLMCmd       `cmd:"" name:"lm" help:"Train a language model."`
 }
 
 // recipeFlags are those of every task.
 type recipeFlags struct {
 	Epochs        int     `help:"Times to go through the data." placeholder:"N"`
 	MaxUpdates    int     `help:"Stop after so many updates." placeholder:"N"`
-	BatchSize     int     `help:"Sentences or texts a batch." placeholder:"N"`
+	BatchSize     int     `help:"Sentences, texts or windows of a text a batch." placeholder:"N"`
 	Accumulate    int     `help:"Batches an update." placeholder:"N"`
 	LearningRate  float64 `name:"lr" help:"Highest learning rate." placeholder:"RATE"`
 	Patience      int     `help:"Stop after so many epochs without a better score on dev." placeholder:"N"`
@@ -40,12 +41,15 @@ type recipeFlags struct {
 	MaxLength     int     `help:"Longest training example in tokens." placeholder:"N"`
 	RateFrom      string  `help:"Take rate, optimizer and factors by pattern from the best of earlier runs, by their score on dev: folders, by comma." placeholder:"RUNS" predictor:"path"`
 	Optimizer     string  `help:"Update rule: adamw, lion, muon, prodigy, schedule_free_adamw, adafactor, sgd or another (a wrong name lists all); or a JSON object, or a file that holds one." placeholder:"RULE" predictor:"path"`
+	Loss          string  `help:"Loss in place of plain cross-entropy: a JSON object with label_smoothing, focal_gamma, class_weights or balanced, r_drop, mixup (classify), penalties; or a file that holds one." placeholder:"LOSS" predictor:"path"`
 	Schedule      string  `help:"Schedule of the learning rate: a kind such as linear, constant, cosine or wsd; or a JSON object, or a file that holds one." placeholder:"KIND" predictor:"path"`
 	Control       string  `help:"Controllers of the learning rate: a JSON list, or a file that holds one." placeholder:"LIST" predictor:"path"`
 	Unfreeze      string  `help:"When variables begin to train: epoch (one layer more after each, from the top), or a JSON object, or a file that holds one." placeholder:"STAGES" predictor:"path"`
 	SkipNonFinite bool    `help:"Pass over updates whose loss or gradients are not finite, in place of ending the run."`
 	Precision     string  `help:"Of products of matrices while training: f32, or bf16 with weights and updates in float32. bf16 is for hardware that has it; on most CPUs it is slower." placeholder:"KIND"`
 	Attention     string  `help:"Attention in place of the model's: a JSON spec, or a file that holds one." placeholder:"SPEC" predictor:"path"`
+	DropPath      float64 `help:"Probability that the last layer's parts are left out for a text while training; less below (stochastic depth)." placeholder:"RATE"`
+	WordDropout   float64 `help:"Probability that a token is replaced by [MASK] while training." placeholder:"RATE"`
 	Seed          *uint64 `help:"Seed of data order, fresh weights and dropout." placeholder:"N"`
 
 	previewFlags
@@ -63,7 +67,7 @@ func set(into *int, value int) {
 }
 
 // apply changes a recipe as the flags say.
-func (f recipeFlags) apply(recipe *train.Config, batchSize, maxLength *int, attended **attention.Spec) error {
+func (f recipeFlags) apply(recipe *train.Config, batchSize, maxLength *int, noise *run.Noise, attended **attention.Spec) error {
 	set(&recipe.Epochs, f.Epochs)
 	set(&recipe.MaxUpdates, f.MaxUpdates)
 	set(&recipe.Accumulate, f.Accumulate)
@@ -78,6 +82,12 @@ func (f recipeFlags) apply(recipe *train.Config, batchSize, maxLength *int, atte
 		recipe.Precision = f.Precision
 	}
 	recipe.SkipNonFinite = recipe.SkipNonFinite || f.SkipNonFinite
+	if f.DropPath != 0 {
+		noise.DropPath = f.DropPath
+	}
+	if f.WordDropout != 0 {
+		noise.WordDropout = f.WordDropout
+	}
 	if f.Seed != nil {
 		recipe.Seed = *f.Seed
 	}
@@ -85,6 +95,7 @@ func (f recipeFlags) apply(recipe *train.Config, batchSize, maxLength *int, atte
 		f.checkPreview(),
 		kindFlag("--optimizer", f.Optimizer, optim.Kinds(), &recipe.Optimizer),
 		kindFlag("--schedule", f.Schedule, schedule.Kinds(), &recipe.Schedule),
+		kindFlag("--loss", f.Loss, nil, &recipe.Loss),
 		kindFlag("--control", f.Control, nil, &recipe.Control),
 		unfreezeFlag(f.Unfreeze, &recipe.Unfreeze),
 	); err != nil {
@@ -169,6 +180,9 @@ func (trainNERCmd) Help() string {
   elastic train ner --adapt '{"gradient": [{"variables": ["/embeddings/*"], "factor": 0}], "converge": {"below": 1e-5}}'
   elastic train ner --optimizer lion --lr 3e-5          or prodigy with --lr 1, muon, schedule_free_adamw, …
   elastic train ner --optimizer '{"kind": "adamw", "weight_decay": 0.01, "layer_decay": 0.8}' --schedule cosine
+  elastic train ner --loss '{"label_smoothing": 0.1, "class_weights": {"O": 0.5}}'
+  elastic train ner --loss '{"r_drop": 1, "penalties": [{"variables": ["/head/*"], "l1": 1e-4}]}'
+  elastic train ner --drop-path 0.1 --word-dropout 0.05
   elastic train ner --control '[{"spike": {}}, {"plateau": {"patience": 1}}]'
   elastic train ner --rate-from runs/a,runs/b,runs/c    the rate of the best of them
   elastic train ner --epochs 5 --unfreeze epoch         head first, then one layer more each epoch
@@ -213,7 +227,7 @@ func (c trainNERCmd) config() (experiment.Config, error) {
 	if config.RateFrom, err = c.takeRates(hub.TaskNER, config.Model, &config.Train.Config); err != nil {
 		return config, usageError{err}
 	}
-	if err := c.apply(&config.Train.Config, &config.Train.BatchSize, &tagger.MaxLength, &tagger.Attention); err != nil {
+	if err := c.apply(&config.Train.Config, &config.Train.BatchSize, &tagger.MaxLength, &config.Train.Noise, &tagger.Attention); err != nil {
 		return config, usageError{err}
 	}
 	if err := errors.Join(spec("--depth", c.Depth, &tagger.Depth),

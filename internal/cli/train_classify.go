@@ -36,6 +36,7 @@ func (trainClassifyCmd) Help() string {
   elastic train classify --train my.csv --dev my.dev.csv --test my.test.csv --text-column query --label-column intent
   elastic train classify --pooling cls                      as BERT does; transformers loads the result
   elastic train classify --pooling attention --attention '{"normalizer": "entmax"}'
+  elastic train classify --loss '{"balanced": true, "mixup": 0.2}'   also: label_smoothing, focal_gamma, r_drop, penalties
   elastic train classify --model scratch --data synthetic   no download at all
   elastic train classify --range-test --plot rates.svg      which learning rates? --explain: what learns how?
   elastic train classify --resume                           after Ctrl-C, a crash or kill -9; with the flags of before
@@ -77,7 +78,7 @@ func (c trainClassifyCmd) config() (experiment.Config, error) {
 	if config.RateFrom, err = c.takeRates(hub.TaskClassify, config.Model, &config.Train.Config); err != nil {
 		return config, usageError{err}
 	}
-	if err := c.apply(&config.Train.Config, &config.Train.BatchSize, &config.Classifier.MaxLength, &config.Classifier.Attention); err != nil {
+	if err := c.apply(&config.Train.Config, &config.Train.BatchSize, &config.Classifier.MaxLength, &config.Train.Noise, &config.Classifier.Attention); err != nil {
 		return config, usageError{err}
 	}
 	if err := config.Validate(); err != nil {

@@ -16,9 +16,9 @@ func (t *Tagger) Repeat(dir string, sentences []data.Sentence, config TrainConfi
 	if err := config.Adapt.Check(nil); err != nil {
 		return nil, err
 	}
-	dataset, err := t.pack(sentences, config, runs)
+	task, dataset, err := t.pack(sentences, config, TrainOptions{}, runs)
 	if err != nil {
 		return nil, err
 	}
-	return run.NewRepeated(t.backend, task{m: t.net, strategy: config.Adapt}, t.Model, dir, trainData{dataset}, config.Config)
+	return run.NewRepeated(t.backend, task, t.Model, run.Pretrained(t.Model, dir), trainData{dataset}, config.Config)
 }

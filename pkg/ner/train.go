@@ -2,6 +2,7 @@ package ner
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"iter"
 	"slices"
@@ -34,6 +35,17 @@ type TrainConfig struct {
 	// Sentences share rows of the tagger's MaxLength tokens, and the numbers of rows are
 	// chosen so that padding is least.
 	Shapes int `json:"shapes,omitempty"`
+	// Noise drops whole tokens and parts of the model while training.
+	Noise run.Noise `json:"noise,omitzero"`
+}
+
+// Validate reports all that is wrong with c.
+func (c TrainConfig) Validate() error {
+	err := errors.Join(c.Config.Validate(), c.Noise.Validate())
+	if c.Loss.Mixup != 0 {
+		err = errors.Join(err, errors.New("loss.mixup has no use in tagging: two sentences have no words in common whose labels could be mixed; want 0"))
+	}
+	return err
 }
 
 // TrainOptions is what a training run needs beside its recipe and data.
@@ -69,7 +81,7 @@ func (t *Tagger) Train(ctx context.Context, sentences, dev []data.Sentence, conf
 	if err := t.labels.coverAll(dev); err != nil {
 		return train.Result{}, err
 	}
-	dataset, err := t.pack(sentences, config, 1)
+	task, dataset, err := t.pack(sentences, config, options, 1)
 	if err != nil {
 		return train.Result{}, err
 	}
@@ -91,7 +103,7 @@ func (t *Tagger) Train(ctx context.Context, sentences, dev []data.Sentence, conf
 			return report.Micro.F1, err
 		}
 	}
-	result, err := run.Fit(ctx, t.backend, task{t.net, config.Adapt, options}, trainData{dataset}, config.Config, fitting)
+	result, err := run.Fit(ctx, t.backend, task, trainData{dataset}, config.Config, fitting)
 	if err != nil {
 		return result, err
 	}
@@ -99,35 +111,40 @@ func (t *Tagger) Train(ctx context.Context, sentences, dev []data.Sentence, conf
 }
 
 // pack cuts labelled sentences into the batches of so many runs.
-func (t *Tagger) pack(sentences []data.Sentence, config TrainConfig, runs int) (*batch.Packed, error) {
+func (t *Tagger) pack(sentences []data.Sentence, config TrainConfig, options TrainOptions, runs int) (task, *batch.Packed, error) {
 	if err := t.labels.coverAll(sentences); err != nil {
-		return nil, err
+		return task{}, nil, err
 	}
 	examples, err := t.Examples(sentences)
 	if err != nil {
-		return nil, err
+		return task{}, nil, err
 	}
-	return batch.Pack("train", examples, batch.PackConfig{
+	learned, err := t.task(examples, config, options)
+	if err != nil {
+		return task{}, nil, err
+	}
+	dataset, err := batch.Pack("train", examples, batch.PackConfig{
 		Size: config.BatchSize, Length: t.config.MaxLength, Epochs: max(config.Epochs, 1) * runs, MaxShapes: config.Shapes,
 		Seed: config.Seed, PadID: int32(t.Model.Config.PadID),
 		Apart: t.net.adapter != nil && t.net.adapter.Config().Kind == "prompt", // which stands before one text
 	})
+	return learned, dataset, err
 }
 
 // RangeTest tries learning rates on labelled sentences; see [train.RangeTest]. The tagger is afterwards what
 // it was. Of the options only Earlier and Custom count.
 func (t *Tagger) RangeTest(ctx context.Context, sentences []data.Sentence, config TrainConfig, options TrainOptions, r train.RateRange) (train.RateCurve, error) {
-	dataset, err := t.pack(sentences, config, 1)
+	task, dataset, err := t.pack(sentences, config, options, 1)
 	if err != nil {
 		return train.RateCurve{}, err
 	}
-	return train.RangeTest(ctx, t.backend, task{t.net, config.Adapt, options}, trainData{dataset}, config.Config, r)
+	return train.RangeTest(ctx, t.backend, task, trainData{dataset}, config.Config, r)
 }
 
 // ExplainTraining returns a table of what holds for which parameters under a recipe; see
 // [train.Trainer.Explain].
 func (t *Tagger) ExplainTraining(config TrainConfig) (string, error) {
-	return run.Explain(t.backend, task{t.net, config.Adapt, TrainOptions{}}, config.Config)
+	return run.Explain(t.backend, task{m: t.net, config: t.Model.Config, strategy: config.Adapt, loss: config.Loss}, config.Config)
 }
 
 // finish makes an adapter as small as its training left it.
@@ -178,9 +195,28 @@ func (t *Tagger) Examples(sentences []data.Sentence) ([]batch.Example, error) {
 
 // task is a tagger's model as the training loop sees it.
 type task struct {
-	m        net
-	strategy adapt.Strategy
-	options  TrainOptions
+	m         net
+	config    transformer.Config // of m, with noise
+	strategy  adapt.Strategy
+	loss      loss.Config
+	criterion loss.Criterion
+	options   TrainOptions
+}
+
+// task returns what trains the tagger on examples.
+func (t *Tagger) task(examples []batch.Example, config TrainConfig, options TrainOptions) (task, error) {
+	if err := config.Validate(); err != nil {
+		return task{}, fmt.Errorf("training config: %w", err)
+	}
+	criterion, err := config.Loss.Criterion(t.labels.Tags(), batch.Targets(examples, t.labels.Len()))
+	if err != nil {
+		return task{}, fmt.Errorf("training config: %w", err)
+	}
+	noisy, err := config.Noise.Config(t.Model.Config, t.Tokenizer)
+	if err != nil {
+		return task{}, fmt.Errorf("training config: %w", err)
+	}
+	return task{m: t.net, config: noisy, strategy: config.Adapt, loss: config.Loss, criterion: criterion, options: options}, nil
 }
 
 func (t task) Store() *model.Store { return t.m.Store }
@@ -201,11 +237,15 @@ func (t task) Watched() []string {
 
 func (t task) Loss(w elastic.Weights, inputs, labels []*graph.Node, drop *dropout.Source) (sum, count *graph.Node) {
 	w = t.m.weights(w, drop)
-	encoded := t.m.Config.Encode(w, transformer.Inputs{IDs: inputs[0], Types: inputs[1], Documents: inputs[2], Positions: inputs[3]}, drop)
-	sum, count = t.m.Config.Loss(w, encoded, labels[0], drop)
-	var extra *graph.Node
+	passes := make([]transformer.Output, t.criterion.Passes())
+	for i := range passes {
+		passes[i] = t.config.Encode(w, transformer.Inputs{IDs: inputs[0], Types: inputs[1], Documents: inputs[2], Positions: inputs[3]}, drop)
+	}
+	encoded := passes[0]
+	sum, count = t.config.Loss(w, t.criterion, labels[0], drop, passes...)
+	extra := t.loss.Penalty(w, t.Variables())
 	if t.m.adapter != nil {
-		extra = t.m.adapter.Penalty(w)
+		extra = elastic.AddIf(extra, t.m.adapter.Penalty(w))
 	}
 	if len(t.strategy.Objective) > 0 {
 		logits := t.m.Config.HeadLogits(w, encoded.Hidden, drop) // [b, l, labels]
@@ -243,6 +283,9 @@ func (t task) Follow(scalars *graph.Node, values, gradients, slots []*graph.Node
 
 // Objectives implements [train.Aimed].
 func (t task) Objectives() []adapt.Objective { return t.strategy.Objective }
+
+// LossConfig implements [train.Measured].
+func (t task) LossConfig() loss.Config { return t.loss }
 
 // Experience implements [train.Experienced].
 func (t task) Experience(prior adapt.Prior) (values, fisher map[string]*tensors.Tensor, err error) {
@@ -283,7 +326,7 @@ func (t *Tagger) Fisher(ctx context.Context, sentences []data.Sentence) (map[str
 	if err != nil {
 		return nil, err
 	}
-	return train.Fisher(ctx, t.backend, task{m: t.net}, trainData{dataset})
+	return train.Fisher(ctx, t.backend, task{m: t.net, config: t.Model.Config}, trainData{dataset})
 }
 
 // trainData gives a dataset's batches to the training loop.

@@ -92,11 +92,11 @@ func Check[C any](dir, task string, config C, resume bool) (record Record[C], be
 		}
 		return record, false, fmt.Errorf("%s holds a run already: add --resume to continue it, or name another folder", dir)
 	}
+	if any, err := ReadRecord[json.RawMessage](dir); err == nil && any.Task != task { // its config is another task's
+		return record, false, fmt.Errorf("%s holds a run of task %q, not %q: name another folder", dir, any.Task, task)
+	}
 	if record, err = ReadRecord[C](dir); err != nil {
 		return record, false, err
-	}
-	if record.Task != task {
-		return record, false, fmt.Errorf("%s holds a run of task %q, not %q: name another folder", dir, record.Task, task)
 	}
 	if field := firstDifference(record.Config, config); field != "" {
 		return record, false, fmt.Errorf("%s was begun with another config: %s; resume with the same settings, or name another folder", dir, field)

@@ -48,7 +48,8 @@ type Result struct {
 	Parameters int       `json:"parameters"`
 	Updates    int       `json:"updates"`
 	Loss       float64   `json:"loss"`
-	Seconds    float64   `json:"seconds"` // wall time of training and scoring
+	Rate       float64   `json:"rate,omitempty"` // the peak of the schedule
+	Seconds    float64   `json:"seconds"`        // wall time of training and scoring
 	Finished   time.Time `json:"finished"`
 	Scores     []Score   `json:"scores"`
 }

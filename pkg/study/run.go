@@ -91,16 +91,25 @@ type study struct {
 
 // prepare brings in model and data.
 func (s *study) prepare(ctx context.Context, client *hub.Client) error {
-	dir, sums, err := run.FetchModel(ctx, client, s.config.Model)
-	if err != nil {
-		return err
+	fresh := s.config.Model == run.Scratch
+	var dir string
+	var err error
+	if !fresh {
+		if dir, s.record.Model, err = run.FetchModel(ctx, client, s.config.Model); err != nil {
+			return err
+		}
 	}
-	s.record.Model, s.model = sums, dir
+	s.model = dir
 	if s.task, err = tasks[s.config.Task](ctx, client, s.config); err != nil {
 		return err
 	}
 	s.record.Data = s.task.checksums()
 	s.record.Examples = s.task.sizes()
+	if fresh {
+		model := languageModel(s.config)
+		s.base, s.hidden = model.Attention, model.Hidden
+		return nil
+	}
 	if s.config.Layers > 0 {
 		if s.temp, err = os.MkdirTemp("", "study-"); err != nil {
 			return fmt.Errorf("making a folder for the model: %w", err)
@@ -132,7 +141,7 @@ func (s *study) run(ctx context.Context, done func(Progress)) error {
 			}
 			var err error
 			if l == nil {
-				if l, result, err = s.learner(v); err != nil {
+				if l, result, err = s.learner(ctx, v); err != nil {
 					return err
 				}
 			}
@@ -160,7 +169,7 @@ func (s *study) run(ctx context.Context, done func(Progress)) error {
 
 // learner makes the model of a variant. A combination that has a result already stays what
 // it is.
-func (s *study) learner(v Variant) (learner, Result, error) {
+func (s *study) learner(ctx context.Context, v Variant) (learner, Result, error) {
 	result := Result{Variant: v.Name}
 	var err error
 	before := slices.IndexFunc(s.folder.Results, func(r Result) bool { return r.Variant == v.Name })
@@ -175,13 +184,16 @@ func (s *study) learner(v Variant) (learner, Result, error) {
 	if err != nil {
 		return nil, result, err
 	}
-	recipe := s.config.Recipe
+	recipe, err := v.recipe(s.config.Recipe)
+	if err != nil {
+		return nil, result, err
+	}
 	recipe.Adapt = recipe.strategy(s.base, result.Spec, s.hidden)
-	l, err := s.task.learner(s.engine, s.model, result.Spec, recipe, len(s.config.Seeds))
+	l, err := s.task.learner(ctx, s.engine, s.model, result.Spec, recipe, len(s.config.Seeds))
 	if err != nil {
 		return nil, result, fmt.Errorf("variant %q: %w", v.Name, err)
 	}
-	result.Parameters = l.parameters()
+	result.Parameters, result.Rate = l.parameters(), l.rate()
 	return l, result, nil
 }
 

@@ -9,6 +9,7 @@
 //	svg, err  = viz.Panels{Charts: []viz.Chart{loss, rate}}.SVG()      // one below the other, with marks where something happened
 //	svg, err  = viz.Tokens{Title: "evidence", Rows: rows}.SVG()        // words, shaded by a number
 //	svg, err  = viz.Grid{Title: "attention", Values: weights}.SVG()    // a matrix for each layer and head
+//	svg, err  = viz.Surface{Title: "loss", X: x, Y: y, Values: losses, Paths: paths}.SVG() // a function of two variables, and paths over it
 //	html     := viz.Page("a report", svg)                              // pictures as a file of their own
 //
 // Package nb, below this one, shows such strings in a notebook.

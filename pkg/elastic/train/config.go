@@ -7,6 +7,7 @@ import (
 	"slices"
 
 	"github.com/elastic-attention/workbench/pkg/elastic/adapt"
+	"github.com/elastic-attention/workbench/pkg/elastic/loss"
 	"github.com/elastic-attention/workbench/pkg/elastic/optim"
 	"github.com/elastic-attention/workbench/pkg/elastic/optim/control"
 	"github.com/elastic-attention/workbench/pkg/elastic/optim/schedule"
@@ -32,6 +33,9 @@ type Config struct {
 	ClipNorm float64 `json:"clip_norm,omitempty"`
 	// Optimizer is the update rule, with parameter groups.
 	Optimizer optim.Config `json:"optimizer"`
+	// Loss is what training minimises: the task's to compute, see [Measured]. The zero value is plain
+	// cross-entropy.
+	Loss loss.Config `json:"loss,omitzero"`
 	// Schedule gives the learning rate.
 	Schedule schedule.Config `json:"schedule"`
 	// Control lists controllers of the learning rate: each multiplies the schedule's rate by a
@@ -109,5 +113,5 @@ func (c Config) Validate() error {
 	if c.measuresNoise() && c.Accumulate < 2 {
 		problems = append(problems, errors.New("control: noise_scale compares the gradients of micro-batches and updates: want accumulate of 2 or more"))
 	}
-	return errors.Join(append(problems, c.Unfreeze.Validate(), c.Optimizer.Validate(), c.Schedule.Validate())...)
+	return errors.Join(append(problems, c.Loss.Validate(), c.Unfreeze.Validate(), c.Optimizer.Validate(), c.Schedule.Validate())...)
 }

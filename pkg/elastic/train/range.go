@@ -90,6 +90,9 @@ func (c RateCurve) Range() (low, high float64) {
 	return math.Min(c.Steepest, c.Tenth), math.Max(c.Steepest, c.Tenth)
 }
 
+// Middle returns the geometric mean of the suggested range, 0 if there is none.
+func (c RateCurve) Middle() float64 { return math.Sqrt(c.Steepest * c.Tenth) }
+
 const (
 	// rateSmoothing is the weight of the past in the smoothed loss: it lags by some 9 updates.
 	rateSmoothing = 0.9

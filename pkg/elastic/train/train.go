@@ -27,6 +27,7 @@ import (
 	"fmt"
 	"iter"
 	"math"
+	"reflect"
 	"runtime/debug"
 	"slices"
 	"time"
@@ -41,6 +42,7 @@ import (
 
 	"github.com/elastic-attention/workbench/pkg/elastic"
 	"github.com/elastic-attention/workbench/pkg/elastic/dropout"
+	"github.com/elastic-attention/workbench/pkg/elastic/loss"
 	"github.com/elastic-attention/workbench/pkg/elastic/optim"
 	"github.com/elastic-attention/workbench/pkg/elastic/optim/control"
 	"github.com/elastic-attention/workbench/pkg/elastic/optim/schedule"
@@ -53,7 +55,8 @@ type Task interface {
 	// Variables lists those that are trained.
 	Variables() []elastic.Variable
 	// Loss builds the summed loss over a micro-batch's targets and their number, both
-	// float32 scalars. It must use drop at every dropout.
+	// float32 scalars; where targets have weights, the sum of those. It must use drop at every
+	// dropout.
 	Loss(w elastic.Weights, inputs, labels []*Node, drop *dropout.Source) (sum, count *Node)
 }
 
@@ -70,6 +73,12 @@ type Follower interface {
 	// Follow takes the values of the task's variables after the update, the gradients that led
 	// to it, clipped, and the slots. It returns the values and slots to keep.
 	Follow(scalars *Node, values, gradients, slots []*Node) (newValues, newSlots []*Node)
+}
+
+// Measured is a [Task] whose loss follows a config.
+type Measured interface {
+	Task
+	LossConfig() loss.Config
 }
 
 // Watcher is a [Task] that names some of its variables, small ones, whose values the run's
@@ -112,7 +121,7 @@ type Step struct {
 	Loss         float64       // mean loss over the update's targets
 	Rate         float64       // learning rate that was used
 	GradientNorm float64       // before clipping
-	Targets      int           // labelled positions in the update
+	Targets      int           // labelled positions in the update; where they have weights, the sum of those
 	Positions    int           // positions computed in the update, padding included
 	Elapsed      time.Duration // wall time of the update
 	Compilations int           // step graphs compiled so far
@@ -164,6 +173,9 @@ func New(backend compute.Backend, task Task, config Config) (*Trainer, error) {
 	if err := errors.Join(t.plan(), t.unfreeze()); err != nil {
 		return nil, fmt.Errorf("training config: %w", err)
 	}
+	if err := t.checkLoss(); err != nil {
+		return nil, fmt.Errorf("training config: %w", err)
+	}
 	var err error
 	if t.optimizer, err = optim.New(config.Optimizer, t.variables); err != nil {
 		return nil, fmt.Errorf("training config: %w", err)
@@ -208,6 +220,17 @@ func New(backend compute.Backend, task Task, config Config) (*Trainer, error) {
 		}
 	}
 	return t, nil
+}
+
+// checkLoss refuses a loss that the task does not compute.
+func (t *Trainer) checkLoss() error {
+	if t.config.Loss.IsZero() {
+		return nil
+	}
+	if measured, ok := t.task.(Measured); !ok || !reflect.DeepEqual(measured.LossConfig(), t.config.Loss) {
+		return errors.New("loss: the task does not compute this loss")
+	}
+	return t.config.Loss.Check(t.variables)
 }
 
 func (t *Trainer) execs() []*model.Exec {
@@ -326,7 +349,7 @@ func scalarAt(scalars *Node, i int) *Node { return Reshape(Slice(scalars, AxisEl
 // and the follower's.
 func (t *Trainer) update(store *model.Store, scalars, sum, count *Node, gradients []*Node) []*Node {
 	g := scalars.Graph()
-	factor := Reciprocal(MaxScalar(count, 1))
+	factor := Reciprocal(Where(GreaterThan(count, ZerosLike(count)), count, OnesLike(count))) // weights may add up to less than 1
 	loss := Mul(sum, factor)
 	var measured []*Node
 	if t.config.measuresNoise() {
@@ -764,7 +787,10 @@ func (t *Trainer) epoch(ctx context.Context, data Data, hooks Hooks, total int, 
 
 		t.state.Update++
 		t.state.Batch += micro
-		loss := sum / math.Max(targets, 1)
+		loss := sum
+		if targets > 0 {
+			loss /= targets
+		}
 		finite := !math.IsNaN(loss) && !math.IsInf(loss, 0) && !math.IsNaN(norm) && !math.IsInf(norm, 0)
 		switch {
 		case finite:

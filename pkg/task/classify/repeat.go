@@ -10,11 +10,11 @@ import (
 // Repeat prepares as many runs of a recipe on labelled texts, each from the pretrained model in
 // dir, of which the classifier was made. After each the classifier has its weights.
 func (c *Classifier) Repeat(dir string, texts []data.Text, config TrainConfig, runs int) (*run.Repeated, error) {
-	dataset, err := c.pack(texts, config, runs)
+	task, dataset, err := c.pack(texts, config, runs)
 	if err != nil {
 		return nil, err
 	}
-	return run.NewRepeated(c.backend, task{c.Model}, c.Model, dir, trainData{dataset}, config.Config)
+	return run.NewRepeated(c.backend, task, c.Model, run.Pretrained(c.Model, dir), trainData{dataset}, config.Config)
 }
 
 // Restart begins anew with the present weights of a classifier of the same model, as
