@@ -349,7 +349,7 @@ func scalarAt(scalars *Node, i int) *Node { return Reshape(Slice(scalars, AxisEl
 // and the follower's.
 func (t *Trainer) update(store *model.Store, scalars, sum, count *Node, gradients []*Node) []*Node {
 	g := scalars.Graph()
-	factor := Reciprocal(Where(GreaterThan(count, ZerosLike(count)), count, OnesLike(count))) // weights may add up to less than 1
+	factor := perTarget(count)
 	loss := Mul(sum, factor)
 	var measured []*Node
 	if t.config.measuresNoise() {
@@ -420,7 +420,12 @@ func (t *Trainer) update(store *model.Store, scalars, sum, count *Node, gradient
 
 // squaredNorm returns the squared norm of the mean gradient, priors not counted.
 func (t *Trainer) squaredNorm(scalars, count *Node, gradients []*Node) *Node {
-	return Square(Mul(optim.GlobalNorm(t.open(scalars, gradients)), Reciprocal(MaxScalar(count, 1))))
+	return Square(Mul(optim.GlobalNorm(t.open(scalars, gradients)), perTarget(count)))
+}
+
+// perTarget returns 1/count, and 1 if there is no target; weights of targets may add up to less than 1.
+func perTarget(count *Node) *Node {
+	return Reciprocal(Where(GreaterThan(count, ZerosLike(count)), count, OnesLike(count)))
 }
 
 // open returns the gradients with zeros for variables that do not train yet.
