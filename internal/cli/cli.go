@@ -28,6 +28,7 @@ import (
 	"github.com/elastic-attention/workbench/pkg/study"
 	trials "github.com/elastic-attention/workbench/pkg/study/search/program"
 	classify "github.com/elastic-attention/workbench/pkg/task/classify/experiment"
+	lm "github.com/elastic-attention/workbench/pkg/task/lm/experiment"
 )
 
 // Exit codes.
@@ -39,16 +40,21 @@ const (
 
 // commands is the grammar.
 type commands struct {
-	Train   trainCmd   `cmd:"" help:"Train a model."`
-	Eval    evalCmd    `cmd:"" help:"Score a trained model on labelled data."`
-	Predict predictCmd `cmd:"" help:"Find named entities in texts, or tell their classes."`
-	Explain explainCmd `cmd:"" help:"Say which words speak for what is predicted."`
-	Study   studyCmd   `cmd:"" help:"Compare variants of a model: many runs, paired seeds, intervals."`
-	Search  searchCmd  `cmd:"" help:"Search for good values of parameters: many trials of a command."`
-	Fetch   fetchCmd   `cmd:"" help:"Download models and data sets, with checksums and licence."`
-	Backend backendCmd `cmd:"" help:"Show, install or name the backend that computes."`
-	Doctor  doctorCmd  `cmd:"" help:"Say what this machine has, and what to do about what is missing."`
-	Version versionCmd `cmd:"" help:"Print versions."`
+	Train    trainCmd    `cmd:"" help:"Train a model."`
+	Eval     evalCmd     `cmd:"" help:"Score a trained model on labelled data."`
+	Predict  predictCmd  `cmd:"" help:"Find named entities in texts, or tell their classes."`
+	Plot     plotCmd     `cmd:"" help:"Draw how a run trained: loss, learning rate, and what was done to it."`
+	Generate generateCmd `cmd:"" help:"Write text with a language model."`
+	Explain  explainCmd  `cmd:"" help:"Say which words speak for what is predicted."`
+	Study    studyCmd    `cmd:"" help:"Compare variants of a model: many runs, paired seeds, intervals."`
+	Search   searchCmd   `cmd:"" help:"Search for good values of parameters: many trials of a command."`
+	Nb       nbCmd       `cmd:"" help:"Notebooks: execute, compare, check, export."`
+	Runs     runsCmd     `cmd:"" help:"Find, show, compare and hand on the runs of this folder."`
+	UI       uiCmd       `cmd:"" name:"ui" help:"Show runs in a browser: lists, live curves, comparisons."`
+	Fetch    fetchCmd    `cmd:"" help:"Download models and data sets, with checksums and licence."`
+	Backend  backendCmd  `cmd:"" help:"Show, install or name the backend that computes."`
+	Doctor   doctorCmd   `cmd:"" help:"Say what this machine has, and what to do about what is missing."`
+	Version  versionCmd  `cmd:"" help:"Print versions."`
 
 	Completion completionCmd `cmd:"" help:"Print the line that switches on completion in your shell."`
 }
@@ -69,7 +75,7 @@ func Run(ctx context.Context, args []string, stdin io.Reader, stdout, stderr io.
 	out := &output{Writer: stdout}
 	parser, err := kong.New(&grammar,
 		kong.Name("elastic"),
-		kong.Description("Train, evaluate and run models with elastic attention.\n\nStart with \"elastic train ner\" (named entities) or \"elastic train classify\" (classes of texts): it fetches a model and data, fine-tunes, and prints a report. Every command has --help."),
+		kong.Description("Train, evaluate and run models with elastic attention.\n\nStart with \"elastic train ner\" (named entities), \"elastic train classify\" (classes of texts) or \"elastic train lm\" (texts to write on): it fetches what it needs, trains, and prints a report. Every command has --help."),
 		kong.Writers(out, stderr),
 		kong.Exit(func(c int) { code = c }),
 		kong.UsageOnError(),
@@ -88,6 +94,10 @@ func Run(ctx context.Context, args []string, stdin io.Reader, stdout, stderr io.
 			"classifyPresets":       strings.Join(classify.Presets(), ","),
 			"defaultClassifyPreset": classify.DefaultPreset,
 			"classifyCorpora":       strings.Join(hub.Corpora(hub.TaskClassify), ", "),
+
+			"lmPresets":       strings.Join(lm.Presets(), ","),
+			"defaultLMPreset": lm.DefaultPreset,
+			"lmCorpora":       strings.Join(hub.Corpora(hub.TaskLM), ", "),
 		},
 	)
 	if err != nil {

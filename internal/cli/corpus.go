@@ -14,8 +14,8 @@ import (
 
 // corpusFlags name labelled data: by default that of the run.
 type corpusFlags struct {
-	Data  string `help:"Corpus: ${corpora} or synthetic for taggers; ${classifyCorpora} or synthetic for classifiers. Default: the run's own." placeholder:"NAME" predictor:"resource"`
-	File  string `help:"Labelled file in place of --data, plain or gzip: CoNLL or UNER .iob2 for taggers; .csv or .tsv with a header for classifiers." placeholder:"FILE" predictor:"path"`
+	Data  string `help:"Corpus: ${corpora} or synthetic for taggers; ${classifyCorpora} or synthetic for classifiers; ${lmCorpora} or synthetic for language models. Default: the run's own." placeholder:"NAME" predictor:"resource"`
+	File  string `help:"Labelled file in place of --data, plain or gzip: CoNLL or UNER .iob2 for taggers; .csv or .tsv with a header for classifiers; plain text for language models, of which all is scored." placeholder:"FILE" predictor:"path"`
 	Split string `help:"Part of the corpus: train, dev or test." enum:"train,dev,test" default:"test"`
 	Types string `group:"Taggers" help:"Entity types to keep, by comma; others become O. \"all\" keeps every type. Default: the run's own." placeholder:"A,B"`
 }

@@ -79,8 +79,11 @@ func (c explainCmd) Run(a *app) error {
 	case c.Attention && c.Plot == "" && !c.JSON:
 		return usageError{errors.New("--attention wants --plot FILE or --json")}
 	}
-	if taskOf(c.Model) == hub.TaskClassify {
+	switch taskOf(c.Model) {
+	case hub.TaskClassify:
 		return c.classify(a)
+	case hub.TaskLM:
+		return usageError{fmt.Errorf("%s is a language model: only taggers and classifiers are explained", c.Model)}
 	}
 	switch {
 	case c.Faithfulness:

@@ -52,8 +52,13 @@ func taskOf(path string) string {
 	if record, err := run.ReadRecord[json.RawMessage](path); err == nil {
 		return record.Task
 	}
-	if head, err := pretrained.ReadHead(modelDir(path)); err == nil && head.Kind == transformer.Sequence {
-		return hub.TaskClassify
+	if head, err := pretrained.ReadHead(modelDir(path)); err == nil {
+		switch head.Kind {
+		case transformer.Sequence:
+			return hub.TaskClassify
+		case transformer.LM:
+			return hub.TaskLM
+		}
 	}
 	return hub.TaskNER
 }
@@ -97,6 +102,7 @@ func (evalCmd) Help() string {
   elastic eval runs/first --file shifted.iob2 --adapt tent
   elastic eval runs/first --adapt '{"method": "sar", "rate": 0.01, "variables": ["*/norm/*"]}'
   elastic eval runs/intents --file mine.csv   a model of "elastic train classify"
+  elastic eval runs/plays --file mine.txt     a model of "elastic train lm"
 
 With --adapt each batch is predicted before the model learns from it (with "episodic": true after
 it, and what was learned is forgotten), and no label is read but for the score.`
@@ -110,8 +116,11 @@ func (c evalCmd) Run(a *app) error {
 	if c.File != "" && c.Data != "" {
 		return usageError{errors.New("--data and --file exclude each other")}
 	}
-	if taskOf(c.Model) == hub.TaskClassify {
+	switch taskOf(c.Model) {
+	case hub.TaskClassify:
 		return c.classify(a)
+	case hub.TaskLM:
+		return c.language(a)
 	}
 	return c.ner(a)
 }
@@ -277,7 +286,11 @@ const (
 // the end.
 func (c predictCmd) emitter(a *app) (emit func(texts []string) error, end func(), err error) {
 	encoder := json.NewEncoder(a.stdout)
-	if taskOf(c.Model) == hub.TaskClassify {
+	task := taskOf(c.Model)
+	if task == hub.TaskLM {
+		return nil, nil, usageError{fmt.Errorf("%s is a language model: %s generate %s TEXT lets it write", c.Model, program(), c.Model)}
+	}
+	if task == hub.TaskClassify {
 		if c.Threshold != nil {
 			return nil, nil, usageError{fmt.Errorf("--threshold is for taggers, and %s is a classifier", c.Model)}
 		}

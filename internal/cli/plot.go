@@ -13,19 +13,25 @@ import (
 )
 
 // checkPlot refuses a picture that cannot be written, before anything is computed.
+func checkPlot(path string) error {
+	if path == "" {
+		return nil
+	}
+	if info, err := os.Stat(filepath.Dir(path)); err != nil || !info.IsDir() {
+		return fmt.Errorf("--plot is %q, but %s is no folder", path, filepath.Dir(path))
+	}
+	if ext := strings.ToLower(filepath.Ext(path)); ext != ".html" && ext != ".svg" {
+		return fmt.Errorf("--plot is %q, want a name that ends in .svg or .html", path)
+	}
+	return nil
+}
+
+// checkPlot refuses also one file for several pictures, if it can have one only.
 func (c explainCmd) checkPlot() error {
-	if c.Plot == "" {
-		return nil
+	if err := checkPlot(c.Plot); err != nil {
+		return err
 	}
-	if info, err := os.Stat(filepath.Dir(c.Plot)); err != nil || !info.IsDir() {
-		return fmt.Errorf("--plot is %q, but %s is no folder", c.Plot, filepath.Dir(c.Plot))
-	}
-	switch ext := strings.ToLower(filepath.Ext(c.Plot)); {
-	case ext == ".html":
-		return nil
-	case ext != ".svg":
-		return fmt.Errorf("--plot is %q, want a name that ends in .svg or .html", c.Plot)
-	case c.Heads || c.Scalars:
+	if strings.EqualFold(filepath.Ext(c.Plot), ".svg") && (c.Heads || c.Scalars) {
 		return fmt.Errorf("--plot is %q, but --heads and --scalars draw several pictures: want a name that ends in .html", c.Plot)
 	}
 	return nil
@@ -33,7 +39,12 @@ func (c explainCmd) checkPlot() error {
 
 // plot writes pictures to the file that --plot names, if it names one.
 func (c explainCmd) plot(a *app, title string, draw ...func() (string, error)) error {
-	if c.Plot == "" {
+	return a.plot(c.Plot, title, draw...)
+}
+
+// plot writes pictures to a file, if it has a name.
+func (a *app) plot(path, title string, draw ...func() (string, error)) error {
+	if path == "" {
 		return nil
 	}
 	var pictures []string
@@ -48,15 +59,15 @@ func (c explainCmd) plot(a *app, title string, draw ...func() (string, error)) e
 		return errors.New("there is nothing to draw")
 	}
 	content := pictures[0] + "\n"
-	if strings.EqualFold(filepath.Ext(c.Plot), ".html") {
+	if strings.EqualFold(filepath.Ext(path), ".html") {
 		content = viz.Page(title, pictures...)
 	}
-	if err := atomicfile.Write(c.Plot, func(w io.Writer) error {
+	if err := atomicfile.Write(path, func(w io.Writer) error {
 		_, err := io.WriteString(w, content)
 		return err
 	}); err != nil {
-		return fmt.Errorf("writing the picture: %w", atomicfile.Explain(err, c.Plot))
+		return fmt.Errorf("writing the picture: %w", atomicfile.Explain(err, path))
 	}
-	fmt.Fprintf(a.stderr, "picture: %s\n", c.Plot)
+	fmt.Fprintf(a.stderr, "picture: %s\n", path)
 	return nil
 }

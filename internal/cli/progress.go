@@ -13,6 +13,7 @@ import (
 	"golang.org/x/term"
 
 	"github.com/elastic-attention/workbench/pkg/data/hub"
+	"github.com/elastic-attention/workbench/pkg/elastic/optim/control"
 	"github.com/elastic-attention/workbench/pkg/elastic/train"
 )
 
@@ -110,6 +111,20 @@ func (p *trainProgress) step(s train.Step) {
 		}
 	}
 	p.bar.set(int64(s.Update), int64(s.Total), text)
+}
+
+// event tells what was done to the run.
+func (p *trainProgress) event(e control.Event) {
+	p.pause()
+	fmt.Fprintf(p.w, "update %d: %s: %s; factor of the learning rate %.3g\n", e.Update, describe(e), e.Reason, e.Factor)
+}
+
+// describe names what an event is.
+func describe(e control.Event) string {
+	if e.Controller == e.Action {
+		return e.Action
+	}
+	return strings.ReplaceAll(e.Controller, "_", " ") + ": " + e.Action
 }
 
 // foretell is the number of updates from which the time that is left is told: before, it is

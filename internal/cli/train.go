@@ -26,23 +26,31 @@ import (
 type trainCmd struct {
 	NER      trainNERCmd      `cmd:"" name:"ner" help:"Fine-tune a named-entity tagger."`
 	Classify trainClassifyCmd `cmd:"" help:"Fine-tune a classifier of texts."`
+	LM       trainLMCmd       `cmd:"" name:"lm" help:"Train a language model."`
 }
 
 // recipeFlags are those of every task.
 type recipeFlags struct {
-	Epochs       int     `help:"Times to go through the data." placeholder:"N"`
-	MaxUpdates   int     `help:"Stop after so many updates." placeholder:"N"`
-	BatchSize    int     `help:"Sentences or texts a batch." placeholder:"N"`
-	Accumulate   int     `help:"Batches an update." placeholder:"N"`
-	LearningRate float64 `name:"lr" help:"Highest learning rate." placeholder:"RATE"`
-	Patience     int     `help:"Stop after so many epochs without a better score on dev." placeholder:"N"`
-	SaveEvery    int     `help:"Updates between checkpoints." placeholder:"N"`
-	MaxLength    int     `help:"Longest training example in tokens." placeholder:"N"`
-	Optimizer    string  `help:"Update rule: adamw, lion, muon, prodigy, schedule_free_adamw, adafactor, sgd or another (a wrong name lists all); or a JSON object, or a file that holds one." placeholder:"RULE" predictor:"path"`
-	Schedule     string  `help:"Schedule of the learning rate: a kind such as linear, constant, cosine or wsd; or a JSON object, or a file that holds one." placeholder:"KIND" predictor:"path"`
-	Control      string  `help:"Controllers of the learning rate: a JSON list, or a file that holds one." placeholder:"LIST" predictor:"path"`
-	Attention    string  `help:"Attention in place of the model's: a JSON spec, or a file that holds one." placeholder:"SPEC" predictor:"path"`
-	Seed         *uint64 `help:"Seed of data order, fresh weights and dropout." placeholder:"N"`
+	Epochs        int     `help:"Times to go through the data." placeholder:"N"`
+	MaxUpdates    int     `help:"Stop after so many updates." placeholder:"N"`
+	BatchSize     int     `help:"Sentences, texts or windows of a text a batch." placeholder:"N"`
+	Accumulate    int     `help:"Batches an update." placeholder:"N"`
+	LearningRate  float64 `name:"lr" help:"Highest learning rate." placeholder:"RATE"`
+	Patience      int     `help:"Stop after so many epochs without a better score on dev." placeholder:"N"`
+	SaveEvery     int     `help:"Updates between checkpoints." placeholder:"N"`
+	MaxLength     int     `help:"Longest training example in tokens." placeholder:"N"`
+	Optimizer     string  `help:"Update rule: adamw, lion, muon, prodigy, schedule_free_adamw, adafactor, sgd or another (a wrong name lists all); or a JSON object, or a file that holds one." placeholder:"RULE" predictor:"path"`
+	Loss          string  `help:"Loss in place of plain cross-entropy: a JSON object with label_smoothing, focal_gamma, class_weights or balanced, r_drop, mixup (classify), penalties; or a file that holds one." placeholder:"LOSS" predictor:"path"`
+	Schedule      string  `help:"Schedule of the learning rate: a kind such as linear, constant, cosine or wsd; or a JSON object, or a file that holds one." placeholder:"KIND" predictor:"path"`
+	Control       string  `help:"Controllers of the learning rate: a JSON list, or a file that holds one." placeholder:"LIST" predictor:"path"`
+	Unfreeze      string  `help:"When variables begin to train: epoch (one layer more after each, from the top), or a JSON object, or a file that holds one." placeholder:"STAGES" predictor:"path"`
+	SkipNonFinite bool    `help:"Pass over updates whose loss or gradients are not finite, in place of ending the run."`
+	Attention     string  `help:"Attention in place of the model's: a JSON spec, or a file that holds one." placeholder:"SPEC" predictor:"path"`
+	DropPath      float64 `help:"Probability that the last layer's parts are left out for a text while training; less below (stochastic depth)." placeholder:"RATE"`
+	WordDropout   float64 `help:"Probability that a token is replaced by [MASK] while training." placeholder:"RATE"`
+	Seed          *uint64 `help:"Seed of data order, fresh weights and dropout." placeholder:"N"`
+
+	previewFlags
 
 	Folder string `name:"run" help:"Run folder. Default: runs/TASK-PRESET-TIME." placeholder:"DIR" predictor:"path"`
 	Resume bool   `help:"Continue an interrupted run: the one in --run, or the newest of this preset below runs/."`
@@ -57,7 +65,7 @@ func set(into *int, value int) {
 }
 
 // apply changes a recipe as the flags say.
-func (f recipeFlags) apply(recipe *train.Config, batchSize, maxLength *int, attended **attention.Spec) error {
+func (f recipeFlags) apply(recipe *train.Config, batchSize, maxLength *int, noise *run.Noise, attended **attention.Spec) error {
 	set(&recipe.Epochs, f.Epochs)
 	set(&recipe.MaxUpdates, f.MaxUpdates)
 	set(&recipe.Accumulate, f.Accumulate)
@@ -68,13 +76,23 @@ func (f recipeFlags) apply(recipe *train.Config, batchSize, maxLength *int, atte
 	if f.LearningRate != 0 {
 		recipe.Schedule.Peak = f.LearningRate
 	}
+	recipe.SkipNonFinite = recipe.SkipNonFinite || f.SkipNonFinite
+	if f.DropPath != 0 {
+		noise.DropPath = f.DropPath
+	}
+	if f.WordDropout != 0 {
+		noise.WordDropout = f.WordDropout
+	}
 	if f.Seed != nil {
 		recipe.Seed = *f.Seed
 	}
 	if err := errors.Join(
+		f.checkPreview(),
 		kindFlag("--optimizer", f.Optimizer, optim.Kinds(), &recipe.Optimizer),
 		kindFlag("--schedule", f.Schedule, schedule.Kinds(), &recipe.Schedule),
+		kindFlag("--loss", f.Loss, nil, &recipe.Loss),
 		kindFlag("--control", f.Control, nil, &recipe.Control),
+		unfreezeFlag(f.Unfreeze, &recipe.Unfreeze),
 	); err != nil {
 		return err
 	}
@@ -132,7 +150,13 @@ func (trainNERCmd) Help() string {
   elastic train ner --adapt '{"gradient": [{"variables": ["/embeddings/*"], "factor": 0}], "converge": {"below": 1e-5}}'
   elastic train ner --optimizer lion --lr 3e-5          or prodigy with --lr 1, muon, schedule_free_adamw, …
   elastic train ner --optimizer '{"kind": "adamw", "weight_decay": 0.01, "layer_decay": 0.8}' --schedule cosine
+  elastic train ner --loss '{"label_smoothing": 0.1, "class_weights": {"O": 0.5}}'
+  elastic train ner --loss '{"r_drop": 1, "penalties": [{"variables": ["/head/*"], "l1": 1e-4}]}'
+  elastic train ner --drop-path 0.1 --word-dropout 0.05
   elastic train ner --control '[{"spike": {}}, {"plateau": {"patience": 1}}]'
+  elastic train ner --epochs 5 --unfreeze epoch         head first, then one layer more each epoch
+  elastic train ner --optimizer lion --explain          which parameters learn how; trains nothing
+  elastic train ner --range-test --plot rates.svg       how does the loss go with growing learning rates?
   elastic train ner --resume                           after Ctrl-C, a crash or kill -9; with the flags of before
 
 Without a network and without a mirror, a run with the preset's model and data falls back to a
@@ -169,7 +193,7 @@ func (c trainNERCmd) config() (experiment.Config, error) {
 	}
 	set(&config.Data.Limit, c.Limit)
 	tagger := &config.Tagger
-	if err := c.apply(&config.Train.Config, &config.Train.BatchSize, &tagger.MaxLength, &tagger.Attention); err != nil {
+	if err := c.apply(&config.Train.Config, &config.Train.BatchSize, &tagger.MaxLength, &config.Train.Noise, &tagger.Attention); err != nil {
 		return config, usageError{err}
 	}
 	if err := errors.Join(spec("--depth", c.Depth, &tagger.Depth),
@@ -240,6 +264,18 @@ func kindFlag(name, text string, kinds []string, into any) error {
 	return jsonFlag(name, text, into)
 }
 
+// unfreezeFlag reads when variables begin to train.
+func unfreezeFlag(text string, into *train.Unfreeze) error {
+	switch text {
+	case "":
+		return nil
+	case "epoch":
+		*into = train.Unfreeze{EveryEpochs: 1}
+		return nil
+	}
+	return jsonFlag("--unfreeze", text, into)
+}
+
 // typeList reads a list of entity types; nil stands for all.
 func typeList(list string) []string {
 	if list == "all" {
@@ -260,6 +296,10 @@ func (c trainNERCmd) Run(a *app) error {
 	config, err := c.config()
 	if err != nil {
 		return err
+	}
+	if c.previews() {
+		options := experiment.Options{Client: &hub.Client{Progress: fetching(a.stderr)}}
+		return preview(a, c.recipeFlags, config, options, experiment.Explain, experiment.RangeTest)
 	}
 	dir, err := c.dir(hub.TaskNER, c.Preset)
 	if err != nil {
@@ -287,7 +327,7 @@ func (c trainNERCmd) Run(a *app) error {
 				fmt.Fprintf(a.stderr, "adapter %s: %d parameters are trained, head included\n", config.Tagger.Adapter.Kind, l.Trained)
 			}
 		},
-		Step: progress.step,
+		Step: progress.step, Event: progress.event,
 		Epoch: func(epoch int, dev ner.Report) {
 			progress.pause()
 			fmt.Fprintf(a.stderr, "epoch %d: dev F1 %.4f  precision %.4f  recall %.4f\n", epoch, dev.Micro.F1, dev.Micro.Precision, dev.Micro.Recall)
@@ -325,6 +365,7 @@ func (c trainNERCmd) Run(a *app) error {
 Run folder: %[1]s
   model/         %[3]s
   run.json       config, seed, checksums, versions
+  journal.jsonl  what happened, for "elastic runs" and "elastic ui"
 Try next:
   %[2]s predict %[1]s "Angela Merkel met Tim Cook of Apple in Berlin."
   %[2]s explain %[1]s "Angela Merkel met Tim Cook of Apple in Berlin."

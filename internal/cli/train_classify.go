@@ -36,7 +36,9 @@ func (trainClassifyCmd) Help() string {
   elastic train classify --train my.csv --dev my.dev.csv --test my.test.csv --text-column query --label-column intent
   elastic train classify --pooling cls                      as BERT does; transformers loads the result
   elastic train classify --pooling attention --attention '{"normalizer": "entmax"}'
+  elastic train classify --loss '{"balanced": true, "mixup": 0.2}'   also: label_smoothing, focal_gamma, r_drop, penalties
   elastic train classify --model scratch --data synthetic   no download at all
+  elastic train classify --range-test --plot rates.svg      which learning rates? --explain: what learns how?
   elastic train classify --resume                           after Ctrl-C, a crash or kill -9; with the flags of before
 
 Without a network and without a mirror, a run with the preset's model and data falls back to a
@@ -73,7 +75,7 @@ func (c trainClassifyCmd) config() (experiment.Config, error) {
 	if c.Pooling != "" {
 		config.Classifier.Pooling = c.Pooling
 	}
-	if err := c.apply(&config.Train.Config, &config.Train.BatchSize, &config.Classifier.MaxLength, &config.Classifier.Attention); err != nil {
+	if err := c.apply(&config.Train.Config, &config.Train.BatchSize, &config.Classifier.MaxLength, &config.Train.Noise, &config.Classifier.Attention); err != nil {
 		return config, usageError{err}
 	}
 	if err := config.Validate(); err != nil {
@@ -90,6 +92,10 @@ func (c trainClassifyCmd) Run(a *app) error {
 	config, err := c.config()
 	if err != nil {
 		return err
+	}
+	if c.previews() {
+		options := experiment.Options{Client: &hub.Client{Progress: fetching(a.stderr)}}
+		return preview(a, c.recipeFlags, config, options, experiment.Explain, experiment.RangeTest)
 	}
 	dir, err := c.dir(hub.TaskClassify, c.Preset)
 	if err != nil {
@@ -113,7 +119,7 @@ func (c trainClassifyCmd) Run(a *app) error {
 		Loaded: func(l experiment.Loaded) {
 			a.tellLoaded(l, config.Model, dataName(config.Data.Name, config.Data.TrainFile), "texts", dir, c.Resume)
 		},
-		Step: progress.step,
+		Step: progress.step, Event: progress.event,
 		Epoch: func(epoch int, dev eval.Classification) {
 			progress.pause()
 			fmt.Fprintf(a.stderr, "epoch %d: dev accuracy %.4f  macro F1 %.4f  ECE %.4f\n", epoch, dev.Accuracy, dev.Macro.F1, dev.ECE)
@@ -152,6 +158,7 @@ func (c trainClassifyCmd) Run(a *app) error {
 Run folder: %[1]s
   model/         the classifier; with attention and pooling as BERT's, transformers loads it too
   run.json       config, seed, checksums, versions
+  journal.jsonl  what happened, for "elastic runs" and "elastic ui"
 Try next:
   %[2]s predict %[1]s %[3]q
   %[2]s explain %[1]s %[3]q

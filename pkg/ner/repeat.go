@@ -4,7 +4,6 @@ import (
 	"errors"
 
 	"github.com/elastic-attention/workbench/pkg/data"
-	"github.com/elastic-attention/workbench/pkg/data/batch"
 	"github.com/elastic-attention/workbench/pkg/run"
 )
 
@@ -17,19 +16,9 @@ func (t *Tagger) Repeat(dir string, sentences []data.Sentence, config TrainConfi
 	if err := config.Adapt.Check(nil); err != nil {
 		return nil, err
 	}
-	if err := t.labels.coverAll(sentences); err != nil {
-		return nil, err
-	}
-	examples, err := t.Examples(sentences)
+	task, dataset, err := t.pack(sentences, config, TrainOptions{}, runs)
 	if err != nil {
 		return nil, err
 	}
-	dataset, err := batch.Pack("train", examples, batch.PackConfig{
-		Size: config.BatchSize, Length: t.config.MaxLength, Epochs: max(config.Epochs, 1) * runs, MaxShapes: config.Shapes,
-		Seed: config.Seed, PadID: int32(t.Model.Config.PadID),
-	})
-	if err != nil {
-		return nil, err
-	}
-	return run.NewRepeated(t.backend, task{m: t.net, strategy: config.Adapt}, t.Model, dir, trainData{dataset}, config.Config)
+	return run.NewRepeated(t.backend, task, t.Model, run.Pretrained(t.Model, dir), trainData{dataset}, config.Config)
 }

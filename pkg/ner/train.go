@@ -2,6 +2,7 @@ package ner
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"iter"
 	"slices"
@@ -19,6 +20,7 @@ import (
 	"github.com/elastic-attention/workbench/pkg/elastic/checkpoint"
 	"github.com/elastic-attention/workbench/pkg/elastic/dropout"
 	"github.com/elastic-attention/workbench/pkg/elastic/loss"
+	"github.com/elastic-attention/workbench/pkg/elastic/optim/control"
 	"github.com/elastic-attention/workbench/pkg/elastic/train"
 	"github.com/elastic-attention/workbench/pkg/elastic/transformer"
 	"github.com/elastic-attention/workbench/pkg/run"
@@ -33,6 +35,17 @@ type TrainConfig struct {
 	// Sentences share rows of the tagger's MaxLength tokens, and the numbers of rows are
 	// chosen so that padding is least.
 	Shapes int `json:"shapes,omitempty"`
+	// Noise drops whole tokens and parts of the model while training.
+	Noise run.Noise `json:"noise,omitzero"`
+}
+
+// Validate reports all that is wrong with c.
+func (c TrainConfig) Validate() error {
+	err := errors.Join(c.Config.Validate(), c.Noise.Validate())
+	if c.Loss.Mixup != 0 {
+		err = errors.Join(err, errors.New("loss.mixup has no use in tagging: two sentences have no words in common whose labels could be mixed; want 0"))
+	}
+	return err
 }
 
 // TrainOptions is what a training run needs beside its recipe and data.
@@ -42,6 +55,8 @@ type TrainOptions struct {
 	Run checkpoint.Run
 	// Resume continues from a checkpoint's folder, from which the tagger was loaded.
 	Resume string
+	// Journal records updates and the scores on dev; nil records nothing.
+	Journal *run.Journal
 	// Versions is noted in each checkpoint.
 	Versions map[string]string
 	// Earlier finds what an earlier run, which a prior of the strategy names, knows; nil refuses
@@ -51,8 +66,10 @@ type TrainOptions struct {
 	Custom adapt.Custom
 	// Plan is told, before the first step, how the training data was batched.
 	Plan func(batch.Stats)
-	// Step is called after each update, and Epoch after each evaluation on dev.
+	// Step is called after each update, Event for what is done to the run, and Epoch after each
+	// evaluation on dev.
 	Step  func(train.Step)
+	Event func(control.Event)
 	Epoch func(epoch int, dev Report)
 	// Progress is told how far an evaluation is, in batches.
 	Progress func(done, total int)
@@ -63,20 +80,10 @@ type TrainOptions struct {
 // ctx saves a checkpoint that a later call resumes, if there is a run folder, and
 // returns an error that wraps [train.ErrInterrupted].
 func (t *Tagger) Train(ctx context.Context, sentences, dev []data.Sentence, config TrainConfig, options TrainOptions) (train.Result, error) {
-	for _, part := range [][]data.Sentence{sentences, dev} {
-		if err := t.labels.coverAll(part); err != nil {
-			return train.Result{}, err
-		}
-	}
-	examples, err := t.Examples(sentences)
-	if err != nil {
+	if err := t.labels.coverAll(dev); err != nil {
 		return train.Result{}, err
 	}
-	dataset, err := batch.Pack("train", examples, batch.PackConfig{
-		Size: config.BatchSize, Length: t.config.MaxLength, Epochs: max(config.Epochs, 1), MaxShapes: config.Shapes,
-		Seed: config.Seed, PadID: int32(t.Model.Config.PadID),
-		Apart: t.net.adapter != nil && t.net.adapter.Config().Kind == "prompt", // which stands before one text
-	})
+	task, dataset, err := t.pack(sentences, config, options, 1)
 	if err != nil {
 		return train.Result{}, err
 	}
@@ -87,22 +94,63 @@ func (t *Tagger) Train(ctx context.Context, sentences, dev []data.Sentence, conf
 		return train.Result{}, err
 	}
 	fitting := run.Fitting{
-		Run: options.Run, Resume: options.Resume, Files: t.Files, Versions: options.Versions, Step: options.Step, Load: t.net.take,
+		Run: options.Run, Resume: options.Resume, Files: t.Files, Versions: options.Versions, Journal: options.Journal, Step: options.Step, Event: options.Event, Load: t.net.take,
 	}
 	if len(dev) > 0 {
 		fitting.Evaluate = func(ctx context.Context, epoch int) (float64, error) {
 			report, err := t.Evaluate(ctx, dev, Options{}, options.Progress)
-			if err == nil && options.Epoch != nil {
+			if err != nil {
+				return 0, err
+			}
+			options.Journal.Scores(string(data.Dev), report.Scores())
+			if options.Epoch != nil {
 				options.Epoch(epoch, report)
 			}
-			return report.Micro.F1, err
+			return report.Micro.F1, nil
 		}
 	}
-	result, err := run.Fit(ctx, t.backend, task{t.net, config.Adapt, options}, trainData{dataset}, config.Config, fitting)
+	result, err := run.Fit(ctx, t.backend, task, trainData{dataset}, config.Config, fitting)
 	if err != nil {
 		return result, err
 	}
 	return result, t.finish()
+}
+
+// pack cuts labelled sentences into the batches of so many runs.
+func (t *Tagger) pack(sentences []data.Sentence, config TrainConfig, options TrainOptions, runs int) (task, *batch.Packed, error) {
+	if err := t.labels.coverAll(sentences); err != nil {
+		return task{}, nil, err
+	}
+	examples, err := t.Examples(sentences)
+	if err != nil {
+		return task{}, nil, err
+	}
+	learned, err := t.task(examples, config, options)
+	if err != nil {
+		return task{}, nil, err
+	}
+	dataset, err := batch.Pack("train", examples, batch.PackConfig{
+		Size: config.BatchSize, Length: t.config.MaxLength, Epochs: max(config.Epochs, 1) * runs, MaxShapes: config.Shapes,
+		Seed: config.Seed, PadID: int32(t.Model.Config.PadID),
+		Apart: t.net.adapter != nil && t.net.adapter.Config().Kind == "prompt", // which stands before one text
+	})
+	return learned, dataset, err
+}
+
+// RangeTest tries learning rates on labelled sentences; see [train.RangeTest]. The tagger is afterwards what
+// it was. Of the options only Earlier and Custom count.
+func (t *Tagger) RangeTest(ctx context.Context, sentences []data.Sentence, config TrainConfig, options TrainOptions, r train.RateRange) (train.RateCurve, error) {
+	task, dataset, err := t.pack(sentences, config, options, 1)
+	if err != nil {
+		return train.RateCurve{}, err
+	}
+	return train.RangeTest(ctx, t.backend, task, trainData{dataset}, config.Config, r)
+}
+
+// ExplainTraining returns a table of what holds for which parameters under a recipe; see
+// [train.Trainer.Explain].
+func (t *Tagger) ExplainTraining(config TrainConfig) (string, error) {
+	return run.Explain(t.backend, task{m: t.net, config: t.Model.Config, strategy: config.Adapt, loss: config.Loss}, config.Config)
 }
 
 // finish makes an adapter as small as its training left it.
@@ -152,11 +200,29 @@ func (t *Tagger) Examples(sentences []data.Sentence) ([]batch.Example, error) {
 }
 
 // task is a tagger's model as the training loop sees it.
-// task is a tagger's model as the training loop sees it.
 type task struct {
-	m        net
-	strategy adapt.Strategy
-	options  TrainOptions
+	m         net
+	config    transformer.Config // of m, with noise
+	strategy  adapt.Strategy
+	loss      loss.Config
+	criterion loss.Criterion
+	options   TrainOptions
+}
+
+// task returns what trains the tagger on examples.
+func (t *Tagger) task(examples []batch.Example, config TrainConfig, options TrainOptions) (task, error) {
+	if err := config.Validate(); err != nil {
+		return task{}, fmt.Errorf("training config: %w", err)
+	}
+	criterion, err := config.Loss.Criterion(t.labels.Tags(), batch.Targets(examples, t.labels.Len()))
+	if err != nil {
+		return task{}, fmt.Errorf("training config: %w", err)
+	}
+	noisy, err := config.Noise.Config(t.Model.Config, t.Tokenizer)
+	if err != nil {
+		return task{}, fmt.Errorf("training config: %w", err)
+	}
+	return task{m: t.net, config: noisy, strategy: config.Adapt, loss: config.Loss, criterion: criterion, options: options}, nil
 }
 
 func (t task) Store() *model.Store { return t.m.Store }
@@ -177,11 +243,15 @@ func (t task) Watched() []string {
 
 func (t task) Loss(w elastic.Weights, inputs, labels []*graph.Node, drop *dropout.Source) (sum, count *graph.Node) {
 	w = t.m.weights(w, drop)
-	encoded := t.m.Config.Encode(w, transformer.Inputs{IDs: inputs[0], Types: inputs[1], Documents: inputs[2], Positions: inputs[3]}, drop)
-	sum, count = t.m.Config.Loss(w, encoded, labels[0], drop)
-	var extra *graph.Node
+	passes := make([]transformer.Output, t.criterion.Passes())
+	for i := range passes {
+		passes[i] = t.config.Encode(w, transformer.Inputs{IDs: inputs[0], Types: inputs[1], Documents: inputs[2], Positions: inputs[3]}, drop)
+	}
+	encoded := passes[0]
+	sum, count = t.config.Loss(w, t.criterion, labels[0], drop, passes...)
+	extra := t.loss.Penalty(w, t.Variables())
 	if t.m.adapter != nil {
-		extra = t.m.adapter.Penalty(w)
+		extra = elastic.AddIf(extra, t.m.adapter.Penalty(w))
 	}
 	if len(t.strategy.Objective) > 0 {
 		logits := t.m.Config.HeadLogits(w, encoded.Hidden, drop) // [b, l, labels]
@@ -219,6 +289,9 @@ func (t task) Follow(scalars *graph.Node, values, gradients, slots []*graph.Node
 
 // Objectives implements [train.Aimed].
 func (t task) Objectives() []adapt.Objective { return t.strategy.Objective }
+
+// LossConfig implements [train.Measured].
+func (t task) LossConfig() loss.Config { return t.loss }
 
 // Experience implements [train.Experienced].
 func (t task) Experience(prior adapt.Prior) (values, fisher map[string]*tensors.Tensor, err error) {
@@ -259,7 +332,7 @@ func (t *Tagger) Fisher(ctx context.Context, sentences []data.Sentence) (map[str
 	if err != nil {
 		return nil, err
 	}
-	return train.Fisher(ctx, t.backend, task{m: t.net}, trainData{dataset})
+	return train.Fisher(ctx, t.backend, task{m: t.net, config: t.Model.Config}, trainData{dataset})
 }
 
 // trainData gives a dataset's batches to the training loop.

@@ -9,6 +9,7 @@ import (
 	"github.com/gomlx/compute"
 
 	"github.com/elastic-attention/workbench/pkg/elastic/checkpoint"
+	"github.com/elastic-attention/workbench/pkg/elastic/optim/control"
 	"github.com/elastic-attention/workbench/pkg/elastic/pretrained"
 	"github.com/elastic-attention/workbench/pkg/elastic/train"
 	"github.com/elastic-attention/workbench/pkg/elastic/transformer"
@@ -26,8 +27,12 @@ type Fitting struct {
 	Files func() []checkpoint.File
 	// Versions is noted in each checkpoint.
 	Versions map[string]string
-	// Step is called after each update; it may be nil.
-	Step func(train.Step)
+	// Journal records each update; nil records none.
+	Journal *Journal
+	// Step is called after each update, and Event for what is done to the run; see [train.Hooks]. Both
+	// may be nil.
+	Step  func(train.Step)
+	Event func(control.Event)
 	// Evaluate scores the model on dev after each epoch, greater is better. Nil means that there
 	// is no dev data: the model then ends with its last weights.
 	Evaluate func(ctx context.Context, epoch int) (float64, error)
@@ -49,9 +54,17 @@ func Fit(ctx context.Context, backend compute.Backend, task train.Task, data tra
 			return train.Result{}, err
 		}
 	}
-	hooks := train.Hooks{Step: f.Step, Evaluate: f.Evaluate}
+	hooks := train.Hooks{Event: f.Event, Evaluate: f.Evaluate, Step: func(s train.Step) {
+		f.Journal.Step(s)
+		if f.Step != nil {
+			f.Step(s)
+		}
+	}}
 	if f.Run.Dir != "" {
 		hooks.Save = func(state train.State, best bool) error {
+			if err := f.Journal.sync(); err != nil {
+				return err
+			}
 			files := append(f.Files(), trainer.Files()...)
 			_, err := f.Run.Save(checkpoint.Checkpoint{Step: state.Update, Files: files, Versions: f.Versions})
 			if err == nil && best {
@@ -71,6 +84,15 @@ func Fit(ctx context.Context, backend compute.Backend, task train.Task, data tra
 		return result, f.loadBest()
 	}
 	return result, nil
+}
+
+// Explain returns the table of a recipe's parameter groups; see [train.Trainer.Explain].
+func Explain(backend compute.Backend, task train.Task, config train.Config) (string, error) {
+	trainer, err := train.New(backend, task, config)
+	if err != nil {
+		return "", err
+	}
+	return trainer.Explain(), trainer.Finalize()
 }
 
 // markAgain marks the checkpoint that a run continues from as the best, if it is that: a

@@ -10,6 +10,7 @@ import (
 	"github.com/elastic-attention/workbench/pkg/data/hub"
 	"github.com/elastic-attention/workbench/pkg/elastic/adapt/testtime"
 	"github.com/elastic-attention/workbench/pkg/elastic/attention"
+	"github.com/elastic-attention/workbench/pkg/elastic/train"
 	"github.com/elastic-attention/workbench/pkg/eval"
 	"github.com/elastic-attention/workbench/pkg/ner"
 	"github.com/elastic-attention/workbench/pkg/ner/experiment"
@@ -68,18 +69,26 @@ func (s Set) sentences(all []data.Sentence) []data.Sentence {
 	return all
 }
 
-func (t *entities) learner(engine compute.Backend, dir string, spec attention.Spec, recipe Recipe, runs int) (learner, error) {
+func (t *entities) learner(ctx context.Context, engine compute.Backend, dir string, spec attention.Spec, recipe Recipe, runs int) (learner, error) {
 	config := ner.Config{MaxLength: recipe.MaxLength, Lengths: recipe.Lengths, Attention: &spec}
 	tagger, err := ner.NewTagger(engine, dir, t.labels, config, 0)
 	if err != nil {
 		return nil, err
 	}
-	repeated, err := tagger.Repeat(dir, t.train, ner.TrainConfig{Config: recipe.Config, BatchSize: recipe.BatchSize, Shapes: recipe.Shapes}, runs)
+	training := func() ner.TrainConfig {
+		return ner.TrainConfig{Config: recipe.Config, BatchSize: recipe.BatchSize, Shapes: recipe.Shapes}
+	}
+	if err := recipe.ranged(func(r train.RateRange) (train.RateCurve, error) {
+		return tagger.RangeTest(ctx, t.train, training(), ner.TrainOptions{}, r)
+	}, true); err != nil {
+		return nil, err
+	}
+	repeated, err := tagger.Repeat(dir, t.train, training(), runs)
 	if err != nil {
 		return nil, err
 	}
 	return &repeating[data.Sentence]{
-		task: t.examples, repeated: repeated, size: tagger.Model.Parameters(), count: countEntities(tagger), adapted: map[string]adapted[data.Sentence]{},
+		task: t.examples, repeated: repeated, size: tagger.Model.Parameters(), peak: recipe.Schedule.Peak, count: countEntities(tagger), adapted: map[string]adapted[data.Sentence]{},
 		adapt: func(config testtime.Config) (adapted[data.Sentence], error) {
 			a, err := tagger.Adapt(config)
 			if err != nil {

@@ -25,6 +25,8 @@ const (
 	ConfigFile  = "study.json"
 	RecordFile  = "record.json"
 	ResultsFile = "results.jsonl"
+	// RunsDir holds a run folder for each result, with its curves; see package track.
+	RunsDir = "runs"
 )
 
 // Record says what the results of a study depend on beside its config.
@@ -48,7 +50,8 @@ type Result struct {
 	Parameters int       `json:"parameters"`
 	Updates    int       `json:"updates"`
 	Loss       float64   `json:"loss"`
-	Seconds    float64   `json:"seconds"` // wall time of training and scoring
+	Rate       float64   `json:"rate,omitempty"` // the peak of the schedule
+	Seconds    float64   `json:"seconds"`        // wall time of training and scoring
 	Finished   time.Time `json:"finished"`
 	Scores     []Score   `json:"scores"`
 }

@@ -14,7 +14,8 @@ import (
 type repeating[T any] struct {
 	task     examples[T]
 	repeated *run.Repeated
-	size     int // parameters
+	size     int     // parameters
+	peak     float64 // of the schedule
 	count    counter[T]
 	adapt    func(testtime.Config) (adapted[T], error)
 	adapted  map[string]adapted[T] // by adaptation
@@ -32,8 +33,10 @@ type adapted[T any] struct {
 
 func (l *repeating[T]) parameters() int { return l.size }
 
-func (l *repeating[T]) train(ctx context.Context, i int, seed uint64) (train.Result, error) {
-	return l.repeated.Train(ctx, i, seed)
+func (l *repeating[T]) rate() float64 { return l.peak }
+
+func (l *repeating[T]) train(ctx context.Context, i int, seed uint64, journal *run.Journal) (train.Result, error) {
+	return l.repeated.Train(ctx, i, seed, journal)
 }
 
 func (l *repeating[T]) close() error { return l.repeated.Finalize() }

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"net/url"
 	"os"
 	"path/filepath"
 	"slices"
@@ -91,16 +92,25 @@ type study struct {
 
 // prepare brings in model and data.
 func (s *study) prepare(ctx context.Context, client *hub.Client) error {
-	dir, sums, err := run.FetchModel(ctx, client, s.config.Model)
-	if err != nil {
-		return err
+	fresh := s.config.Model == run.Scratch
+	var dir string
+	var err error
+	if !fresh {
+		if dir, s.record.Model, err = run.FetchModel(ctx, client, s.config.Model); err != nil {
+			return err
+		}
 	}
-	s.record.Model, s.model = sums, dir
+	s.model = dir
 	if s.task, err = tasks[s.config.Task](ctx, client, s.config); err != nil {
 		return err
 	}
 	s.record.Data = s.task.checksums()
 	s.record.Examples = s.task.sizes()
+	if fresh {
+		model := languageModel(s.config)
+		s.base, s.hidden = model.Attention, model.Hidden
+		return nil
+	}
 	if s.config.Layers > 0 {
 		if s.temp, err = os.MkdirTemp("", "study-"); err != nil {
 			return fmt.Errorf("making a folder for the model: %w", err)
@@ -132,7 +142,7 @@ func (s *study) run(ctx context.Context, done func(Progress)) error {
 			}
 			var err error
 			if l == nil {
-				if l, result, err = s.learner(v); err != nil {
+				if l, result, err = s.learner(ctx, v); err != nil {
 					return err
 				}
 			}
@@ -160,7 +170,7 @@ func (s *study) run(ctx context.Context, done func(Progress)) error {
 
 // learner makes the model of a variant. A combination that has a result already stays what
 // it is.
-func (s *study) learner(v Variant) (learner, Result, error) {
+func (s *study) learner(ctx context.Context, v Variant) (learner, Result, error) {
 	result := Result{Variant: v.Name}
 	var err error
 	before := slices.IndexFunc(s.folder.Results, func(r Result) bool { return r.Variant == v.Name })
@@ -175,20 +185,43 @@ func (s *study) learner(v Variant) (learner, Result, error) {
 	if err != nil {
 		return nil, result, err
 	}
-	recipe := s.config.Recipe
+	recipe, err := v.recipe(s.config.Recipe)
+	if err != nil {
+		return nil, result, err
+	}
 	recipe.Adapt = recipe.strategy(s.base, result.Spec, s.hidden)
-	l, err := s.task.learner(s.engine, s.model, result.Spec, recipe, len(s.config.Seeds))
+	l, err := s.task.learner(ctx, s.engine, s.model, result.Spec, recipe, len(s.config.Seeds))
 	if err != nil {
 		return nil, result, fmt.Errorf("variant %q: %w", v.Name, err)
 	}
-	result.Parameters = l.parameters()
+	result.Parameters, result.Rate = l.parameters(), l.rate()
 	return l, result, nil
 }
 
+// journal opens that of a run, in a folder of its own below the study's.
+func (s *study) journal(result Result) (*run.Journal, error) {
+	dir := filepath.Join(s.folder.Dir, RunsDir, fmt.Sprintf("%s-%d", url.PathEscape(result.Variant), result.Seed))
+	if err := os.MkdirAll(dir, 0o755); err != nil {
+		return nil, fmt.Errorf("making a run folder: %w", atomicfile.Explain(err, dir))
+	}
+	return run.NewJournal(dir, run.Record[any]{
+		Task: s.config.Task, Seed: result.Seed, Data: s.record.Data, Model: s.record.Model, Versions: s.record.Versions, Backend: s.record.Backend,
+		Config: map[string]any{
+			"study": s.config.Name, "variant": result.Variant, "attention": result.Spec, "parts": result.Parts, "model": s.config.Model, "recipe": s.config.Recipe,
+		},
+		Started: time.Now().UTC(),
+	}, 0)
+}
+
 // one trains and scores under one seed.
-func (s *study) one(ctx context.Context, l learner, i int, result *Result) error {
+func (s *study) one(ctx context.Context, l learner, i int, result *Result) (err error) {
 	begin := time.Now()
-	trained, err := l.train(ctx, i, result.Seed)
+	journal, err := s.journal(*result)
+	if err != nil {
+		return err
+	}
+	defer func() { err = journal.End(err) }()
+	trained, err := l.train(ctx, i, result.Seed, journal)
 	if err != nil {
 		return err
 	}
@@ -203,9 +236,12 @@ func (s *study) one(ctx context.Context, l learner, i int, result *Result) error
 			return fmt.Errorf("scoring on %q: %w", set, err)
 		}
 		score.Set, score.CPUSeconds = set, cpuSeconds()-used
+		name := set
 		if adaptation != nil {
 			score.Adaptation = adaptation.Name
+			name += "/" + adaptation.Name
 		}
+		journal.Scores(name, map[string]float64{s.config.measure(): score.Outcomes.F1()})
 		result.Scores = append(result.Scores, score)
 		return nil
 	}

@@ -37,6 +37,7 @@ import (
 	"github.com/elastic-attention/workbench/pkg/data/augment"
 	"github.com/elastic-attention/workbench/pkg/elastic/adapt/testtime"
 	"github.com/elastic-attention/workbench/pkg/elastic/train"
+	"github.com/elastic-attention/workbench/pkg/run"
 )
 
 // Config is a study.
@@ -44,9 +45,11 @@ type Config struct {
 	Name string `json:"name"`
 	// Task is one of [Tasks].
 	Task string `json:"task"`
-	// Model is a name of the hub's catalogue, or a folder in Hugging Face layout.
+	// Model is a name of the hub's catalogue, or a folder in Hugging Face layout; for the task lm,
+	// whose models have fresh weights, it is "scratch".
 	Model string `json:"model"`
 	// Layers keeps only the first layers of the model, for studies that must be quick; 0 keeps all.
+	// A fresh model has so many.
 	Layers int `json:"layers,omitempty"`
 	// Recipe is how every variant is trained.
 	Recipe Recipe `json:"recipe"`
@@ -72,7 +75,7 @@ type Recipe struct {
 	BatchSize int `json:"batch_size"`
 	Shapes    int `json:"shapes,omitempty"`
 	// MaxLength is the longest training example in tokens, Lengths what examples are padded to
-	// when they are scored.
+	// when they are scored. The task lm trains on windows of MaxLength bytes and has no use for Lengths.
 	MaxLength int   `json:"max_length"`
 	Lengths   []int `json:"lengths"`
 	// Pooling of the task classify makes one vector of a text; empty means "cls".
@@ -81,6 +84,9 @@ type Recipe struct {
 	// have; 0 means 1. A temperature is one number a head, begins fresh, and would hardly move by
 	// the small steps that suit pretrained matrices.
 	PartRate float64 `json:"part_rate,omitempty"`
+	// RangeTest replaces the schedule's peak by what a range test of the learning rate suggests, made
+	// once for all seeds: the middle of its range; see [train.RangeTest].
+	RangeTest bool `json:"range_test,omitempty"`
 }
 
 // Set is some examples.
@@ -102,13 +108,16 @@ type Set struct {
 	Shifts []augment.Shift `json:"shifts,omitempty"`
 }
 
-// Variant is a model that is compared: the model's own attention, edited.
+// Variant is what is compared: the model's own attention, edited, and the study's recipe, edited.
 type Variant struct {
 	Name string `json:"name"`
 	// Without takes parts away, With then sets fields by path, as attention.Spec has it:
 	// {"normalizer": "sparsemax"}. Paths are set in alphabetical order.
 	Without []string                   `json:"without,omitempty"`
 	With    map[string]json.RawMessage `json:"with,omitempty"`
+	// Recipe sets fields of the study's recipe, each as a whole, for this variant:
+	// {"optimizer": {"kind": "prodigy"}, "schedule": {"kind": "constant", "peak": 1}}.
+	Recipe map[string]json.RawMessage `json:"recipe,omitempty"`
 	// Combine, in place of both, puts together so many of the variants that stand before it: the
 	// best on dev, over all seeds, that fit each other. The first variant is none of them.
 	Combine int `json:"combine,omitempty"`
@@ -133,8 +142,15 @@ func (c Config) Validate() error {
 	if !slices.Contains(Tasks(), c.Task) {
 		add("task %q is unknown; known: %v", c.Task, Tasks())
 	}
-	if c.Model == "" {
+	switch {
+	case c.Model == "":
 		add("model is empty")
+	case c.Task == taskLM:
+		if err := checkLanguage(c); err != nil {
+			problems = append(problems, err)
+		}
+	case c.Model == run.Scratch:
+		add("model is %q, which is for task %q only: want a pretrained one", c.Model, taskLM)
 	}
 	if c.Layers < 0 {
 		add("layers is %d, want 0 or more", c.Layers)
@@ -176,8 +192,11 @@ func (c Config) Validate() error {
 		}
 	}
 	for i, v := range c.Variants {
-		if v.Combine < 0 || v.Combine > 0 && (len(v.With)+len(v.Without) > 0 || v.Combine > i-1) {
-			add("variant %q: combine is %d, want at most the %d variants between the first and this one, and no with or without", v.Name, v.Combine, max(i-1, 0))
+		if v.Combine < 0 || v.Combine > 0 && (len(v.With)+len(v.Without)+len(v.Recipe) > 0 || v.Combine > i-1) {
+			add("variant %q: combine is %d, want at most the %d variants between the first and this one, and no with, without or recipe", v.Name, v.Combine, max(i-1, 0))
+		}
+		if _, err := v.recipe(c.Recipe); err != nil {
+			problems = append(problems, err)
 		}
 	}
 	for _, a := range c.Adaptations {

@@ -4,8 +4,10 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
+	"fmt"
 	"os"
 	"path/filepath"
+	"reflect"
 	"strings"
 	"testing"
 
@@ -25,6 +27,7 @@ import (
 	"github.com/elastic-attention/workbench/pkg/eval"
 	"github.com/elastic-attention/workbench/pkg/ner"
 	"github.com/elastic-attention/workbench/pkg/study"
+	"github.com/elastic-attention/workbench/pkg/track"
 )
 
 // model writes a tiny model that stands for a pretrained one.
@@ -62,7 +65,7 @@ func tiny(t *testing.T, task string) study.Config {
 		return study.Variant{Name: name, With: map[string]json.RawMessage{path: json.RawMessage(value)}}
 	}
 	frozen := adapt.Strategy{Gradient: []adapt.Rate{{Variables: []string{"/embeddings/position"}}}}
-	return study.Config{
+	config := study.Config{
 		Name: "tiny", Task: task, Model: model(t), Layers: 1,
 		Recipe: study.Recipe{
 			Config:    train.Config{Epochs: 1, Schedule: schedule.Config{Peak: 1e-2}, Adapt: frozen},
@@ -77,10 +80,18 @@ func tiny(t *testing.T, task string) study.Config {
 			{Name: "one by one", Single: true, Variants: []string{"best"}, Sets: []string{"plain"}},
 		},
 	}
+	if task == "lm" {
+		config.Model, config.Adaptations, config.Recipe.MaxLength = "scratch", nil, 32
+		config.Recipe.Adapt = adapt.Strategy{}
+		config.Train.Limit, config.Dev.Limit, config.Sets[0].Limit = 1200, 200, 150
+		config.Sets = config.Sets[:1]
+	}
+	return config
 }
 
 // same leaves out what differs from one execution to the next.
-var same = cmp.Options{cmpopts.IgnoreFields(study.Result{}, "Seconds", "Finished"), cmpopts.IgnoreFields(study.Score{}, "CPUSeconds")}
+var same = cmp.Options{cmpopts.IgnoreFields(study.Result{}, "Seconds", "Finished"), cmpopts.IgnoreFields(study.Score{}, "CPUSeconds"),
+	cmp.Comparer(func(a, b attention.Spec) bool { return reflect.DeepEqual(a, b) })}
 
 // TestRunGoesOn: a study that is stopped after its third run, and whose last line was torn, goes on
 // and gives what one does that was not stopped, to the last sentence.
@@ -130,6 +141,13 @@ func TestRunGoesOn(t *testing.T) {
 			t.Errorf("%s: results differ (-whole +gone on):\n%s", task, diff)
 		}
 		check(t, opened)
+		for _, r := range opened.Results {
+			kept, err := track.ReadRun(filepath.Join(dir, study.RunsDir, fmt.Sprintf("%s-%d", r.Variant, r.Seed)))
+			loss, _ := kept.Metric("train/loss")
+			if err != nil || kept.Status != track.Finished || loss.Count != r.Updates || kept.Field("config.variant") != r.Variant {
+				t.Errorf("%s: the run folder of %s, seed %d: %+v, %v", task, r.Variant, r.Seed, kept, err)
+			}
+		}
 		config.Sets[0].Limit = 10
 		if _, err := study.Run(context.Background(), gxtest.Backend(t), config, study.Options{Dir: dir}); err == nil || !strings.Contains(err.Error(), "study.json differs") {
 			t.Errorf("%s: another study in the same folder: %v", task, err)
@@ -141,8 +159,8 @@ func TestRunGoesOn(t *testing.T) {
 func check(t *testing.T, f *study.Folder) {
 	t.Helper()
 	softmax, best := f.Results[0], f.Results[4]
-	if !cmp.Equal(best.Parts, []string{"temperature"}) || best.Parameters != softmax.Parameters+2 {
-		t.Errorf("the combination is %v with %d parameters, want temperature with %d", best.Parts, best.Parameters, softmax.Parameters+2)
+	if !cmp.Equal(best.Parts, []string{"temperature"}) || best.Parameters != softmax.Parameters+softmax.Spec.Heads {
+		t.Errorf("the combination is %v with %d parameters, want temperature with %d", best.Parts, best.Parameters, softmax.Parameters+softmax.Spec.Heads)
 	}
 	if diff := cmp.Diff(f.Results[2].Scores[0], best.Scores[0], same); diff != "" {
 		t.Errorf("a combination of one part is not that part:\n%s", diff)
@@ -150,12 +168,13 @@ func check(t *testing.T, f *study.Folder) {
 	if cmp.Equal(softmax.Scores, f.Results[1].Scores, same) && softmax.Loss == f.Results[1].Loss {
 		t.Error("two seeds give the same")
 	}
-	if len(softmax.Scores) != 4 || len(best.Scores) != 4 {
-		t.Errorf("%d and %d scores, want 4 and 4", len(softmax.Scores), len(best.Scores))
+	sets, adapted := 1+len(f.Config.Sets), len(f.Config.Adaptations)
+	if want := sets + min(adapted, 1); len(softmax.Scores) != want || len(best.Scores) != want {
+		t.Errorf("%d and %d scores, want %d", len(softmax.Scores), len(best.Scores), want)
 	}
 	for what, table := range map[string]func(eval.Bootstrap) (study.Table, error){"variants": f.Variants, "adaptations": f.Adaptations} {
 		got, err := table(eval.Bootstrap{Resamples: 50})
-		if want := map[string]int{"variants": 6, "adaptations": 2}[what]; err != nil || len(got.Rows) != want {
+		if want := map[string]int{"variants": 2 * sets, "adaptations": adapted}[what]; err != nil || len(got.Rows) != want {
 			t.Errorf("%s: %d rows, %v, want %d", what, len(got.Rows), err, want)
 		}
 	}
@@ -176,13 +195,51 @@ func TestPresets(t *testing.T) {
 			if err == nil {
 				err = spec.Validate(384)
 			}
-			if err != nil || v.Combine == 0 && v.Name != config.Variants[0].Name && spec.Plain() {
+			if err != nil || v.Combine == 0 && v.Name != config.Variants[0].Name && spec.Plain() && len(v.Recipe) == 0 {
 				t.Errorf("%s: variant %q: %v, plain: %v", name, v.Name, err, spec.Plain())
 			}
 		}
 	}
 	if _, err := study.Preset("nothing"); err == nil || !strings.Contains(err.Error(), study.Presets()[0]) {
 		t.Errorf("an unknown preset: %v", err)
+	}
+}
+
+// TestVariantsOfTheRecipe: a variant may learn in another way; what it does not name stays.
+func TestVariantsOfTheRecipe(t *testing.T) {
+	config := tiny(t, "lm")
+	recipe := func(fields string) (list map[string]json.RawMessage) {
+		if err := json.Unmarshal([]byte(fields), &list); err != nil {
+			t.Fatal(err)
+		}
+		return list
+	}
+	config.Seeds, config.Recipe.LogEvery = config.Seeds[:1], 1
+	config.Variants = []study.Variant{
+		{Name: "adamw"}, {Name: "again", Recipe: recipe(`{"optimizer": {"kind": "adamw"}}`)},
+		{Name: "still", Recipe: recipe(`{"schedule": {"peak": 1e-12}}`)}, {Name: "longer", Recipe: recipe(`{"optimizer": "lion", "epochs": 3}`)},
+		{Name: "tested", Recipe: recipe(`{"range_test": true}`)},
+	}
+	folder, err := study.Run(context.Background(), gxtest.Backend(t), config, study.Options{Dir: t.TempDir()})
+	if err != nil {
+		t.Fatal(err)
+	}
+	r := folder.Results
+	if r[1].Loss != r[0].Loss || r[2].Loss <= r[0].Loss || r[3].Updates != 3*r[0].Updates {
+		t.Errorf("losses %g %g %g, updates %d and %d", r[0].Loss, r[1].Loss, r[2].Loss, r[0].Updates, r[3].Updates)
+	}
+	if r[0].Rate != config.Recipe.Schedule.Peak || r[4].Rate < 1e-4 || r[4].Rate > 1 || r[4].Rate == r[0].Rate {
+		t.Errorf("rates %g and, of a range test, %g", r[0].Rate, r[4].Rate)
+	}
+	for fields, want := range map[string]string{
+		`{"optimiser": {"kind": "lion"}}`: `variant "wrong": recipe: unknown field "optimiser"`,
+		`{"optimizer": {"kind": "lime"}}`: `"lime"`,
+		`{"epochs": -1}`:                  "epochs is -1",
+	} {
+		config.Variants = []study.Variant{{Name: "adamw"}, {Name: "wrong", Recipe: recipe(fields)}}
+		if err := config.Validate(); err == nil || !strings.Contains(err.Error(), want) {
+			t.Errorf("%s: %v, want %s", fields, err, want)
+		}
 	}
 }
 

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"maps"
 	"slices"
+	"strings"
 
 	"github.com/gomlx/compute"
 
@@ -12,15 +13,28 @@ import (
 	"github.com/elastic-attention/workbench/pkg/elastic/adapt"
 	"github.com/elastic-attention/workbench/pkg/elastic/attention"
 	"github.com/elastic-attention/workbench/pkg/elastic/train"
+	"github.com/elastic-attention/workbench/pkg/run"
 )
 
 // Tasks lists what a study can be about, sorted.
 func Tasks() []string { return slices.Sorted(maps.Keys(tasks)) }
 
+// taskLM is the task whose models have fresh weights.
+const taskLM = "lm"
+
 // tasks are the tasks by name.
 var tasks = map[string]func(ctx context.Context, client *hub.Client, config Config) (task, error){
 	"classify": newTexts,
+	taskLM:     newLanguage,
 	"ner":      newEntities,
+}
+
+// measure names what the scores of a study's task are.
+func (c Config) measure() string {
+	if c.Task == hub.TaskClassify {
+		return "accuracy"
+	}
+	return "f1"
 }
 
 // task is what a study is about.
@@ -30,13 +44,15 @@ type task interface {
 	sizes() map[string]int
 	checksums() map[string]string
 	// learner makes a model with an attention that can be trained so many times.
-	learner(engine compute.Backend, dir string, spec attention.Spec, recipe Recipe, runs int) (learner, error)
+	learner(ctx context.Context, engine compute.Backend, dir string, spec attention.Spec, recipe Recipe, runs int) (learner, error)
 }
 
 // learner is one variant of the model, compiled once and trained again and again.
 type learner interface {
 	parameters() int
-	train(ctx context.Context, i int, seed uint64) (train.Result, error)
+	// rate is the peak of the schedule.
+	rate() float64
+	train(ctx context.Context, i int, seed uint64, journal *run.Journal) (train.Result, error)
 	// score counts outcomes on a set; with an adaptation, of a copy that adapts.
 	score(ctx context.Context, set string, adaptation *Adaptation) (Score, error)
 	close() error
@@ -105,4 +121,19 @@ func (r Recipe) strategy(base, spec attention.Spec, hidden int) adapt.Strategy {
 		s.Gradient = append(slices.Clone(s.Gradient), parts)
 	}
 	return s
+}
+
+// ranged replaces the peak by that of a range test, if the recipe asks for one.
+func (r *Recipe) ranged(test func(train.RateRange) (train.RateCurve, error), pretrained bool) error {
+	if !r.RangeTest {
+		return nil
+	}
+	curve, err := test(train.RateRange{From: 1e-6, To: 10, Updates: 84, Pretrained: pretrained})
+	if err != nil {
+		return err
+	}
+	if r.Schedule.Peak = curve.Middle(); r.Schedule.Peak == 0 {
+		return fmt.Errorf("the range test suggests no rate: %s", strings.Join(curve.Warnings, "; "))
+	}
+	return nil
 }

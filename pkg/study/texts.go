@@ -10,6 +10,7 @@ import (
 	"github.com/elastic-attention/workbench/pkg/data/hub"
 	"github.com/elastic-attention/workbench/pkg/elastic/adapt/testtime"
 	"github.com/elastic-attention/workbench/pkg/elastic/attention"
+	"github.com/elastic-attention/workbench/pkg/elastic/train"
 	"github.com/elastic-attention/workbench/pkg/eval"
 	"github.com/elastic-attention/workbench/pkg/task/classify"
 	"github.com/elastic-attention/workbench/pkg/task/classify/experiment"
@@ -57,18 +58,26 @@ func (s Set) texts(all []data.Text) []data.Text {
 	return all
 }
 
-func (t *texts) learner(engine compute.Backend, dir string, spec attention.Spec, recipe Recipe, runs int) (learner, error) {
+func (t *texts) learner(ctx context.Context, engine compute.Backend, dir string, spec attention.Spec, recipe Recipe, runs int) (learner, error) {
 	config := classify.Config{MaxLength: recipe.MaxLength, Lengths: recipe.Lengths, Pooling: recipe.Pooling, Attention: &spec}
 	classifier, err := classify.New(engine, dir, t.labels, config, 0)
 	if err != nil {
 		return nil, err
 	}
-	repeated, err := classifier.Repeat(dir, t.train, classify.TrainConfig{Config: recipe.Config, BatchSize: recipe.BatchSize, Shapes: recipe.Shapes}, runs)
+	training := func() classify.TrainConfig {
+		return classify.TrainConfig{Config: recipe.Config, BatchSize: recipe.BatchSize, Shapes: recipe.Shapes}
+	}
+	if err := recipe.ranged(func(r train.RateRange) (train.RateCurve, error) {
+		return classifier.RangeTest(ctx, t.train, training(), r)
+	}, true); err != nil {
+		return nil, err
+	}
+	repeated, err := classifier.Repeat(dir, t.train, training(), runs)
 	if err != nil {
 		return nil, err
 	}
 	return &repeating[data.Text]{
-		task: t.examples, repeated: repeated, size: classifier.Model.Parameters(), count: countTexts(classifier), adapted: map[string]adapted[data.Text]{},
+		task: t.examples, repeated: repeated, size: classifier.Model.Parameters(), peak: recipe.Schedule.Peak, count: countTexts(classifier), adapted: map[string]adapted[data.Text]{},
 		adapt: func(config testtime.Config) (adapted[data.Text], error) {
 			a, err := classifier.Adapt(config)
 			if err != nil {

@@ -2,10 +2,12 @@ package study
 
 import (
 	"cmp"
+	"encoding/json"
 	"fmt"
 	"maps"
 	"slices"
 
+	"github.com/elastic-attention/workbench/internal/strictjson"
 	"github.com/elastic-attention/workbench/pkg/elastic/attention"
 )
 
@@ -23,6 +25,33 @@ func (v Variant) Spec(base attention.Spec) (attention.Spec, error) {
 	return spec, nil
 }
 
+// recipe edits the recipe of a study.
+func (v Variant) recipe(base Recipe) (Recipe, error) {
+	if len(v.Recipe) == 0 {
+		return base, nil
+	}
+	var fields map[string]json.RawMessage
+	content, err := json.Marshal(base)
+	if err == nil {
+		err = json.Unmarshal(content, &fields)
+	}
+	if err != nil {
+		return base, fmt.Errorf("recipe: %w", err)
+	}
+	maps.Copy(fields, v.Recipe)
+	if content, err = json.Marshal(fields); err != nil {
+		return base, fmt.Errorf("variant %q: recipe: %w", v.Name, err)
+	}
+	var edited Recipe
+	if err = strictjson.Decode(content, &edited); err == nil {
+		err = edited.Config.Validate()
+	}
+	if err != nil {
+		return base, fmt.Errorf("variant %q: recipe: %w", v.Name, err)
+	}
+	return edited, nil
+}
+
 // combine puts together the variants that are best on dev: from the best downwards, each that
 // fits what is there already, until there are v.Combine. It returns their names too.
 func (c Config) combine(v Variant, base attention.Spec, hidden int, results []Result) (attention.Spec, []string, error) {
@@ -30,7 +59,7 @@ func (c Config) combine(v Variant, base attention.Spec, hidden int, results []Re
 	dev := map[string]float64{}
 	var candidates []Variant
 	for _, other := range c.Variants[1:at] {
-		if other.Combine > 0 {
+		if other.Combine > 0 || len(other.Recipe) > 0 { // only attention can be put together
 			continue
 		}
 		for _, seed := range c.Seeds {

@@ -29,10 +29,39 @@ func smallGrid() viz.Grid {
 		Values: [][][][]float64{{{{0.75, 0.25}, {0.01, 0.99}}, {{0.5, 0.5}, {1, 0}}}}}
 }
 
+// smallRun is a run whose controllers acted.
+func smallRun() viz.Panels {
+	updates := []float64{1, 10, 20, 30, 40}
+	marks := []viz.Mark{
+		{X: 12, Kind: "spike: back off", Text: "loss 9 exceeds the median 1.5"},
+		{X: 20, Kind: "plateau: reduce", Text: "metric did not improve 3 times in a row"},
+		{X: 33, Kind: "spike: back off", Text: "loss 7 exceeds the median 1.1"},
+	}
+	return viz.Panels{Title: "runs/first", Charts: []viz.Chart{
+		{YLabel: "loss", XLabel: "update", Marks: marks, Series: []viz.Series{{X: updates, Y: []float64{2, 1.5, 1.2, 1.1, 1}}}},
+		{YLabel: "learning rate", XLabel: "update", Marks: marks, Series: []viz.Series{{X: updates, Y: []float64{1e-4, 1e-4, 5e-5, 5e-5, 2e-5}}}},
+	}}
+}
+
+// smallSurface is a valley along y = x, bare in a corner, with one path inside of it and one that leaves it.
+func smallSurface() viz.Surface {
+	s := viz.Surface{Title: "a valley", XLabel: "x", YLabel: "y", X: []float64{0, 1, 2, 3}, Y: []float64{0, 1, 2}, Width: 320, Height: 240, Levels: []float64{0.5, 2}}
+	for _, y := range s.Y {
+		row := make([]float64, len(s.X))
+		for i, x := range s.X {
+			row[i] = (x - y) * (x - y)
+		}
+		s.Values = append(s.Values, row)
+	}
+	s.Values[2][0] = math.NaN()
+	s.Paths = []viz.Series{{Name: "in", X: []float64{0, 1, 2}, Y: []float64{1, 1, 2}}, {Name: "out & back", X: []float64{3, 4, 3}, Y: []float64{0, 1, 2}}}
+	return s
+}
+
 // TestGoldenPictures: the pictures are, byte by byte, those that were looked at. After a
 // change look at them again: go test ./pkg/viz -run Golden -update
 func TestGoldenPictures(t *testing.T) {
-	for name, draw := range map[string]func() (string, error){"tokens.svg": smallTokens().SVG, "grid.svg": smallGrid().SVG} {
+	for name, draw := range map[string]func() (string, error){"tokens.svg": smallTokens().SVG, "grid.svg": smallGrid().SVG, "run.svg": smallRun().SVG, "surface.svg": smallSurface().SVG} {
 		got, err := draw()
 		if err != nil {
 			t.Fatal(err)
@@ -94,6 +123,14 @@ func TestPicturesHoldTheirNumbers(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
+	marked, err := smallRun().SVG()
+	if err != nil {
+		t.Fatal(err)
+	}
+	surface, err := smallSurface().SVG()
+	if err != nil {
+		t.Fatal(err)
+	}
 	for _, test := range []struct {
 		name, svg string
 		texts     []string // of text elements
@@ -102,6 +139,9 @@ func TestPicturesHoldTheirNumbers(t *testing.T) {
 	}{
 		{"tokens", tokens, []string{"Ann", "+3.25", "-1.50", "天安", "+1e-03", "NaN", "␣", "<b>", "one & two"}, []string{"Why PER?"}, "PER Ann: Ann +3.25, met -1.50, 天安 +0.00, <b> +1e-03."},
 		{"grid", grid, []string{"layer 1", "head 2"}, []string{"attention", "layer 1, head 1: a → a 0.99, [CLS] → [CLS] 0.75, [CLS] → a 0.25", "layer 1, head 2: a → [CLS] 1, [CLS] → [CLS] 0.5, [CLS] → a 0.5"}, "The greatest value is 1."},
+		{"run", marked, []string{"loss", "learning rate", "spike: back off", "plateau: reduce", "runs/first"}, []string{"runs/first"},
+			"Marked: spike: back off at 12, loss 9 exceeds the median 1.5; plateau: reduce at 20, metric did not improve 3 times in a row; spike: back off at 33, loss 7 exceeds the median 1.1. learning rate over update."},
+		{"surface", surface, []string{"in", "out & back", "x"}, []string{"a valley"}, "lowest 0 at (0, 0). in: 3 points from (0, 1) to (2, 2). out & back: 3 points from (3, 0) to (3, 2), 1 outside."},
 		{"curves", curves, []string{"share of words"}, []string{"deletion"}, "ours: 2 points from (0, 3) to (1, -1.25), lowest -1.25, highest 3; behind it 2 curves between -2 and 4."},
 	} {
 		content, attributes := read(t, test.svg)
@@ -150,6 +190,9 @@ func TestPictureErrors(t *testing.T) {
 		want []string
 	}{
 		{grid.SVG, []string{`drawing "attention"`, "width -5", "row 0 and column 0 has a value -1", "row 0 and column 1 is not 2 by 2"}},
+		{viz.Surface{}.SVG, []string{"0 x values, want at least 2", "0 y values", "no finite value"}},
+		{viz.Surface{X: []float64{0, 0}, Y: []float64{0, 1}, Values: [][]float64{{1}, {1, 2}}, Levels: []float64{1, math.NaN()}, Width: -1, Paths: []viz.Series{{Name: "p", X: []float64{1}}}}.SVG,
+			[]string{"x has 0 as value 1", "row 0 has 1 values", "levels has NaN as value 1", "size -1 x 0", `path 0 "p" has 1 x and 0 y`}},
 		{viz.Grid{Rows: []string{"a"}}.SVG, []string{"0 rows of matrices for 1 names"}},
 		{viz.Grid{Rows: []string{"a"}, Values: [][][][]float64{{nil}}}.SVG, []string{"row 0 has 1 matrices for 0 columns"}},
 		{tokens.SVG, []string{"width +Inf", `row 0 "PER Ann" has 4 words and 0 values`}},

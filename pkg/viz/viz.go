@@ -6,8 +6,10 @@
 // dark where the reader prefers dark pages.
 //
 //	svg, err := viz.Curves("training", "step", "loss (nats/token)", viz.Series{Name: "train", X: steps, Y: losses})
+//	svg, err  = viz.Panels{Charts: []viz.Chart{loss, rate}}.SVG()      // one below the other, with marks where something happened
 //	svg, err  = viz.Tokens{Title: "evidence", Rows: rows}.SVG()        // words, shaded by a number
 //	svg, err  = viz.Grid{Title: "attention", Values: weights}.SVG()    // a matrix for each layer and head
+//	svg, err  = viz.Surface{Title: "loss", X: x, Y: y, Values: losses, Paths: paths}.SVG() // a function of two variables, and paths over it
 //	html     := viz.Page("a report", svg)                              // pictures as a file of their own
 //
 // Package nb, below this one, shows such strings in a notebook.
@@ -20,6 +22,7 @@ import (
 	"fmt"
 	"image/color"
 	"math"
+	"slices"
 	"strconv"
 	"strings"
 
@@ -58,6 +61,17 @@ type Chart struct {
 	// Width and Height are in pixels of 1/96 inch; default 640 and 360.
 	Width, Height float64
 	Series        []Series
+	// Marks are places on the x axis at which something happened, drawn over the curves.
+	Marks []Mark
+}
+
+// Mark is a place on the x axis of a [Chart]: a line from top to bottom.
+type Mark struct {
+	X float64
+	// Kind has an entry in the legend, and a colour and pattern that all marks of the kind share.
+	Kind string
+	// Text says what happened, in the description of the picture.
+	Text string
 }
 
 // Curves draws series over linear axes in the default size. It is short for [Chart.SVG].
@@ -75,12 +89,73 @@ var dashes = [][]vg.Length{nil, {6, 3}, {2, 2}, {8, 3, 2, 3}}
 
 // SVG draws the chart. A chart without points shows its axes, so that a live picture can begin empty.
 //
-// It returns an error for a series whose X and Y differ in length, a Smooth outside [0, 1) and a negative size; all
-// problems are in one error.
+// It returns an error for a series whose X and Y differ in length, a Smooth outside [0, 1), a mark that is nowhere and
+// a negative size; all problems are in one error.
 func (c Chart) SVG() (string, error) {
-	if err := c.validate(); err != nil {
-		return "", fmt.Errorf("drawing %q: %w", c.Title, err)
+	return drawn(c.Title, c.Width, pixels(c.Height, 360), c)
+}
+
+// Panels are charts one below the other, equally high, over one x axis: several quantities of one thing.
+type Panels struct {
+	Title string
+	// Width, and Height of each chart, are in pixels of 1/96 inch; default 640 and 220. The charts' own sizes and
+	// titles do not count.
+	Width, Height float64
+	Charts        []Chart
+}
+
+// SVG draws the charts. It returns an error for no charts, and for what [Chart.SVG] refuses.
+func (p Panels) SVG() (string, error) {
+	if len(p.Charts) == 0 {
+		return "", fmt.Errorf("drawing %q: no charts", p.Title)
 	}
+	charts := slices.Clone(p.Charts)
+	for i := range charts {
+		charts[i].Title = ""
+	}
+	charts[0].Title = p.Title
+	return drawn(p.Title, p.Width, pixels(p.Height, 220)*vg.Length(len(charts)), charts...)
+}
+
+// drawn draws charts one below the other.
+func drawn(title string, width float64, height vg.Length, charts ...Chart) (string, error) {
+	var plots [][]*plot.Plot
+	var words []string
+	for _, c := range charts {
+		if err := c.validate(); err != nil {
+			return "", fmt.Errorf("drawing %q: %w", c.Title, err)
+		}
+		p, said := c.plot()
+		plots = append(plots, []*plot.Plot{p})
+		words = append(words, fmt.Sprintf("%s over %s. %s", c.YLabel, c.XLabel, said))
+	}
+	canvas := vgsvg.New(pixels(width, 640), height)
+	margin := vg.Points(6)
+	whole := draw.Crop(draw.New(canvas), margin, -margin, margin, -margin)
+	if len(plots) == 1 {
+		plots[0][0].Draw(whole)
+	} else {
+		low, high := plots[0][0].X.Min, plots[0][0].X.Max
+		for _, row := range plots {
+			low, high = min(low, row[0].X.Min), max(high, row[0].X.Max)
+		}
+		for _, row := range plots {
+			row[0].X.Min, row[0].X.Max = low, high
+		}
+		tiles := draw.Tiles{Rows: len(plots), Cols: 1, PadY: vg.Points(10)}
+		for i, row := range plot.Align(plots, tiles, whole) {
+			plots[i][0].Draw(row[0])
+		}
+	}
+	var buf bytes.Buffer
+	if _, err := canvas.WriteTo(&buf); err != nil {
+		return "", fmt.Errorf("drawing %q: %w", title, err)
+	}
+	return label(buf.String(), title, strings.Join(words, " ")), nil
+}
+
+// plot returns the chart with its axes and curves, and what it shows in words.
+func (c Chart) plot() (*plot.Plot, string) {
 	p := plot.New()
 	p.Title.Text, p.X.Label.Text, p.Y.Label.Text = c.Title, c.XLabel, c.YLabel
 	for _, s := range []*text.Style{&p.Title.TextStyle, &p.X.Label.TextStyle, &p.Y.Label.TextStyle, &p.X.Tick.Label, &p.Y.Tick.Label, &p.Legend.TextStyle} {
@@ -101,6 +176,7 @@ func (c Chart) SVG() (string, error) {
 	p.Add(grid)
 
 	var words []string
+	var lines []*plotter.Line
 	drawn := 0
 	for i, s := range c.Series {
 		segments, points, gaps := c.segments(s.X, s.Y)
@@ -111,38 +187,82 @@ func (c Chart) SVG() (string, error) {
 		pale := draw.LineStyle{Color: blend(hue, 0.7), Width: vg.Points(0.8)}
 		for _, ys := range s.Behind {
 			behind, _, _ := c.segments(s.X, ys)
-			addSegments(p, behind, pale)
+			lines = append(lines, addSegments(p, behind, pale)...)
 		}
 		if s.Smooth > 0 {
-			addSegments(p, segments, pale)
+			lines = append(lines, addSegments(p, segments, pale)...)
 			segments, _, _ = c.segments(s.X, average(s.Y, s.Smooth))
 		}
-		thumb := addSegments(p, segments, style)
+		lines = append(lines, addSegments(p, segments, style)...)
 		if s.Name != "" || len(c.Series) > 1 {
 			name := s.Name
 			if name == "" {
 				name = "series " + strconv.Itoa(i+1)
 			}
-			p.Legend.Add(name, thumb)
+			p.Legend.Add(name, &plotter.Line{LineStyle: style})
 		}
 	}
-	frame(&p.X, drawn == 0, c.LogX)
+	words = append(words, c.mark(p)...)
+	frame(&p.X, drawn == 0 && len(c.Marks) == 0, c.LogX)
 	frame(&p.Y, drawn == 0, c.LogY)
-
-	canvas := vgsvg.New(pixels(c.Width, 640), pixels(c.Height, 360))
-	margin := vg.Points(6)
-	p.Draw(draw.Crop(draw.New(canvas), margin, -margin, margin, -margin))
-	var buf bytes.Buffer
-	if _, err := canvas.WriteTo(&buf); err != nil {
-		return "", fmt.Errorf("drawing %q: %w", c.Title, err)
+	for _, line := range lines { // now that the axis is known
+		line.XYs = thin(line.XYs, &p.X, int(pixels(c.Width, 640)/vg.Inch*96))
 	}
-	return label(buf.String(), c.Title, fmt.Sprintf("%s over %s. %s", c.YLabel, c.XLabel, strings.Join(words, " "))), nil
+
+	return p, strings.Join(words, " ")
+}
+
+// mark draws the marks, and tells them.
+func (c Chart) mark(p *plot.Plot) []string {
+	if len(c.Marks) == 0 {
+		return nil
+	}
+	var kinds []string
+	var texts []string
+	for _, m := range c.Marks {
+		if !slices.Contains(kinds, m.Kind) {
+			kinds = append(kinds, m.Kind)
+		}
+		texts = append(texts, fmt.Sprintf("%s at %.4g, %s", m.Kind, m.X, m.Text))
+		p.X.Min, p.X.Max = math.Min(p.X.Min, m.X), math.Max(p.X.Max, m.X)
+	}
+	for k, kind := range kinds {
+		at := len(palette) - 2 - k%(len(palette)-1) // from the other end than the curves
+		lines := uprights{style: draw.LineStyle{Color: palette[at], Width: vg.Points(1.2), Dashes: dashes[(1+k)%len(dashes)]}}
+		for _, m := range c.Marks {
+			if m.Kind == kind {
+				lines.xs = append(lines.xs, m.X)
+			}
+		}
+		p.Add(lines)
+		p.Legend.Add(kind, &plotter.Line{LineStyle: lines.style})
+	}
+	return []string{fmt.Sprintf("Marked: %s.", strings.Join(texts, "; "))}
+}
+
+// uprights are lines from the bottom of a plot to its top.
+type uprights struct {
+	xs    []float64
+	style draw.LineStyle
+}
+
+// Plot draws them.
+func (u uprights) Plot(canvas draw.Canvas, p *plot.Plot) {
+	x, _ := p.Transforms(&canvas)
+	for _, at := range u.xs {
+		canvas.StrokeLine2(u.style, x(at), canvas.Min.Y, x(at), canvas.Max.Y)
+	}
 }
 
 func (c Chart) validate() error {
 	var errs []error
 	if c.Width < 0 || c.Height < 0 || math.IsNaN(c.Width+c.Height) || math.IsInf(c.Width+c.Height, 0) {
 		errs = append(errs, fmt.Errorf("size %v x %v, want positive numbers or 0 for the default", c.Width, c.Height))
+	}
+	for i, m := range c.Marks {
+		if !finite(m.X) || c.LogX && m.X <= 0 {
+			errs = append(errs, fmt.Errorf("mark %d %q is at %v, want a place on the x axis", i, m.Kind, m.X))
+		}
 	}
 	for i, s := range c.Series {
 		if len(s.X) != len(s.Y) {
@@ -181,16 +301,18 @@ func (c Chart) segments(xs, ys []float64) (segments []plotter.XYs, points, gaps 
 	return segments, points, gaps
 }
 
-// addSegments adds one curve and returns what its legend entry shows. A lone point is drawn as a dot.
-func addSegments(p *plot.Plot, segments []plotter.XYs, style draw.LineStyle) plot.Thumbnailer {
+// addSegments adds one curve and returns its lines. A lone point is drawn as a dot.
+func addSegments(p *plot.Plot, segments []plotter.XYs, style draw.LineStyle) (lines []*plotter.Line) {
 	for _, s := range segments {
 		if len(s) == 1 {
 			p.Add(&plotter.Scatter{XYs: s, GlyphStyle: draw.GlyphStyle{Color: style.Color, Radius: vg.Points(2), Shape: draw.CircleGlyph{}}})
 			continue
 		}
-		p.Add(&plotter.Line{XYs: s, LineStyle: style})
+		line := &plotter.Line{XYs: s, LineStyle: style}
+		p.Add(line)
+		lines = append(lines, line)
 	}
-	return &plotter.Line{LineStyle: style}
+	return lines
 }
 
 // frame gives an axis a range that can be drawn where the data has none.

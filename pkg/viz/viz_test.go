@@ -55,6 +55,7 @@ func TestCurves(t *testing.T) {
 		{"smooth", viz.Chart{Series: []viz.Series{smooth}}, []string{"train: 50 points"}},
 		{"escapes", viz.Chart{Title: `a<b & "c"`, XLabel: "x<y", Series: []viz.Series{{Name: "p&q"}}}, []string{"<title>a&lt;b &amp; &#34;c&#34;</title>"}},
 		{"huge", viz.Chart{Series: []viz.Series{{X: []float64{0, 1}, Y: []float64{-1e300, 1e300}}}}, nil},
+		{"marks only", viz.Chart{Marks: []viz.Mark{{X: 3, Kind: "stop", Text: "enough"}}}, []string{"Marked: stop at 3, enough.", ">stop</text>"}},
 		{"sized", viz.Chart{Width: 320, Height: 200}, []string{`viewBox="0 0 240 150"`}},
 	} {
 		t.Run(test.name, func(t *testing.T) {
@@ -94,6 +95,7 @@ func TestCurvesErrors(t *testing.T) {
 			[]string{`drawing "t"`, `series 0 "a" has 1 x and 0 y values`, `series 1 "b" has smoothing 1`}},
 		{"NaN smoothing", viz.Chart{Series: []viz.Series{{Smooth: math.NaN()}}}, []string{"smoothing NaN"}},
 		{"size", viz.Chart{Width: -1}, []string{"size -1 x 0"}},
+		{"marks", viz.Chart{LogX: true, Marks: []viz.Mark{{X: 1}, {X: 0, Kind: "k"}, {X: math.Inf(1)}}}, []string{`mark 1 "k" is at 0`, "mark 2"}},
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			_, err := test.chart.SVG()
@@ -112,7 +114,7 @@ func TestTables(t *testing.T) {
 		t.Fatal(err)
 	}
 	wellFormed(t, heat)
-	for _, want := range []string{"a&lt;b", ">PER</th>", "background:#ffffff;color:#000\">0</td>", "color:#fff\">1</td>", ">0.25</td>", `<td style="text-align:right">NaN</td>`} {
+	for _, want := range []string{"a&lt;b", ">PER</th>", "background:#ffffff;color:#000\">0</td>", "background:#2687be;color:#000\">1</td>", ">0.25</td>", `<td style="text-align:right">NaN</td>`} {
 		if !strings.Contains(heat, want) {
 			t.Errorf("heat table has no %q:\n%s", want, heat)
 		}

@@ -27,6 +27,19 @@ type Example struct {
 	Labels  []int32 // target of each token, Ignore for none; nil when unlabelled
 }
 
+// Targets counts how often each of so many classes is a label of the examples, [Ignore] left out.
+func Targets(examples []Example, classes int) []int {
+	counts := make([]int, classes)
+	for _, e := range examples {
+		for _, y := range e.Labels {
+			if y != Ignore {
+				counts[y]++
+			}
+		}
+	}
+	return counts
+}
+
 // Config says how examples are put together. Its zero value is the documented default.
 type Config struct {
 	Size      int    `json:"size,omitempty"`       // examples a batch; 0 means 16

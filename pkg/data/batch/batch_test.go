@@ -424,3 +424,10 @@ func ExampleDataset() {
 	// [2, 6] examples [1 0]: [101 5 6 7 8 102 101 7 102 0 0 0]
 	// [2, 4] examples [2]: [101 9 102 0 0 0 0 0]
 }
+
+func TestTargets(t *testing.T) {
+	examples := []batch.Example{{Labels: []int32{batch.Ignore, 2, 0, 2}}, {Labels: nil}, {Labels: []int32{2, batch.Ignore}}}
+	if diff := cmp.Diff([]int{1, 0, 3, 0}, batch.Targets(examples, 4)); diff != "" {
+		t.Error(diff)
+	}
+}

@@ -22,12 +22,15 @@ const (
 	Banking77 = "banking77"
 	// CLINC150 is queries to an assistant with 150 intents and some that have none of these.
 	CLINC150 = "clinc150"
+	// TinyShakespeare is a million characters of Shakespeare's plays.
+	TinyShakespeare = "tinyshakespeare"
 )
 
 // The tasks that Resource.Task may name.
 const (
 	TaskNER      = "ner"
 	TaskClassify = "classify"
+	TaskLM       = "lm"
 )
 
 // Lookup returns a resource of the catalogue. All its files are pinned by size and
@@ -54,7 +57,7 @@ func Corpora(task string) []string {
 }
 
 func catalogue() map[string]func() Resource {
-	return map[string]func() Resource{MiniLML6: miniLM, UNEREnglishEWT: unerEWT, WNUT17: wnut17, Banking77: banking77, CLINC150: clinc150}
+	return map[string]func() Resource{MiniLML6: miniLM, UNEREnglishEWT: unerEWT, WNUT17: wnut17, Banking77: banking77, CLINC150: clinc150, TinyShakespeare: tinyShakespeare}
 }
 
 // miniLM: the files of the wheel and those of the hub at this commit are the same
@@ -154,6 +157,25 @@ func clinc150() Resource {
 			{Path: "LICENSE", URLs: []string{site + "LICENSE"}, Size: 19467, SHA256: "e6bc9e9c474700b708f568bac9e5a8a9bcb2b1dad53442f5ba449fcb848b8e76"},
 		},
 		Mirrors: []Mirror{{Folder: "cls_clinc150"}},
+	}
+}
+
+func tinyShakespeare() Resource {
+	const commit = "6f9487a6fe5b420b7ca9afb0d7c078e37c1d1b4e"
+	return Resource{
+		Name: TinyShakespeare, Version: commit[:12], Task: TaskLM, Kind: "data: 1.1 million characters of Shakespeare's plays, English",
+		Licence: Licence{
+			ID: "public domain", URL: "https://creativecommons.org/publicdomain/mark/1.0/",
+			Evidence: "the author died in 1616; Readme of karpathy/char-rnn at " + commit + " names it \"a subset of works of Shakespeare\"",
+		},
+		Citation: "Karpathy 2015, The Unreasonable Effectiveness of Recurrent Neural Networks (char-rnn)",
+		Files: []File{
+			{
+				Path: "input.txt", URLs: []string{"https://raw.githubusercontent.com/karpathy/char-rnn/" + commit + "/data/tinyshakespeare/input.txt"},
+				Size: 1115394, SHA256: "86c4e6aa9db7c042ec79f339dcb96d42b0075e16b8fc2e86bf0ca57e2dc565ed",
+			},
+		},
+		Mirrors: []Mirror{{Folder: "lm_tinyshakespeare"}},
 	}
 }
 

@@ -15,7 +15,7 @@ import (
 )
 
 func TestCatalogue(t *testing.T) {
-	if diff := cmp.Diff([]string{"banking77", "clinc150", "minilm-l6", "uner-en-ewt", "wnut-17"}, hub.Names()); diff != "" {
+	if diff := cmp.Diff([]string{"banking77", "clinc150", "minilm-l6", "tinyshakespeare", "uner-en-ewt", "wnut-17"}, hub.Names()); diff != "" {
 		t.Errorf("names (-want +got):\n%s", diff)
 	}
 	for _, name := range hub.Names() {
@@ -36,7 +36,7 @@ func TestCatalogue(t *testing.T) {
 		}
 	}
 	_, err := hub.Lookup("bert")
-	wantError(t, err, `no resource "bert", want one of banking77, clinc150, minilm-l6, uner-en-ewt, wnut-17`)
+	wantError(t, err, `no resource "bert", want one of banking77, clinc150, minilm-l6, tinyshakespeare, uner-en-ewt, wnut-17`)
 }
 
 func TestKinds(t *testing.T) {
@@ -44,7 +44,7 @@ func TestKinds(t *testing.T) {
 	if !slices.Contains(models, hub.MiniLML6) || !slices.Contains(entities, hub.UNEREnglishEWT) || !slices.Contains(classes, hub.Banking77) {
 		t.Errorf("models %v, entities %v, classes %v", models, entities, classes)
 	}
-	if all := slices.Sorted(slices.Values(slices.Concat(models, entities, classes))); !slices.Equal(all, hub.Names()) {
+	if all := slices.Sorted(slices.Values(slices.Concat(models, entities, classes, hub.Corpora(hub.TaskLM)))); !slices.Equal(all, hub.Names()) {
 		t.Errorf("both are %v, want %v, each once", all, hub.Names())
 	}
 }

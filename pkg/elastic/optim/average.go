@@ -58,6 +58,8 @@ type SWA struct {
 // Kind returns "swa".
 func (SWA) Kind() string { return "swa" }
 
+func (SWA) joint() {}
+
 // Validate reports all that is wrong with w.
 func (w SWA) Validate() error {
 	var c check
@@ -101,6 +103,8 @@ type Lookahead struct {
 
 // Kind returns "lookahead".
 func (Lookahead) Kind() string { return "lookahead" }
+
+func (Lookahead) joint() {}
 
 // Validate reports all that is wrong with l.
 func (l Lookahead) Validate() error {

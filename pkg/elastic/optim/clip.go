@@ -49,6 +49,8 @@ type ClipNorm struct {
 // Kind returns "clip_norm".
 func (ClipNorm) Kind() string { return "clip_norm" }
 
+func (ClipNorm) joint() {}
+
 // Validate reports all that is wrong with c.
 func (c ClipNorm) Validate() error { return limit("limit", c.Limit) }
 

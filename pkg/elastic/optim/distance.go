@@ -525,6 +525,8 @@ type Polyak struct {
 // Kind returns "polyak".
 func (Polyak) Kind() string { return "polyak" }
 
+func (Polyak) joint() {}
+
 // Validate finds nothing.
 func (Polyak) Validate() error { return nil }
 

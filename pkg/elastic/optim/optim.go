@@ -27,6 +27,7 @@ import (
 	"errors"
 	"fmt"
 	"math"
+	"slices"
 
 	. "github.com/gomlx/gomlx/core/graph"
 
@@ -103,6 +104,7 @@ type Step struct {
 	// Used is the learning rate that is used in the end, where a transform finds it, float64 scalar.
 	Used *Node
 
+	since     []*Node // see [Input]
 	settings  []setting
 	descended bool // Updates are changes of the parameters now
 	slots     map[string]*Node
@@ -185,6 +187,54 @@ func (s *Step) descend() {
 	s.descended = true
 }
 
+// joint is a transform that looks at all parameters of its chain together, or that counts the updates of
+// the run, though it has no shared state.
+type joint interface{ joint() }
+
+// apply applies a link. Where parameters begin to change at different times, it does so for those of
+// one time after the other, with their own number of updates.
+func (s *Step) apply(t Transform) {
+	_, shares := t.(Sharer)
+	_, joins := t.(joint)
+	if s.since == nil || shares || joins {
+		t.Apply(s)
+		return
+	}
+	var times []*Node
+	for _, since := range s.since {
+		if !slices.Contains(times, since) {
+			times = append(times, since)
+		}
+	}
+	var lead *Step
+	for _, since := range times {
+		part, index := s.only(func(i int) bool { return s.since[i] == since })
+		if since != nil {
+			part.Number = MaxScalar(Sub(s.Number, since), 1)
+		}
+		t.Apply(part)
+		for i, u := range part.Updates {
+			if since != nil { // links that look at all parameters see no update
+				u = keptUntil(s.Number, since, u, ZerosLike(u))
+			}
+			s.Updates[index[i]] = u
+		}
+		if lead == nil || since == nil {
+			lead = part
+		}
+	}
+	// What a link makes of the rate is one for all: that of parameters that change from the start.
+	s.Rate, s.Used, s.descended = lead.Rate, lead.Used, lead.descended
+}
+
+// keptUntil returns after, and before in updates up to the number since; nil is none.
+func keptUntil(number, since, after, before *Node) *Node {
+	if since == nil {
+		return after
+	}
+	return Where(GreaterThan(number, since), after, before)
+}
+
 // next returns the parameters after the update.
 func (s *Step) next() []*Node {
 	s.descend()
@@ -199,7 +249,7 @@ func (s *Step) next() []*Node {
 func (s *Step) only(keep func(i int) bool) (part *Step, index []int) {
 	copied := *s
 	part = &copied
-	part.Parameters, part.Values, part.Gradients, part.Updates, part.settings = nil, nil, nil, nil, nil
+	part.Parameters, part.Values, part.Gradients, part.Updates, part.settings, part.since = nil, nil, nil, nil, nil, nil
 	for i := range s.Parameters {
 		if keep(i) {
 			part.Parameters = append(part.Parameters, s.Parameters[i])

@@ -321,13 +321,13 @@ func ExampleOptimizer_Explain() {
 	}
 	fmt.Print(optimizer.Explain())
 	// Output:
-	// group    rule   rate ×  decay  tensors  parameters  state  first
-	// *        lion   0.125   0.1    1        20          20     /embeddings/word
-	// *        lion   0.25    0.1    1        24          24     /layer_0/dense/weights
-	// *        lion   0.5     0.1    1        18          18     /layer_1/dense/weights
-	// rest     adamw  0.25    0      1        6           12     /layer_0/dense/bias
-	// /head/*  adamw  10      0.01   1        6           12     /head/weights
-	// /head/*  adamw  10      0      1        1           2      /head/scale
+	// group    rule   rate ×  decay  tensors  parameters  state bytes  first
+	// *        lion   0.125   0.1    1        20          80           /embeddings/word
+	// *        lion   0.25    0.1    1        24          96           /layer_0/dense/weights
+	// *        lion   0.5     0.1    1        18          72           /layer_1/dense/weights
+	// rest     adamw  0.25    0      1        6           48           /layer_0/dense/bias
+	// /head/*  adamw  10      0.01   1        6           48           /head/weights
+	// /head/*  adamw  10      0      1        1           8            /head/scale
 }
 
 func ExampleConfig() {

@@ -121,9 +121,9 @@ func anyMatches(patterns []string, path string) bool {
 
 var layerName = regexp.MustCompile(`/layer_(\d+)/`)
 
-// layerDecay sets the rates of parameters to those of their layers: embeddings lie below layer 0,
-// all that is in no layer above the last.
-func (o *Optimizer) layerDecay() {
+// Depths returns how many layers lie above each parameter. All that is in no layer, the head, has none
+// above it, and embeddings lie below layer 0.
+func Depths(parameters []elastic.Variable) []int {
 	layer := func(path string) int {
 		if name := layerName.FindStringSubmatch(path); name != nil {
 			n, _ := strconv.Atoi(name[1])
@@ -135,13 +135,21 @@ func (o *Optimizer) layerDecay() {
 		return math.MaxInt
 	}
 	top := -1
-	for _, p := range o.parameters {
+	for _, p := range parameters {
 		if l := layer(p.Path); l < math.MaxInt {
 			top = max(top, l)
 		}
 	}
-	for i := range o.parameters {
-		above := max(0, top+1-min(layer(o.parameters[i].Path), top+1))
+	depths := make([]int, len(parameters))
+	for i, p := range parameters {
+		depths[i] = max(0, top+1-min(layer(p.Path), top+1))
+	}
+	return depths
+}
+
+// layerDecay sets the rates of parameters to those of their layers.
+func (o *Optimizer) layerDecay() {
+	for i, above := range Depths(o.parameters) {
 		o.settings[i].rate = math.Pow(or(o.config.LayerDecay, 1), float64(above))
 	}
 }
@@ -216,6 +224,12 @@ type Input struct {
 	Slots             []*Node
 	Number, Rate      *Node // number of the update from 1, and learning rate: float64 scalars
 	Loss              *Node // mean loss at Values, scalar
+	// Since has for each parameter after how many updates it begins to change, a float64 scalar, nil for
+	// one that changes from the start; a nil list means so for all. Until then the parameter and its
+	// slots stay as they are, to the last bit, and its gradient must be 0. From then on its own updates
+	// count, from 1, for bias corrections and the like, save in rules with state that all parameters
+	// share, which count those of the run.
+	Since []*Node
 }
 
 // steps returns the step of each chain.
@@ -233,6 +247,9 @@ func (o *Optimizer) steps(in Input) []*Step {
 			s.Parameters = append(s.Parameters, o.parameters[j])
 			s.settings = append(s.settings, o.settings[j])
 			s.Values = append(s.Values, in.Values[j])
+			if in.Since != nil {
+				s.since = append(s.since, in.Since[j])
+			}
 			if in.Gradients != nil {
 				s.Gradients = append(s.Gradients, in.Gradients[j])
 			}
@@ -252,7 +269,7 @@ func (o *Optimizer) Update(in Input) (values, slots []*Node, used *Node) {
 	for i, s := range steps {
 		c := o.chains[i]
 		for _, t := range c.links {
-			t.Apply(s)
+			s.apply(t)
 		}
 		for k, v := range s.next() {
 			values[c.members[k]] = v
@@ -260,6 +277,16 @@ func (o *Optimizer) Update(in Input) (values, slots []*Node, used *Node) {
 	}
 	for k, slot := range o.slots {
 		slots[k] = steps[0].find(slot.Path) // all steps have the same map
+	}
+	if in.Since != nil {
+		for j, since := range in.Since {
+			values[j] = keptUntil(in.Number, since, values[j], in.Values[j])
+		}
+		for k, slot := range o.slots {
+			if slot.Of >= 0 {
+				slots[k] = keptUntil(in.Number, in.Since[slot.Of], slots[k], in.Slots[k])
+			}
+		}
 	}
 	return values, slots, steps[0].Used
 }
@@ -336,7 +363,7 @@ func (o *Optimizer) Explain() string {
 	state := make([]int, len(o.parameters))
 	for _, s := range o.slots {
 		if s.Of >= 0 {
-			state[s.Of] += s.Size()
+			state[s.Of] += 4 * s.Size() // float32
 		}
 	}
 	for _, c := range o.chains {
@@ -365,7 +392,7 @@ func (o *Optimizer) Explain() string {
 	}
 	var text strings.Builder
 	table := tabwriter.NewWriter(&text, 0, 0, 2, ' ', 0)
-	fmt.Fprintln(table, "group\trule\trate ×\tdecay\ttensors\tparameters\tstate\tfirst")
+	fmt.Fprintln(table, "group\trule\trate ×\tdecay\ttensors\tparameters\tstate bytes\tfirst")
 	for _, r := range order {
 		n := counts[r]
 		fmt.Fprintf(table, "%s\t%s\t%.4g\t%.4g\t%d\t%d\t%d\t%s\n", r.group, r.rule, r.rate, r.decay, n.tensors, n.elements, n.state, n.first)

@@ -6,6 +6,7 @@ import (
 	"math"
 
 	"github.com/elastic-attention/workbench/pkg/elastic/adapt"
+	"github.com/elastic-attention/workbench/pkg/elastic/loss"
 	"github.com/elastic-attention/workbench/pkg/elastic/optim"
 	"github.com/elastic-attention/workbench/pkg/elastic/optim/control"
 	"github.com/elastic-attention/workbench/pkg/elastic/optim/schedule"
@@ -25,11 +26,16 @@ type Config struct {
 	ClipNorm float64 `json:"clip_norm,omitempty"`
 	// Optimizer is the update rule, with parameter groups.
 	Optimizer optim.Config `json:"optimizer"`
+	// Loss is what training minimises: the task's to compute, see [Measured]. The zero value is plain
+	// cross-entropy.
+	Loss loss.Config `json:"loss,omitzero"`
 	// Schedule gives the learning rate.
 	Schedule schedule.Config `json:"schedule"`
 	// Control lists controllers of the learning rate: each multiplies the schedule's rate by a
 	// factor, or ends the run, because of what it sees.
 	Control []control.Config `json:"control,omitempty"`
+	// Unfreeze says when variables begin to train; the zero value means at once.
+	Unfreeze Unfreeze `json:"unfreeze,omitzero"`
 	// SkipNonFinite leaves weights and slots as they are in an update whose gradients are not all
 	// finite, and counts it; else such an update ends the run with an error.
 	SkipNonFinite bool `json:"skip_non_finite,omitempty"`
@@ -84,5 +90,5 @@ func (c Config) Validate() error {
 	if _, err := control.New(c.Control); err != nil {
 		problems = append(problems, err)
 	}
-	return errors.Join(append(problems, c.Optimizer.Validate(), c.Schedule.Validate())...)
+	return errors.Join(append(problems, c.Loss.Validate(), c.Unfreeze.Validate(), c.Optimizer.Validate(), c.Schedule.Validate())...)
 }

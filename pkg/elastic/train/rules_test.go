@@ -173,7 +173,10 @@ func TestSkipNonFinite(t *testing.T) {
 	cfg := config()
 	cfg.Epochs = 1
 	data := poisoned{rows{batches: 4, size: 8}}
-	_, err := newTrainer(t, newClassifier(t), cfg).Run(t.Context(), data, train.Hooks{})
+	ended, err := newTrainer(t, newClassifier(t), cfg).Run(t.Context(), data, train.Hooks{})
+	if events := ended.State.Control; len(events) != 1 || events[0].Action != "stop" || events[0].Update != 3 {
+		t.Errorf("events %+v", events)
+	}
 	if err == nil || !strings.Contains(err.Error(), "update 3") || !strings.Contains(err.Error(), "skip_non_finite") {
 		t.Errorf("error is %v", err)
 	}
@@ -184,7 +187,8 @@ func TestSkipNonFinite(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	result, err := trainer.Run(t.Context(), data, train.Hooks{Step: func(s train.Step) {
+	var told []control.Event
+	result, err := trainer.Run(t.Context(), data, train.Hooks{Event: func(e control.Event) { told = append(told, e) }, Step: func(s train.Step) {
 		squares := tensors.ToScalar[float32](c.store.GetVariable(train.SlotsScope + "/squares").MustValue())
 		if !(squares > 0) || math.IsInf(float64(squares), 0) {
 			t.Errorf("update %d: the follower remembers %g", s.Update, squares)
@@ -201,6 +205,9 @@ func TestSkipNonFinite(t *testing.T) {
 	}
 	if result.State.Skipped != 1 {
 		t.Errorf("%d updates are said to be skipped, want 1", result.State.Skipped)
+	}
+	if !slices.Equal(told, result.State.Control) || len(told) != 1 || told[0].Controller != "non_finite" || told[0].Action != "skip" || !strings.Contains(told[0].Reason, "1 updates skipped so far") {
+		t.Errorf("events %+v, told %+v", result.State.Control, told)
 	}
 	for _, w := range weights(t, c.classifier) {
 		if math.IsNaN(float64(w)) {

@@ -27,6 +27,7 @@ import (
 	"fmt"
 	"iter"
 	"math"
+	"reflect"
 	"runtime/debug"
 	"slices"
 	"time"
@@ -41,8 +42,10 @@ import (
 
 	"github.com/elastic-attention/workbench/pkg/elastic"
 	"github.com/elastic-attention/workbench/pkg/elastic/dropout"
+	"github.com/elastic-attention/workbench/pkg/elastic/loss"
 	"github.com/elastic-attention/workbench/pkg/elastic/optim"
 	"github.com/elastic-attention/workbench/pkg/elastic/optim/control"
+	"github.com/elastic-attention/workbench/pkg/elastic/optim/schedule"
 )
 
 // Task is a model as the training loop sees it.
@@ -52,7 +55,8 @@ type Task interface {
 	// Variables lists those that are trained.
 	Variables() []elastic.Variable
 	// Loss builds the summed loss over a micro-batch's targets and their number, both
-	// float32 scalars. It must use drop at every dropout.
+	// float32 scalars; where targets have weights, the sum of those. It must use drop at every
+	// dropout.
 	Loss(w elastic.Weights, inputs, labels []*Node, drop *dropout.Source) (sum, count *Node)
 }
 
@@ -69,6 +73,12 @@ type Follower interface {
 	// Follow takes the values of the task's variables after the update, the gradients that led
 	// to it, clipped, and the slots. It returns the values and slots to keep.
 	Follow(scalars *Node, values, gradients, slots []*Node) (newValues, newSlots []*Node)
+}
+
+// Measured is a [Task] whose loss follows a config.
+type Measured interface {
+	Task
+	LossConfig() loss.Config
 }
 
 // Watcher is a [Task] that names some of its variables, small ones, whose values the run's
@@ -91,6 +101,9 @@ type Data interface {
 type Hooks struct {
 	// Step is called after each update.
 	Step func(Step)
+	// Event is called for what a controller, the unfreezing of variables, or an update whose numbers are
+	// not finite does to the run; all are in State.Control.
+	Event func(control.Event)
 	// Evaluate is called after each epoch and returns the number that decides about the
 	// best model and about stopping early: greater is better.
 	Evaluate func(ctx context.Context, epoch int) (metric float64, err error)
@@ -108,7 +121,7 @@ type Step struct {
 	Loss         float64       // mean loss over the update's targets
 	Rate         float64       // learning rate that was used
 	GradientNorm float64       // before clipping
-	Targets      int           // labelled positions in the update
+	Targets      int           // labelled positions in the update; where they have weights, the sum of those
 	Positions    int           // positions computed in the update, padding included
 	Elapsed      time.Duration // wall time of the update
 	Compilations int           // step graphs compiled so far
@@ -137,8 +150,11 @@ type Trainer struct {
 	follower  Follower // nil if the task is none
 	optimizer *optim.Optimizer
 	control   *control.Set
+	rates     schedule.Schedule // in place of the config's, if not nil
 	state     State
 	adaptation
+	unfreezing
+	tell func(control.Event) // of a run; may be nil
 
 	step, accumulate, apply *model.Exec
 	toAverages, toTrained   *model.Exec // nil if the optimizer does not average
@@ -154,7 +170,10 @@ func New(backend compute.Backend, task Task, config Config) (*Trainer, error) {
 		return nil, fmt.Errorf("training config: %w", err)
 	}
 	t := &Trainer{backend: backend, task: task, config: config, compiled: map[GraphId]bool{}}
-	if err := t.plan(); err != nil {
+	if err := errors.Join(t.plan(), t.unfreeze()); err != nil {
+		return nil, fmt.Errorf("training config: %w", err)
+	}
+	if err := t.checkLoss(); err != nil {
 		return nil, fmt.Errorf("training config: %w", err)
 	}
 	var err error
@@ -203,18 +222,38 @@ func New(backend compute.Backend, task Task, config Config) (*Trainer, error) {
 	return t, nil
 }
 
+// checkLoss refuses a loss that the task does not compute.
+func (t *Trainer) checkLoss() error {
+	if t.config.Loss.IsZero() {
+		return nil
+	}
+	if measured, ok := t.task.(Measured); !ok || !reflect.DeepEqual(measured.LossConfig(), t.config.Loss) {
+		return errors.New("loss: the task does not compute this loss")
+	}
+	return t.config.Loss.Check(t.variables)
+}
+
 func (t *Trainer) execs() []*model.Exec {
 	return []*model.Exec{t.step, t.accumulate, t.apply, t.toAverages, t.toTrained}
 }
 
-// Explain returns a table of the optimizer's parameter groups.
-func (t *Trainer) Explain() string { return t.optimizer.Explain() }
+// Explain returns a table of the optimizer's parameter groups, and when what is frozen begins to train.
+func (t *Trainer) Explain() string {
+	text := t.optimizer.Explain()
+	for k, s := range t.stages {
+		text += fmt.Sprintf("unfrozen after %d epochs and %d updates: %s\n", s.AfterEpochs, s.AfterUpdates, t.describeStage(k))
+	}
+	return text
+}
 
 // State returns the current state.
 func (t *Trainer) State() State { return t.state }
 
 // SlotsScope is the scope below which a task's store holds the optimizer's slots.
 const SlotsScope = "/optimizer"
+
+// noiseStream, added to the seed, gives the optimizer's noise other keys than dropout has.
+const noiseStream = 0x6e6f697365
 
 func slotPath(slot, path string) string { return SlotsScope + "/" + slot + path }
 
@@ -264,15 +303,16 @@ func (t *Trainer) slotVariables(slot string) []elastic.Variable {
 	return list
 }
 
-// lossGradients builds the summed loss, the number of targets, and the gradients of the sum.
-func (t *Trainer) lossGradients(store *model.Store, key *Node, rest []*Node) (sum, count *Node, gradients []*Node) {
+// lossGradients builds the summed loss, the number of targets, and the gradients of the sum. Inputs are
+// the scalars of the update, see [Trainer.update], the dropout key, the batch's inputs and its labels.
+func (t *Trainer) lossGradients(store *model.Store, in []*Node) (sum, count *Node, gradients []*Node) {
+	scalars, key, inputs, labels := in[0], in[1], in[2:len(in)-1], in[len(in)-1:]
 	g := key.Graph()
-	inputs, labels := rest[:len(rest)-1], rest[len(rest)-1:]
 	parameters := t.values(store, g)
 	sum, count = t.task.Loss(elastic.WeightsOf(store, g), inputs, labels, dropout.NewSource(key))
 	gradients = Gradient(sum, parameters...)
 	if t.optimizer.Perturbs() {
-		moved := t.optimizer.Perturb(optim.Input{Values: parameters, Gradients: gradients})
+		moved := t.optimizer.Perturb(optim.Input{Values: parameters, Gradients: t.open(scalars, gradients)})
 		replaced := make(map[string]*Node, len(moved))
 		for i, v := range t.variables {
 			replaced[v.Path] = moved[i]
@@ -293,17 +333,25 @@ func (t *Trainer) values(store *model.Store, g *Graph) []*Node {
 	return values
 }
 
+// ownScalars is how many scalars of an update stand before those of stages.
+const ownScalars = 4
+
+// scalarAt returns one of the scalars of an update.
+func scalarAt(scalars *Node, i int) *Node { return Reshape(Slice(scalars, AxisElem(i))) }
+
 // update sets all variables and slots from summed losses and gradients. It returns the gradient
-// norm, the learning rate that was used, and what a strategy measures. The scalars are the number of
-// the update, its rate, and the follower's, float64.
+// norm, the learning rate that was used, and what a strategy measures. The scalars, float64, are the
+// number of the update, its rate, the two words of its key, after how many updates each stage begins,
+// and the follower's.
 func (t *Trainer) update(store *model.Store, scalars, sum, count *Node, gradients []*Node) []*Node {
 	g := scalars.Graph()
-	factor := Reciprocal(MaxScalar(count, 1))
+	factor := Reciprocal(Where(GreaterThan(count, ZerosLike(count)), count, OnesLike(count))) // weights may add up to less than 1
 	loss := Mul(sum, factor)
 	if len(t.pulls) > 0 { // priors pull at the mean loss
 		gradients = t.pulled(store, gradients, factor)
 		factor = OnesLike(factor)
 	}
+	gradients = t.open(scalars, gradients)
 	norm := Mul(optim.GlobalNorm(gradients), factor)
 	limit := t.config.ClipNorm
 	if limit == 0 {
@@ -324,9 +372,9 @@ func (t *Trainer) update(store *model.Store, scalars, sum, count *Node, gradient
 		gradients[i] = Mul(gradients[i], factor)
 	}
 	before := t.values(store, g)
-	scalar := func(i int) *Node { return Reshape(Slice(scalars, AxisElem(i))) }
 	values, newSlots, used := t.optimizer.Update(optim.Input{
-		Values: before, Gradients: gradients, Slots: slots, Number: scalar(0), Rate: scalar(1), Loss: loss,
+		Values: before, Gradients: gradients, Slots: slots, Number: scalarAt(scalars, 0), Rate: scalarAt(scalars, 1), Loss: loss,
+		Since: t.since(scalars),
 	})
 	for i, v := range t.variables {
 		values[i] = t.scaled(v, before[i], values[i])
@@ -338,9 +386,10 @@ func (t *Trainer) update(store *model.Store, scalars, sum, count *Node, gradient
 	}
 	var newFollowed []*Node
 	if len(followed) > 0 { // a follower has the last word; its scalars stand behind ours
-		own := ConvertDType(Slice(scalars, AxisRange(2)), dtypes.Float32)
+		own := ConvertDType(Slice(scalars, AxisRange(ownScalars+len(t.stages))), dtypes.Float32)
 		values, newFollowed = t.follower.Follow(own, values, gradients, oldFollowed)
 	}
+	values = t.unlessFrozen(scalars, values, func(i int) *Node { return before[i] })
 	if t.config.SkipNonFinite {
 		finite := LessThan(norm, Infinity(g, norm.DType(), 1)) // false for NaN
 		keepUnless(finite, values, before)
@@ -358,6 +407,11 @@ func (t *Trainer) update(store *model.Store, scalars, sum, count *Node, gradient
 		store.GetVariable(v.Path).SetNodeValue(values[i])
 	}
 	return append([]*Node{norm, used}, measures...)
+}
+
+// open returns the gradients with zeros for variables that do not train yet.
+func (t *Trainer) open(scalars *Node, gradients []*Node) []*Node {
+	return t.unlessFrozen(scalars, gradients, func(i int) *Node { return ZerosLike(gradients[i]) })
 }
 
 // keepUnless puts before in place of after unless a condition holds.
@@ -416,15 +470,14 @@ func (t *Trainer) swap(exec *model.Exec, averaged bool) error {
 // the dropout key, the batch's inputs and its labels.
 func (t *Trainer) stepGraph(scope *model.Scope, in []*Node) []*Node {
 	store := scope.Store()
-	sum, count, gradients := t.lossGradients(store, in[1], in[2:])
+	sum, count, gradients := t.lossGradients(store, in)
 	return append([]*Node{sum, count}, t.update(store, in[0], sum, count, gradients)...)
 }
 
-// accumulateGraph adds the gradients of one micro-batch: inputs are the dropout key,
-// the batch's inputs and its labels.
+// accumulateGraph adds the gradients of one micro-batch: inputs are as of stepGraph.
 func (t *Trainer) accumulateGraph(scope *model.Scope, in []*Node) []*Node {
 	store, g := scope.Store(), in[0].Graph()
-	sum, count, gradients := t.lossGradients(store, in[0], in[1:])
+	sum, count, gradients := t.lossGradients(store, in)
 	for i, v := range t.variables {
 		total := store.GetVariable(slotPath("gradient", v.Path))
 		total.SetNodeValue(Add(total.NodeValue(g), gradients[i]))
@@ -521,9 +574,11 @@ func (t *Trainer) Run(ctx context.Context, data Data, hooks Hooks) (Result, erro
 		return result(false), fmt.Errorf("%w after update %d of %d: %w", ErrInterrupted, t.state.Update, total, context.Cause(ctx))
 	}
 
+	t.tell = hooks.Event
 	if err := t.begin(); err != nil {
 		return result(false), err
 	}
+	t.planStages(updatesPerEpoch, total)
 	if err := t.copySlots(); err != nil {
 		return result(false), err
 	}
@@ -576,9 +631,19 @@ func (t *Trainer) Run(ctx context.Context, data Data, hooks Hooks) (Result, erro
 
 // observe shows signals to the controllers.
 func (t *Trainer) observe(signals control.Signals) {
-	t.state.Control = append(t.state.Control, t.control.Observe(signals)...)
+	for _, event := range t.control.Observe(signals) {
+		t.event(event)
+	}
 	if t.state.Ended == "" {
 		t.state.Ended = t.control.Stop()
+	}
+}
+
+// event notes what was done to the run, and why.
+func (t *Trainer) event(e control.Event) {
+	t.state.Control = append(t.state.Control, e)
+	if t.tell != nil {
+		t.tell(e)
 	}
 }
 
@@ -628,7 +693,10 @@ func (t *Trainer) toDevice() error {
 // epoch trains on the rest of the current epoch.
 func (t *Trainer) epoch(ctx context.Context, data Data, hooks Hooks, total int, save func(best bool) error) error {
 	perEpoch := data.Steps()
-	schedule := t.config.Schedule.Schedule(total)
+	rates := t.rates
+	if rates == nil {
+		rates = t.config.Schedule.Schedule(total)
+	}
 	// micro counts the batches of this update, sum and targets their losses.
 	micro, sum, targets, positions := 0, 0.0, 0.0, 0
 	begin := time.Now()
@@ -644,15 +712,19 @@ func (t *Trainer) epoch(ctx context.Context, data Data, hooks Hooks, total int, 
 		}
 		positions += batch.Inputs[0].Size()
 		micro++
-		rate := schedule.At(t.state.Update) * t.control.Scale()
-		scalars := []float64{float64(t.state.Update + 1), rate}
+		rate := rates.At(t.state.Update) * t.control.Scale()
+		noise := dropout.Key(t.config.Seed+noiseStream, uint64(t.state.Update))
+		scalars := []float64{float64(t.state.Update + 1), rate, float64(noise[0]), float64(noise[1])}
+		for _, after := range t.opens {
+			scalars = append(scalars, float64(after))
+		}
 		if t.follower != nil {
 			for _, x := range t.follower.FollowScalars(t.state.Update, total) {
 				scalars = append(scalars, float64(x))
 			}
 		}
 		key := dropout.Key(t.config.Seed, uint64(t.state.Update)*uint64(t.config.Accumulate)+uint64(micro-1))
-		args := []any{key}
+		args := []any{scalars, key}
 		for _, input := range batch.Inputs {
 			args = append(args, input)
 		}
@@ -662,7 +734,7 @@ func (t *Trainer) epoch(ctx context.Context, data Data, hooks Hooks, total int, 
 		var norm float64
 		last := micro == t.config.Accumulate || t.state.Batch+micro == perEpoch
 		if t.step != nil {
-			if out, err = t.call(t.step, append([]any{scalars}, args...)...); err == nil {
+			if out, err = t.call(t.step, args...); err == nil {
 				norm, rate, measures = out[2], out[3], out[4:]
 			}
 		} else {
@@ -687,16 +759,22 @@ func (t *Trainer) epoch(ctx context.Context, data Data, hooks Hooks, total int, 
 
 		t.state.Update++
 		t.state.Batch += micro
-		loss := sum / math.Max(targets, 1)
+		loss := sum
+		if targets > 0 {
+			loss /= targets
+		}
 		finite := !math.IsNaN(loss) && !math.IsInf(loss, 0) && !math.IsNaN(norm) && !math.IsInf(norm, 0)
 		switch {
 		case finite:
 			t.observe(control.Signals{Update: t.state.Update, Loss: loss})
 		case t.config.SkipNonFinite:
 			t.state.Skipped++
+			t.nonFinite("skip", fmt.Sprintf("loss is %g and gradient norm %g: nothing is changed; %d updates skipped so far", loss, norm, t.state.Skipped))
 		default:
+			t.nonFinite("stop", fmt.Sprintf("loss is %g and gradient norm %g", loss, norm))
 			return fmt.Errorf("update %d: loss is %g and gradient norm %g; the last checkpoint is from before it: lower the learning rate (%g), clip more tightly, or set skip_non_finite", t.state.Update, loss, norm, rate)
 		}
+		t.openStages()
 		if finite && t.state.due(t.config.LogEvery) { // JSON has no NaN
 			scalars, err := t.scalars()
 			if err != nil {
@@ -730,6 +808,11 @@ func (t *Trainer) epoch(ctx context.Context, data Data, hooks Hooks, total int, 
 		t.state.Batch = 0
 	}
 	return nil
+}
+
+// nonFinite notes what was done about an update whose numbers are not finite.
+func (t *Trainer) nonFinite(action, reason string) {
+	t.event(control.Event{Update: t.state.Update, Controller: "non_finite", Signal: "loss", Action: action, Factor: t.control.Scale(), Reason: reason})
 }
 
 // scalars reads the variables that the task wants to be watched; nil if it wants none.

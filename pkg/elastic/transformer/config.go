@@ -44,6 +44,8 @@ type Config struct {
 	// Dropout is the probability that an element of an embedding or of a block's two
 	// outputs is dropped while training; Attention.Dropout is that of attention weights.
 	Dropout float64 `json:"dropout"`
+	// Noise drops whole words and whole parts of blocks while training; nil drops none.
+	Noise *Noise `json:"noise,omitempty"`
 	// InitStd is the standard deviation of initial matrices and embeddings.
 	InitStd float64 `json:"init_std"`
 	// NormOrder says where blocks normalise: a kind that [NormOrders] lists. Empty is
@@ -131,6 +133,9 @@ func (c Config) Validate() error {
 	}
 	if !slices.Contains(NormOrders(), c.normOrder()) {
 		problems = append(problems, fmt.Errorf("norm_order %q is unknown; known: %q", c.NormOrder, NormOrders()))
+	}
+	if c.Noise != nil {
+		problems = append(problems, c.Noise.validate(c))
 	}
 	if c.Depth != nil {
 		problems = append(problems, c.Depth.validate(c))

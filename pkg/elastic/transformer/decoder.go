@@ -126,14 +126,14 @@ func (c Config) Decode(w elastic.Weights, in Inputs, memory Memory, drop *dropou
 	seen := in.attention(drop)
 	out := Output{States: []*Node{x}}
 	for i := range c.Decoder.Layers {
-		layer := own.Layer(i)
+		layer, p := own.Layer(i), c.path(i, c.Decoder.Layers, drop, seen.QueryDocuments)
 		var attended, crossed attention.Result
-		x = c.residual(layer.In("attention").In("norm"), x, drop, func(x *Node) *Node {
+		x = c.residual(layer.In("attention").In("norm"), x, p, func(x *Node) *Node {
 			attended = attention.Self(c.Decoder.Attention, layer.In("attention"), x, seen)
 			return attended.Output
 		})
-		x, crossed = c.cross(layer.In("cross"), i, x, memory, numbered(x, 0), drop)
-		x = c.feedForward(layer.In("feed_forward"), x, seen, &attended)
+		x, crossed = c.cross(layer.In("cross"), i, x, memory, numbered(x, 0), p)
+		x = c.feedForward(layer.In("feed_forward"), x, p, &attended)
 		if i == c.Decoder.Layers-1 {
 			x = c.finish(own, x)
 		}
@@ -146,14 +146,14 @@ func (c Config) Decode(w elastic.Weights, in Inputs, memory Memory, drop *dropou
 }
 
 // cross computes the attention of the i-th block to the memory, in its residual.
-func (c Config) cross(w elastic.Weights, i int, x *Node, memory Memory, positions *Node, drop *dropout.Source) (*Node, attention.Result) {
+func (c Config) cross(w elastic.Weights, i int, x *Node, memory Memory, positions *Node, p path) (*Node, attention.Result) {
 	sizes, width := c.Decoder.crossSizes(c.Hidden)
-	in := attention.Inputs{QueryPositions: positions, KeyPositions: numbered(memory.Keys[i], 0), Drop: drop}
+	in := attention.Inputs{QueryPositions: positions, KeyPositions: numbered(memory.Keys[i], 0), Drop: p.drop}
 	if memory.Mask != nil {
 		in.Mask = InsertAxes(NotEqual(memory.Mask, ZerosLike(memory.Mask)), 1, 1)
 	}
 	var r attention.Result
-	x = c.residual(w.In("norm"), x, drop, func(x *Node) *Node {
+	x = c.residual(w.In("norm"), x, p, func(x *Node) *Node {
 		in.X = x
 		r = attention.Attend(c.Decoder.Cross, w, heads4(elastic.Dense(w.In("query"), x), sizes.Heads, width), memory.Keys[i], memory.Values[i], in)
 		dims := r.Output.Shape().Dimensions

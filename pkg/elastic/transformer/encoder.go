@@ -39,7 +39,7 @@ type Inputs struct {
 	Mask  *Node // 1 for a token, 0 for padding; nil means all 1
 
 	// Documents, in place of Mask, lets several texts share a row: tokens attend only to
-	// tokens with the same number, and 0 is padding. Positions, which go with it, count
+	// tokens with the same number, 1 to length, and 0 is padding. Positions, which go with it, count
 	// from 0 in each text.
 	Documents *Node
 	Positions *Node
@@ -144,7 +144,7 @@ func (o *Output) block(x *Node, attended attention.Result) {
 
 // Encode computes the encoder. A nil drop source means evaluation.
 func (c Config) Encode(w elastic.Weights, in Inputs, drop *dropout.Source) Output {
-	in, virtual := c.withVirtual(w, in)
+	in, virtual := c.withVirtual(w, c.withNoise(in, drop))
 	x := c.embed(w, w.In("embeddings"), in, drop)
 	seen := in.attention(drop)
 	out := Output{States: []*Node{x}}
@@ -173,12 +173,13 @@ func (in Inputs) attention(drop *dropout.Source) attention.Inputs {
 // attention does.
 func (c Config) layer(w elastic.Weights, i int, x *Node, in attention.Inputs) (*Node, attention.Result) {
 	layer := w.Layer(i)
+	p := c.path(i, c.Layers, in.Drop, in.QueryDocuments)
 	var attended attention.Result
-	x = c.residual(layer.In("attention").In("norm"), x, in.Drop, func(x *Node) *Node {
+	x = c.residual(layer.In("attention").In("norm"), x, p, func(x *Node) *Node {
 		attended = attention.Self(c.Attention, layer.In("attention"), x, in)
 		return attended.Output
 	})
-	x = c.feedForward(layer.In("feed_forward"), x, in, &attended)
+	x = c.feedForward(layer.In("feed_forward"), x, p, &attended)
 	if i == c.Layers-1 {
 		x = c.finish(w, x)
 	}
@@ -186,11 +187,11 @@ func (c Config) layer(w elastic.Weights, i int, x *Node, in attention.Inputs) (*
 }
 
 // residual adds to x [batch, length, hidden] what f makes of it, and normalises.
-func (c Config) residual(norm elastic.Weights, x *Node, drop *dropout.Source, f func(x *Node) *Node) *Node {
+func (c Config) residual(norm elastic.Weights, x *Node, p path, f func(x *Node) *Node) *Node {
 	if c.normOrder() == PreNorm {
-		return Add(x, drop.Apply(f(elastic.LayerNorm(norm, x, c.NormEpsilon)), c.Dropout))
+		return Add(x, p.apply(p.drop.Apply(f(elastic.LayerNorm(norm, x, c.NormEpsilon)), c.Dropout)))
 	}
-	return elastic.LayerNorm(norm, Add(x, drop.Apply(f(x), c.Dropout)), c.NormEpsilon)
+	return elastic.LayerNorm(norm, Add(x, p.apply(p.drop.Apply(f(x), c.Dropout))), c.NormEpsilon)
 }
 
 // finish normalises the last block's output in a pre-norm model.
@@ -202,10 +203,10 @@ func (c Config) finish(w elastic.Weights, x *Node) *Node {
 }
 
 // feedForward computes a block's feed-forward part, dense or of experts.
-func (c Config) feedForward(w elastic.Weights, x *Node, in attention.Inputs, r *attention.Result) *Node {
-	return c.residual(w.In("norm"), x, in.Drop, func(x *Node) *Node {
+func (c Config) feedForward(w elastic.Weights, x *Node, p path, r *attention.Result) *Node {
+	return c.residual(w.In("norm"), x, p, func(x *Node) *Node {
 		if c.Experts != nil {
-			return c.Experts.mix(c, w, x, in.QueryDocuments, r)
+			return c.Experts.mix(c, w, x, p.texts, r)
 		}
 		y := activations[c.Activation](elastic.Dense(w.In("inner"), x)) // [b, l, feed_forward]
 		return elastic.Dense(w.In("outer"), y)                          // [b, l, hidden]

@@ -15,6 +15,7 @@ import (
 	"github.com/elastic-attention/workbench/internal/gxtest"
 	"github.com/elastic-attention/workbench/pkg/elastic"
 	"github.com/elastic-attention/workbench/pkg/elastic/checkpoint/safetensors"
+	"github.com/elastic-attention/workbench/pkg/elastic/loss"
 	"github.com/elastic-attention/workbench/pkg/elastic/transformer"
 )
 
@@ -190,7 +191,7 @@ func compute(c transformer.Config, w elastic.Weights, n map[string]*Node) map[st
 		for i, logits := range c.Exits(w, encoded, nil) {
 			out["exit_"+string(rune('0'+i))] = Mul(logits, real)
 		}
-		out["loss"], _ = c.Loss(w, encoded, n["in.labels"], nil)
+		out["loss"], _ = c.Loss(w, loss.Criterion{}, n["in.labels"], nil, encoded)
 	default:
 		out["logits"] = Mul(c.HeadLogits(w, encoded.Hidden, nil), real)
 	}

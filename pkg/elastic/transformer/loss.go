@@ -8,25 +8,47 @@ import (
 	"github.com/elastic-attention/workbench/pkg/elastic/loss"
 )
 
-// Loss computes the training loss of an output, a sum over the labels that count and their
-// number; see [loss.CrossEntropy]. It joins the losses of all exits as Depth.Loss says, and
-// adds what the parts of the model cost, once a label.
-func (c Config) Loss(w elastic.Weights, out Output, labels *Node, drop *dropout.Source) (sum, count *Node) {
-	exits := c.Exits(w, out, drop)
-	weights := []float64{1}
-	if len(exits) > 1 {
-		weights = c.Depth.exitWeights(len(exits))
+// Loss computes the training loss of an output, a sum over the labels that count and what it is to
+// be divided by; see [loss.Criterion], whose zero value is plain cross-entropy. A criterion that
+// compares passes takes their outputs: of the same inputs, with different dropout. The losses of all
+// exits are joined as Depth.Loss says, and what the parts of the model cost is added, once a label.
+func (c Config) Loss(w elastic.Weights, criterion loss.Criterion, labels *Node, drop *dropout.Source, outs ...Output) (sum, count *Node) {
+	passes := make([][]*Node, len(outs)) // logits of each pass, by exit
+	for i, out := range outs {
+		passes[i] = c.Exits(w, out, drop)
 	}
-	for i, logits := range exits {
+	exits := len(passes[0])
+	weights := []float64{1}
+	if exits > 1 {
+		weights = c.Depth.exitWeights(exits)
+	}
+	for i := range exits {
+		logits := make([]*Node, len(passes))
+		for pass := range passes {
+			logits[pass] = passes[pass][i]
+		}
 		var one *Node
-		one, count = loss.CrossEntropy(logits, labels)
+		one, count = criterion.Loss(loss.Targets{Labels: labels}, logits...)
 		if weights[i] != 1 {
 			one = MulScalar(one, weights[i])
 		}
 		sum = elastic.AddIf(sum, one)
 	}
-	if out.Penalty != nil { // the loop divides by the count
-		sum = Add(sum, Mul(out.Penalty, count))
+	if penalty := MeanPenalty(outs...); penalty != nil { // the loop divides by the count
+		sum = Add(sum, Mul(penalty, count))
 	}
 	return sum, count
+}
+
+// MeanPenalty returns the mean of what the parts of a model cost in several passes, a scalar, or nil
+// if they cost nothing; see [Output].Penalty.
+func MeanPenalty(outs ...Output) *Node {
+	var total *Node
+	for _, out := range outs {
+		total = elastic.AddIf(total, out.Penalty)
+	}
+	if total == nil || len(outs) == 1 {
+		return total
+	}
+	return MulScalar(total, 1/float64(len(outs)))
 }

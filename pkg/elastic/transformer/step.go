@@ -70,14 +70,14 @@ func (c Config) Step(w elastic.Weights, ids, position *Node, caches []attention.
 	for i := range layers {
 		layer := own.Layer(i)
 		var attended attention.Result
-		x = c.residual(layer.In("attention").In("norm"), x, nil, func(x *Node) *Node {
+		x = c.residual(layer.In("attention").In("norm"), x, path{}, func(x *Node) *Node {
 			attended, fresh[i] = attention.Step(spec, layer.In("attention"), x, caches[i], position, attention.Inputs{})
 			return attended.Output
 		})
 		if c.Decoder != nil {
-			x, _ = c.cross(layer.In("cross"), i, x, memory, positions, nil)
+			x, _ = c.cross(layer.In("cross"), i, x, memory, positions, path{})
 		}
-		x = c.feedForward(layer.In("feed_forward"), x, attention.Inputs{}, &attended)
+		x = c.feedForward(layer.In("feed_forward"), x, path{}, &attended)
 	}
 	return c.finish(own, x), fresh
 }

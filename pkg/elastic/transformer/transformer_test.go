@@ -15,6 +15,7 @@ import (
 	"github.com/elastic-attention/workbench/pkg/backend"
 	"github.com/elastic-attention/workbench/pkg/elastic"
 	"github.com/elastic-attention/workbench/pkg/elastic/attention"
+	"github.com/elastic-attention/workbench/pkg/elastic/loss"
 	"github.com/elastic-attention/workbench/pkg/elastic/transformer"
 )
 
@@ -341,7 +342,7 @@ func TestPenaltiesReachTheLoss(t *testing.T) {
 		}
 		out, err := model.CallOnce(gxtest.Backend(t), m.Store, func(scope *model.Scope, ids, labels *graph.Node) *graph.Node {
 			w := elastic.WeightsOf(scope.Store(), ids.Graph())
-			sum, count := m.Config.Loss(w, m.Config.Encode(w, transformer.Inputs{IDs: ids}, nil), labels, nil)
+			sum, count := m.Config.Loss(w, loss.Criterion{}, labels, nil, m.Config.Encode(w, transformer.Inputs{IDs: ids}, nil))
 			return graph.Div(sum, count)
 		}, [][]int32{{5, 9, 7}}, [][]int32{{0, 1, -100}})
 		if err != nil {

@@ -19,6 +19,7 @@ import (
 	"github.com/elastic-attention/workbench/pkg/data/hub"
 	"github.com/elastic-attention/workbench/pkg/elastic/adapt"
 	"github.com/elastic-attention/workbench/pkg/elastic/checkpoint"
+	"github.com/elastic-attention/workbench/pkg/elastic/optim/control"
 	"github.com/elastic-attention/workbench/pkg/elastic/train"
 	"github.com/elastic-attention/workbench/pkg/ner"
 	"github.com/elastic-attention/workbench/pkg/run"
@@ -44,6 +45,7 @@ type Options struct {
 	// The callbacks report progress; each may be nil.
 	Loaded   func(Loaded)
 	Step     func(train.Step)
+	Event    func(control.Event)
 	Epoch    func(epoch int, dev ner.Report)
 	Progress func(done, total int) // of an evaluation, in batches
 }
@@ -56,18 +58,17 @@ type Record = run.Record[Config]
 
 // Result is what a run found.
 type Result struct {
-	Dir          string         `json:"dir"`
-	Dev          *ner.Report    `json:"dev,omitempty"`
-	Test         *ner.Report    `json:"test,omitempty"`
-	Note         string         `json:"note,omitempty"`
-	Updates      int            `json:"updates"`
-	BestEpoch    int            `json:"best_epoch"` // counted from 1; 0 without dev data
-	Stopped      bool           `json:"stopped_early,omitempty"`
-	Ended        string         `json:"ended,omitempty"` // why a strategy of adaptation ended training
-	Compilations int            `json:"compilations"`
-	Seconds      float64        `json:"seconds"` // of this process
-	History      []train.Point  `json:"history,omitempty"`
-	Metrics      []train.Metric `json:"metrics,omitempty"`
+	Dir          string      `json:"dir"`
+	Dev          *ner.Report `json:"dev,omitempty"`
+	Test         *ner.Report `json:"test,omitempty"`
+	Note         string      `json:"note,omitempty"`
+	Updates      int         `json:"updates"`
+	BestEpoch    int         `json:"best_epoch"` // counted from 1; 0 without dev data
+	Stopped      bool        `json:"stopped_early,omitempty"`
+	Ended        string      `json:"ended,omitempty"` // why a strategy of adaptation ended training
+	Compilations int         `json:"compilations"`
+	Seconds      float64     `json:"seconds"` // of this process
+	run.Course
 	// Tagger is the trained tagger.
 	Tagger *ner.Tagger `json:"-"`
 	// Sentences are some of the test data with what was found in them.
@@ -83,36 +84,21 @@ type Sample struct {
 // Run makes an experiment from start to end. One process at a time may work on a run
 // folder. When ctx is cancelled while it trains or evaluates, the run is saved, and the
 // error wraps [train.ErrInterrupted]. An unknown name is a [*run.NameError].
-func Run(ctx context.Context, backend compute.Backend, config Config, options Options) (Result, error) {
+func Run(ctx context.Context, backend compute.Backend, config Config, options Options) (result Result, err error) {
 	begin := time.Now()
-	if err := config.Validate(); err != nil {
-		return Result{}, fmt.Errorf("experiment config: %w", err)
-	}
 	if options.Dir == "" {
 		return Result{}, errors.New("experiment needs a run folder")
 	}
-	client := options.Client
-	if client == nil {
-		client = &hub.Client{}
-	}
-	if config.Model != Scratch {
-		if _, _, err := run.FindModel(config.Model); err != nil { // before anything is fetched
-			return Result{}, err
-		}
+	client, err := config.client(options)
+	if err != nil {
+		return Result{}, err
 	}
 	if _, _, err := run.Check(options.Dir, hub.TaskNER, config, options.Resume); err != nil {
 		return Result{}, err
 	}
-	corpus, err := config.Data.Load(ctx, client)
+	corpus, labels, err := config.corpus(ctx, client)
 	if err != nil {
 		return Result{}, err
-	}
-	labels, err := ner.LabelsOf(slices.Concat(corpus.Train, corpus.Dev, corpus.Test))
-	if err != nil {
-		return Result{}, err
-	}
-	if labels.Len() == 1 {
-		return Result{}, errors.New("the data has no entity, only the tag O: there is nothing to learn")
 	}
 	begun, err := run.Begin(options.Dir, hub.TaskNER, config, options.Resume, corpus.Checksums)
 	if err != nil {
@@ -143,12 +129,14 @@ func Run(ctx context.Context, backend compute.Backend, config Config, options Op
 	}
 	loaded.Parameters, loaded.Trained = tagger.Model.Parameters(), tagger.Trained()
 	record.Backend = options.Backend
-	if err := run.WriteJSON(filepath.Join(options.Dir, run.RecordFile), record); err != nil {
+	journal, err := run.NewJournal(options.Dir, record, loaded.ResumedAt)
+	if err != nil {
 		return Result{}, err
 	}
+	defer func() { err = journal.End(err) }()
 
 	trained, err := tagger.Train(ctx, corpus.Train, corpus.Dev, config.Train, ner.TrainOptions{
-		Run: checkpoint.Run{Dir: options.Dir}, Resume: resumeDir, Versions: record.Versions, Custom: options.Custom,
+		Run: checkpoint.Run{Dir: options.Dir}, Resume: resumeDir, Journal: journal, Versions: record.Versions, Custom: options.Custom,
 		Earlier: func(prior adapt.Prior) (values, fisher map[string]*tensors.Tensor, err error) {
 			return earlier(ctx, backend, client, prior)
 		},
@@ -157,11 +145,11 @@ func Run(ctx context.Context, backend compute.Backend, config Config, options Op
 				options.Loaded(loaded)
 			}
 		},
-		Step: options.Step, Epoch: options.Epoch, Progress: options.Progress,
+		Step: options.Step, Event: options.Event, Epoch: options.Epoch, Progress: options.Progress,
 	})
-	result := Result{
+	result = Result{
 		Dir: options.Dir, Note: corpus.Note, Updates: trained.State.Update, Stopped: trained.Stopped, Ended: trained.State.Ended,
-		BestEpoch: max(trained.State.Best.Epoch, 0), History: trained.State.History, Metrics: trained.State.Metrics, Tagger: tagger,
+		BestEpoch: max(trained.State.Best.Epoch, 0), Course: run.CourseOf(trained.State), Tagger: tagger,
 	}
 	if logErr := writeEvents(options.Dir, trained.State.Adaptation); err == nil {
 		err = logErr
@@ -175,6 +163,7 @@ func Run(ctx context.Context, backend compute.Backend, config Config, options Op
 			return result, run.Stopped(ctx, fmt.Errorf("evaluating on dev: %w", err))
 		}
 		result.Dev = &report
+		journal.Scores("final/dev", report.Scores())
 	}
 	if len(corpus.Test) > 0 {
 		report, err := tagger.Evaluate(ctx, corpus.Test, ner.Options{}, options.Progress)
@@ -182,6 +171,7 @@ func Run(ctx context.Context, backend compute.Backend, config Config, options Op
 			return result, run.Stopped(ctx, fmt.Errorf("evaluating on test: %w", err))
 		}
 		result.Test = &report
+		journal.Scores("final/test", report.Scores())
 		if result.Sentences, err = samples(ctx, tagger, corpus); err != nil {
 			return result, run.Stopped(ctx, err)
 		}
@@ -196,7 +186,76 @@ func Run(ctx context.Context, backend compute.Backend, config Config, options Op
 	if err := tagger.Save(filepath.Join(options.Dir, run.ModelDir)); err != nil {
 		return result, fmt.Errorf("saving the model: %w", err)
 	}
-	return result, run.Finish(options.Dir, result, result.Text())
+	return result, journal.Finish(result, result.Text())
+}
+
+// client checks the config, before anything is fetched, and returns what fetches.
+func (c Config) client(options Options) (*hub.Client, error) {
+	if err := c.Validate(); err != nil {
+		return nil, fmt.Errorf("experiment config: %w", err)
+	}
+	if c.Model != Scratch {
+		if _, _, err := run.FindModel(c.Model); err != nil {
+			return nil, err
+		}
+	}
+	if options.Client == nil {
+		return &hub.Client{}, nil
+	}
+	return options.Client, nil
+}
+
+// corpus loads the data, and what there is to learn in it.
+func (c Config) corpus(ctx context.Context, client *hub.Client) (Corpus, ner.LabelSet, error) {
+	corpus, err := c.Data.Load(ctx, client)
+	if err != nil {
+		return corpus, ner.LabelSet{}, err
+	}
+	labels, err := ner.LabelsOf(slices.Concat(corpus.Train, corpus.Dev, corpus.Test))
+	if err == nil && labels.Len() == 1 {
+		err = errors.New("the data has no entity, only the tag O: there is nothing to learn")
+	}
+	return corpus, labels, err
+}
+
+// fresh makes the tagger that an experiment begins with, and loads its data.
+func (c Config) fresh(ctx context.Context, backend compute.Backend, options Options) (*ner.Tagger, Corpus, error) {
+	client, err := c.client(options)
+	if err != nil {
+		return nil, Corpus{}, err
+	}
+	corpus, labels, err := c.corpus(ctx, client)
+	if err != nil {
+		return nil, corpus, err
+	}
+	tagger, _, err := newTagger(ctx, backend, client, c, labels)
+	return tagger, corpus, err
+}
+
+// RangeTest tries learning rates before an experiment; see [train.RangeTest]. It needs no run folder and
+// leaves nothing behind.
+func RangeTest(ctx context.Context, backend compute.Backend, config Config, options Options, r train.RateRange) (train.RateCurve, error) {
+	tagger, corpus, err := config.fresh(ctx, backend, options)
+	if err != nil {
+		return train.RateCurve{}, err
+	}
+	r.Pretrained = config.Model != Scratch
+	return tagger.RangeTest(ctx, corpus.Train, config.Train, ner.TrainOptions{
+		Custom: options.Custom,
+		Earlier: func(prior adapt.Prior) (values, fisher map[string]*tensors.Tensor, err error) {
+			return earlier(ctx, backend, options.Client, prior)
+		},
+	}, r)
+}
+
+// Explain returns a table of what holds for which parameters in an experiment: group, rule, factor of the
+// learning rate, weight decay, state. It trains nothing.
+func Explain(ctx context.Context, backend compute.Backend, config Config, options Options) (string, error) {
+	tagger, _, err := config.fresh(ctx, backend, options)
+	if err != nil {
+		return "", err
+	}
+	return tagger.ExplainTraining(config.Train)
 }
 
 // earlier returns the final weights of the run in a folder and, if a prior wants it, their

@@ -4,25 +4,17 @@ import (
 	"fmt"
 
 	"github.com/elastic-attention/workbench/pkg/data"
-	"github.com/elastic-attention/workbench/pkg/data/batch"
 	"github.com/elastic-attention/workbench/pkg/run"
 )
 
 // Repeat prepares as many runs of a recipe on labelled texts, each from the pretrained model in
 // dir, of which the classifier was made. After each the classifier has its weights.
 func (c *Classifier) Repeat(dir string, texts []data.Text, config TrainConfig, runs int) (*run.Repeated, error) {
-	examples, err := c.Examples(texts)
+	task, dataset, err := c.pack(texts, config, runs)
 	if err != nil {
 		return nil, err
 	}
-	dataset, err := batch.Pack("train", examples, batch.PackConfig{
-		Size: config.BatchSize, Length: c.config.MaxLength, Epochs: max(config.Epochs, 1) * runs, MaxShapes: config.Shapes,
-		Seed: config.Seed, PadID: int32(c.Model.Config.PadID),
-	})
-	if err != nil {
-		return nil, err
-	}
-	return run.NewRepeated(c.backend, task{c.Model}, c.Model, dir, trainData{dataset}, config.Config)
+	return run.NewRepeated(c.backend, task, c.Model, run.Pretrained(c.Model, dir), trainData{dataset}, config.Config)
 }
 
 // Restart begins anew with the present weights of a classifier of the same model, as

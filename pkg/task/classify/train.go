@@ -2,6 +2,7 @@ package classify
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"iter"
 
@@ -15,6 +16,7 @@ import (
 	"github.com/elastic-attention/workbench/pkg/elastic/checkpoint"
 	"github.com/elastic-attention/workbench/pkg/elastic/dropout"
 	"github.com/elastic-attention/workbench/pkg/elastic/loss"
+	"github.com/elastic-attention/workbench/pkg/elastic/optim/control"
 	"github.com/elastic-attention/workbench/pkg/elastic/train"
 	"github.com/elastic-attention/workbench/pkg/elastic/transformer"
 	"github.com/elastic-attention/workbench/pkg/eval"
@@ -30,7 +32,12 @@ type TrainConfig struct {
 	// share rows of the classifier's MaxLength tokens, and the numbers of rows are chosen so
 	// that padding is least.
 	Shapes int `json:"shapes,omitempty"`
+	// Noise drops whole tokens and parts of the model while training.
+	Noise run.Noise `json:"noise,omitzero"`
 }
+
+// Validate reports all that is wrong with c.
+func (c TrainConfig) Validate() error { return errors.Join(c.Config.Validate(), c.Noise.Validate()) }
 
 // TrainOptions is what a training run needs beside its recipe and data.
 type TrainOptions struct {
@@ -39,12 +46,16 @@ type TrainOptions struct {
 	Run checkpoint.Run
 	// Resume continues from a checkpoint's folder, from which the classifier was loaded.
 	Resume string
+	// Journal records updates and the scores on dev; nil records nothing.
+	Journal *run.Journal
 	// Versions is noted in each checkpoint.
 	Versions map[string]string
 	// Plan is told, before the first step, how the training data was batched.
 	Plan func(batch.Stats)
-	// Step is called after each update, and Epoch after each evaluation on dev.
+	// Step is called after each update, Event for what is done to the run, and Epoch after each
+	// evaluation on dev.
 	Step  func(train.Step)
+	Event func(control.Event)
 	Epoch func(epoch int, dev eval.Classification)
 	// Progress is told how far an evaluation is, in batches.
 	Progress func(done, total int)
@@ -58,14 +69,7 @@ func (c *Classifier) Train(ctx context.Context, texts, dev []data.Text, config T
 	if _, err := c.encodeLabels(dev); err != nil {
 		return train.Result{}, err
 	}
-	examples, err := c.Examples(texts)
-	if err != nil {
-		return train.Result{}, err
-	}
-	dataset, err := batch.Pack("train", examples, batch.PackConfig{
-		Size: config.BatchSize, Length: c.config.MaxLength, Epochs: max(config.Epochs, 1), MaxShapes: config.Shapes,
-		Seed: config.Seed, PadID: int32(c.Model.Config.PadID),
-	})
+	task, dataset, err := c.pack(texts, config, 1)
 	if err != nil {
 		return train.Result{}, err
 	}
@@ -73,19 +77,56 @@ func (c *Classifier) Train(ctx context.Context, texts, dev []data.Text, config T
 		options.Plan(dataset.Stats())
 	}
 	fitting := run.Fitting{
-		Run: options.Run, Resume: options.Resume, Files: c.Files, Versions: options.Versions, Step: options.Step,
+		Run: options.Run, Resume: options.Resume, Files: c.Files, Versions: options.Versions, Journal: options.Journal, Step: options.Step, Event: options.Event,
 		Load: func(dir string) error { return run.Take(c.Model, dir) },
 	}
 	if len(dev) > 0 {
 		fitting.Evaluate = func(ctx context.Context, epoch int) (float64, error) {
 			report, err := c.Evaluate(ctx, dev, options.Progress)
-			if err == nil && options.Epoch != nil {
+			if err != nil {
+				return 0, err
+			}
+			options.Journal.Scores(string(data.Dev), report.Scores())
+			if options.Epoch != nil {
 				options.Epoch(epoch, report)
 			}
-			return report.Accuracy, err
+			return report.Accuracy, nil
 		}
 	}
-	return run.Fit(ctx, c.backend, task{c.Model}, trainData{dataset}, config.Config, fitting)
+	return run.Fit(ctx, c.backend, task, trainData{dataset}, config.Config, fitting)
+}
+
+// pack cuts labelled texts into the batches of so many runs.
+func (c *Classifier) pack(texts []data.Text, config TrainConfig, runs int) (task, *batch.Packed, error) {
+	examples, err := c.Examples(texts)
+	if err != nil {
+		return task{}, nil, err
+	}
+	learned, err := c.task(examples, config)
+	if err != nil {
+		return task{}, nil, err
+	}
+	dataset, err := batch.Pack("train", examples, batch.PackConfig{
+		Size: config.BatchSize, Length: c.config.MaxLength, Epochs: max(config.Epochs, 1) * runs, MaxShapes: config.Shapes,
+		Seed: config.Seed, PadID: int32(c.Model.Config.PadID),
+	})
+	return learned, dataset, err
+}
+
+// RangeTest tries learning rates on labelled texts; see [train.RangeTest]. The classifier is afterwards
+// what it was.
+func (c *Classifier) RangeTest(ctx context.Context, texts []data.Text, config TrainConfig, r train.RateRange) (train.RateCurve, error) {
+	task, dataset, err := c.pack(texts, config, 1)
+	if err != nil {
+		return train.RateCurve{}, err
+	}
+	return train.RangeTest(ctx, c.backend, task, trainData{dataset}, config.Config, r)
+}
+
+// ExplainTraining returns a table of what holds for which parameters under a recipe; see
+// [train.Trainer.Explain].
+func (c *Classifier) ExplainTraining(config TrainConfig) (string, error) {
+	return run.Explain(c.backend, task{m: c.Model, config: c.Model.Config, loss: config.Loss}, config.Config)
 }
 
 // Examples encodes labelled texts for training: the first token has the number of the text's
@@ -112,21 +153,52 @@ func (c *Classifier) Examples(texts []data.Text) ([]batch.Example, error) {
 }
 
 // task is a classifier's model as the training loop sees it.
-type task struct{ m *transformer.Model }
+type task struct {
+	m         *transformer.Model
+	config    transformer.Config // of m, with noise
+	loss      loss.Config
+	criterion loss.Criterion
+}
+
+// task returns what trains the classifier on examples.
+func (c *Classifier) task(examples []batch.Example, config TrainConfig) (task, error) {
+	if err := config.Validate(); err != nil {
+		return task{}, fmt.Errorf("training config: %w", err)
+	}
+	noisy, err := config.Noise.Config(c.Model.Config, c.Tokenizer)
+	if err != nil {
+		return task{}, fmt.Errorf("training config: %w", err)
+	}
+	criterion, err := config.Loss.Criterion(c.Labels(), batch.Targets(examples, len(c.Labels())))
+	if err != nil {
+		return task{}, fmt.Errorf("training config: %w", err)
+	}
+	return task{m: c.Model, config: noisy, loss: config.Loss, criterion: criterion}, nil
+}
 
 func (t task) Store() *model.Store { return t.m.Store }
 
 func (t task) Variables() []elastic.Variable { return t.m.Config.Variables() }
 
 func (t task) Loss(w elastic.Weights, inputs, labels []*graph.Node, drop *dropout.Source) (sum, count *graph.Node) {
-	encoded := t.m.Config.Encode(w, transformer.Inputs{IDs: inputs[0], Types: inputs[1], Documents: inputs[2], Positions: inputs[3]}, drop)
-	tokens, mask := transformer.Unpack(encoded.Hidden, inputs[4], inputs[5])
-	sum, count = loss.CrossEntropy(t.m.Config.MaskedHeadLogits(w, tokens, mask, drop), labels[0])
-	if encoded.Penalty != nil { // the loop divides by the count
-		sum = graph.Add(sum, graph.Mul(encoded.Penalty, count))
+	targets := loss.Targets{Labels: labels[0], Mixture: loss.NewMixture(drop, graph.GreaterThan(inputs[5], graph.ZerosLike(inputs[5])), t.criterion.Mixup)}
+	passes := make([]transformer.Output, t.criterion.Passes())
+	logits := make([]*graph.Node, len(passes))
+	for i := range passes {
+		passes[i] = t.config.Encode(w, transformer.Inputs{IDs: inputs[0], Types: inputs[1], Documents: inputs[2], Positions: inputs[3]}, drop)
+		tokens, mask := transformer.Unpack(passes[i].Hidden, inputs[4], inputs[5])
+		// Linear in the embedding of the text before the last layer, so mixing them mixes that.
+		logits[i] = t.config.MaskedHeadLogits(w, tokens, mask, drop)
+	}
+	sum, count = t.criterion.Loss(targets, logits...)
+	if extra := elastic.AddIf(transformer.MeanPenalty(passes...), t.loss.Penalty(w, t.Variables())); extra != nil { // the loop divides by the count
+		sum = graph.Add(sum, graph.Mul(extra, count))
 	}
 	return sum, count
 }
+
+// LossConfig implements [train.Measured].
+func (t task) LossConfig() loss.Config { return t.loss }
 
 // trainData gives a dataset's batches to the training loop.
 type trainData struct{ dataset *batch.Packed }

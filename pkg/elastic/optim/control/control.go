@@ -33,9 +33,9 @@ type Signals struct {
 // Event says what a controller did.
 type Event struct {
 	Update     int     `json:"update"`
-	Controller string  `json:"controller"` // kind: plateau, spike, stop
-	Signal     string  `json:"signal"`     // metric or loss
-	Action     string  `json:"action"`     // reduce, back off, recover, stop
+	Controller string  `json:"controller"` // kind: plateau, spike, stop; of the loop itself: unfreeze, non_finite
+	Signal     string  `json:"signal"`     // metric, loss, or update
+	Action     string  `json:"action"`     // reduce, back off, recover, stop, unfreeze, keep frozen, skip
 	Factor     float64 `json:"factor"`     // the controller's factor of the rate from now on
 	Reason     string  `json:"reason"`
 }

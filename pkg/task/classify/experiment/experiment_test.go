@@ -15,11 +15,13 @@ import (
 	"github.com/elastic-attention/workbench/internal/gxtest"
 	"github.com/elastic-attention/workbench/pkg/data"
 	"github.com/elastic-attention/workbench/pkg/data/hub"
+	"github.com/elastic-attention/workbench/pkg/elastic/loss"
 	"github.com/elastic-attention/workbench/pkg/elastic/train"
 	nerexperiment "github.com/elastic-attention/workbench/pkg/ner/experiment"
 	runs "github.com/elastic-attention/workbench/pkg/run"
 	"github.com/elastic-attention/workbench/pkg/task/classify"
 	"github.com/elastic-attention/workbench/pkg/task/classify/experiment"
+	"github.com/elastic-attention/workbench/pkg/track"
 )
 
 // tiny is an experiment of a second.
@@ -84,6 +86,14 @@ func TestInterruptedRunEndsAlike(t *testing.T) {
 	if !slices.Equal(read(whole), read(torn)) {
 		t.Error("the resumed run has other weights")
 	}
+	for _, dir := range []string{whole, torn} { // both journals say the same
+		r, err := track.ReadRun(dir)
+		loss, _ := r.Metric("train/loss")
+		accuracy, _ := r.Metric("final/test/accuracy")
+		if err != nil || r.Status != track.Finished || loss.Count != 4 || loss.Step != 4 || accuracy.Last != result.Test.Accuracy || len(r.Artefacts) < 5 {
+			t.Errorf("journal of %s: %+v, %v", dir, r, err)
+		}
+	}
 	loaded, err := classify.Load(gxtest.Backend(t), filepath.Join(torn, runs.ModelDir))
 	if err != nil {
 		t.Fatal(err)
@@ -102,6 +112,40 @@ func TestInterruptedRunEndsAlike(t *testing.T) {
 	}
 	_, err = nerexperiment.Run(t.Context(), gxtest.Backend(t), entities.Offline(), nerexperiment.Options{Dir: torn, Resume: true})
 	wants(t, "another task", err, `task "classify", not "ner"`)
+}
+
+// TestMixedRunEndsAlike does the same with texts that are mixed, compared and noisy.
+func TestMixedRunEndsAlike(t *testing.T) {
+	config := tiny(t)
+	config.Train.Loss = loss.Config{Mixup: 0.4, RDrop: 1, ClassWeights: map[string]float64{"PER": 2}}
+	config.Train.Noise = runs.Noise{DropPath: 0.2, WordDropout: 0.1}
+	whole, torn := filepath.Join(t.TempDir(), "whole"), filepath.Join(t.TempDir(), "torn")
+	if err := run(t, config, experiment.Options{Dir: whole}); err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithCancel(t.Context())
+	defer cancel()
+	_, err := experiment.Run(ctx, gxtest.Backend(t), config, experiment.Options{Dir: torn, Step: func(s train.Step) {
+		if s.Update == 2 {
+			cancel()
+		}
+	}})
+	if !errors.Is(err, train.ErrInterrupted) {
+		t.Fatalf("cancelled run: %v", err)
+	}
+	if err := run(t, config, experiment.Options{Dir: torn, Resume: true}); err != nil {
+		t.Fatal(err)
+	}
+	read := func(dir string) []byte {
+		content, err := os.ReadFile(filepath.Join(dir, runs.ModelDir, "model.safetensors"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		return content
+	}
+	if !slices.Equal(read(whole), read(torn)) {
+		t.Error("the resumed run has other weights")
+	}
 }
 
 func TestConfigIsChecked(t *testing.T) {

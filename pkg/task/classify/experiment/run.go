@@ -15,6 +15,7 @@ import (
 	"github.com/elastic-attention/workbench/pkg/data/batch"
 	"github.com/elastic-attention/workbench/pkg/data/hub"
 	"github.com/elastic-attention/workbench/pkg/elastic/checkpoint"
+	"github.com/elastic-attention/workbench/pkg/elastic/optim/control"
 	"github.com/elastic-attention/workbench/pkg/elastic/train"
 	"github.com/elastic-attention/workbench/pkg/eval"
 	"github.com/elastic-attention/workbench/pkg/run"
@@ -35,6 +36,7 @@ type Options struct {
 	// The callbacks report progress; each may be nil.
 	Loaded   func(Loaded)
 	Step     func(train.Step)
+	Event    func(control.Event)
 	Epoch    func(epoch int, dev eval.Classification)
 	Progress func(done, total int) // of an evaluation, in batches
 }
@@ -56,8 +58,7 @@ type Result struct {
 	Stopped      bool                 `json:"stopped_early,omitempty"`
 	Compilations int                  `json:"compilations"`
 	Seconds      float64              `json:"seconds"` // of this process
-	History      []train.Point        `json:"history,omitempty"`
-	Metrics      []train.Metric       `json:"metrics,omitempty"`
+	run.Course
 	// Classifier is the trained classifier.
 	Classifier *classify.Classifier `json:"-"`
 	// Samples are some of the test data with what was predicted for them.
@@ -73,36 +74,21 @@ type Sample struct {
 // Run makes an experiment from start to end. One process at a time may work on a run
 // folder. When ctx is cancelled while it trains or evaluates, the run is saved, and the
 // error wraps [train.ErrInterrupted]. An unknown name is a [*run.NameError].
-func Run(ctx context.Context, backend compute.Backend, config Config, options Options) (Result, error) {
+func Run(ctx context.Context, backend compute.Backend, config Config, options Options) (result Result, err error) {
 	begin := time.Now()
-	if err := config.Validate(); err != nil {
-		return Result{}, fmt.Errorf("experiment config: %w", err)
-	}
 	if options.Dir == "" {
 		return Result{}, errors.New("experiment needs a run folder")
 	}
-	client := options.Client
-	if client == nil {
-		client = &hub.Client{}
-	}
-	if config.Model != Scratch {
-		if _, _, err := run.FindModel(config.Model); err != nil { // before anything is fetched
-			return Result{}, err
-		}
+	client, err := config.client(options)
+	if err != nil {
+		return Result{}, err
 	}
 	if _, _, err := run.Check(options.Dir, hub.TaskClassify, config, options.Resume); err != nil {
 		return Result{}, err
 	}
-	corpus, err := config.Data.Load(ctx, client)
+	corpus, labels, err := config.corpus(ctx, client)
 	if err != nil {
 		return Result{}, err
-	}
-	labels, err := classify.Labels(slices.Concat(corpus.Train, corpus.Dev, corpus.Test))
-	if err != nil {
-		return Result{}, err
-	}
-	if len(labels) < 2 {
-		return Result{}, fmt.Errorf("the data has one class only, %q: there is nothing to learn", labels)
 	}
 	begun, err := run.Begin(options.Dir, hub.TaskClassify, config, options.Resume, corpus.Checksums)
 	if err != nil {
@@ -133,22 +119,24 @@ func Run(ctx context.Context, backend compute.Backend, config Config, options Op
 	}
 	loaded.Parameters = classifier.Model.Parameters()
 	record.Backend = options.Backend
-	if err := run.WriteJSON(filepath.Join(options.Dir, run.RecordFile), record); err != nil {
+	journal, err := run.NewJournal(options.Dir, record, loaded.ResumedAt)
+	if err != nil {
 		return Result{}, err
 	}
+	defer func() { err = journal.End(err) }()
 
 	trained, err := classifier.Train(ctx, corpus.Train, corpus.Dev, config.Train, classify.TrainOptions{
-		Run: checkpoint.Run{Dir: options.Dir}, Resume: resumeDir, Versions: record.Versions,
+		Run: checkpoint.Run{Dir: options.Dir}, Resume: resumeDir, Journal: journal, Versions: record.Versions,
 		Plan: func(stats batch.Stats) {
 			if loaded.Batches = stats; options.Loaded != nil {
 				options.Loaded(loaded)
 			}
 		},
-		Step: options.Step, Epoch: options.Epoch, Progress: options.Progress,
+		Step: options.Step, Event: options.Event, Epoch: options.Epoch, Progress: options.Progress,
 	})
-	result := Result{
+	result = Result{
 		Dir: options.Dir, Note: corpus.Note, Updates: trained.State.Update, Stopped: trained.Stopped,
-		BestEpoch: max(trained.State.Best.Epoch, 0), History: trained.State.History, Metrics: trained.State.Metrics, Classifier: classifier,
+		BestEpoch: max(trained.State.Best.Epoch, 0), Course: run.CourseOf(trained.State), Classifier: classifier,
 	}
 	if err != nil {
 		return result, err
@@ -166,6 +154,7 @@ func Run(ctx context.Context, backend compute.Backend, config Config, options Op
 			return result, run.Stopped(ctx, fmt.Errorf("evaluating on %s: %w", part.name, err))
 		}
 		*part.into = &report
+		journal.Scores("final/"+part.name, report.Scores())
 	}
 	if result.Samples, err = samples(ctx, classifier, corpus.Test); err != nil {
 		return result, run.Stopped(ctx, err)
@@ -175,7 +164,71 @@ func Run(ctx context.Context, backend compute.Backend, config Config, options Op
 	if err := classifier.Save(filepath.Join(options.Dir, run.ModelDir)); err != nil {
 		return result, fmt.Errorf("saving the model: %w", err)
 	}
-	return result, run.Finish(options.Dir, result, result.Text())
+	return result, journal.Finish(result, result.Text())
+}
+
+// client checks the config, before anything is fetched, and returns what fetches.
+func (c Config) client(options Options) (*hub.Client, error) {
+	if err := c.Validate(); err != nil {
+		return nil, fmt.Errorf("experiment config: %w", err)
+	}
+	if c.Model != Scratch {
+		if _, _, err := run.FindModel(c.Model); err != nil {
+			return nil, err
+		}
+	}
+	if options.Client == nil {
+		return &hub.Client{}, nil
+	}
+	return options.Client, nil
+}
+
+// corpus loads the data and its classes.
+func (c Config) corpus(ctx context.Context, client *hub.Client) (Corpus, []string, error) {
+	corpus, err := c.Data.Load(ctx, client)
+	if err != nil {
+		return corpus, nil, err
+	}
+	labels, err := classify.Labels(slices.Concat(corpus.Train, corpus.Dev, corpus.Test))
+	if err == nil && len(labels) < 2 {
+		err = fmt.Errorf("the data has one class only, %q: there is nothing to learn", labels)
+	}
+	return corpus, labels, err
+}
+
+// fresh makes the classifier that an experiment begins with, and loads its data.
+func (c Config) fresh(ctx context.Context, backend compute.Backend, options Options) (*classify.Classifier, Corpus, error) {
+	client, err := c.client(options)
+	if err != nil {
+		return nil, Corpus{}, err
+	}
+	corpus, labels, err := c.corpus(ctx, client)
+	if err != nil {
+		return nil, corpus, err
+	}
+	classifier, _, err := newClassifier(ctx, backend, client, c, labels)
+	return classifier, corpus, err
+}
+
+// RangeTest tries learning rates before an experiment; see [train.RangeTest]. It needs no run folder and
+// leaves nothing behind.
+func RangeTest(ctx context.Context, backend compute.Backend, config Config, options Options, r train.RateRange) (train.RateCurve, error) {
+	classifier, corpus, err := config.fresh(ctx, backend, options)
+	if err != nil {
+		return train.RateCurve{}, err
+	}
+	r.Pretrained = config.Model != Scratch
+	return classifier.RangeTest(ctx, corpus.Train, config.Train, r)
+}
+
+// Explain returns a table of what holds for which parameters in an experiment: group, rule, factor of the
+// learning rate, weight decay, state. It trains nothing.
+func Explain(ctx context.Context, backend compute.Backend, config Config, options Options) (string, error) {
+	classifier, _, err := config.fresh(ctx, backend, options)
+	if err != nil {
+		return "", err
+	}
+	return classifier.ExplainTraining(config.Train)
 }
 
 // Text writes the scores: for each part a table of its classes and a summary.

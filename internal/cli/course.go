@@ -1,0 +1,83 @@
+package cli
+
+import (
+	"fmt"
+	"path/filepath"
+
+	"github.com/elastic-attention/workbench/pkg/run"
+	"github.com/elastic-attention/workbench/pkg/viz"
+)
+
+type plotCmd struct {
+	Folder string `arg:"" name:"run" help:"Run folder." predictor:"path"`
+	Plot   string `help:"Picture: FILE.svg, or FILE.html. Default: course.svg in the run folder." placeholder:"FILE" predictor:"path"`
+	JSON   bool   `help:"Print the course as JSON, and draw only where --plot says so."`
+}
+
+// Help is shown below the usage.
+func (plotCmd) Help() string {
+	return `Loss and learning rate of each logged update, the score of each evaluation, and over them what controllers,
+unfreezing and numbers that are not finite did to the run. A run that is not finished is read from its last checkpoint.
+
+Examples:
+  elastic plot runs/first
+  elastic plot runs/first --plot first.html
+  elastic plot runs/first --json | jq .control`
+}
+
+// Run draws.
+func (c plotCmd) Run(a *app) error {
+	if err := checkPlot(c.Plot); err != nil {
+		return usageError{err}
+	}
+	course, err := run.ReadCourse(c.Folder)
+	if err != nil {
+		return err
+	}
+	if len(course.History) == 0 {
+		return fmt.Errorf("%s has no update in its history: there is nothing to draw", c.Folder)
+	}
+	path := c.Plot
+	if c.JSON {
+		if err := a.printJSON(course); err != nil {
+			return err
+		}
+	} else {
+		if path == "" {
+			path = filepath.Join(c.Folder, "course.svg")
+		}
+		first, last := course.History[0], course.History[len(course.History)-1]
+		fmt.Fprintf(a.stdout, "updates %d to %d: loss %.4f to %.4f, learning rate %.2e to %.2e\n", first.Update, last.Update, first.Loss, last.Loss, first.Rate, last.Rate)
+		for _, e := range course.Control {
+			fmt.Fprintf(a.stdout, "update %d: %s: %s\n", e.Update, describe(e), e.Reason)
+		}
+		if len(course.Control) == 0 {
+			fmt.Fprintln(a.stdout, "nothing was done to it on the way")
+		}
+	}
+	panels := picture(c.Folder, course)
+	return a.plot(path, panels.Title, panels.SVG)
+}
+
+// picture draws a course.
+func picture(title string, course run.Course) viz.Panels {
+	var updates, losses, rates, at, scores []float64
+	for _, p := range course.History {
+		updates, losses, rates = append(updates, float64(p.Update)), append(losses, p.Loss), append(rates, p.Rate)
+	}
+	for _, m := range course.Metrics {
+		at, scores = append(at, float64(m.Update)), append(scores, m.Value)
+	}
+	var marks []viz.Mark
+	for _, e := range course.Control {
+		marks = append(marks, viz.Mark{X: float64(e.Update), Kind: describe(e), Text: e.Reason})
+	}
+	panels := viz.Panels{Title: title, Charts: []viz.Chart{
+		{XLabel: "update", YLabel: "loss (nats/target)", Marks: marks, Series: []viz.Series{{Name: "loss", X: updates, Y: losses, Smooth: 0.9}}},
+		{XLabel: "update", YLabel: "learning rate", Marks: marks, Series: []viz.Series{{Name: "learning rate", X: updates, Y: rates}}},
+	}}
+	if len(scores) > 0 {
+		panels.Charts = append(panels.Charts, viz.Chart{XLabel: "update", YLabel: "score on dev", Series: []viz.Series{{Name: "score on dev", X: at, Y: scores}}})
+	}
+	return panels
+}

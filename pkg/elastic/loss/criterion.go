@@ -1,0 +1,73 @@
+package loss
+
+import (
+	. "github.com/gomlx/gomlx/core/graph"
+	"github.com/gomlx/gomlx/support/exceptions"
+)
+
+// Criterion is the loss of a [Config] over the classes of a task. The zero value is plain
+// cross-entropy.
+type Criterion struct {
+	Classes
+	// RDrop is the weight α of R-Drop, which wants two passes over the same inputs that drop
+	// different elements. Each target's loss is then, with the predictions p and q of the passes,
+	//
+	//	½·(loss(p) + loss(q)) + α·½·(KL(p‖q) + KL(q‖p))
+	//
+	// where the divergence has the target's class weight. 0 means one pass.
+	//
+	// Source: Liang et al. 2021, "R-Drop: regularized dropout for neural networks", with the mean of
+	// the two losses as in the authors' program; the paper's equation 3 has their sum.
+	RDrop float64
+	// Mixup is the α of Beta(α, α), from which the shares of [NewMixture] are drawn; 0 means none.
+	Mixup float64
+}
+
+// Passes returns how many passes over the same inputs, with different dropout, the loss compares.
+func (c Criterion) Passes() int {
+	if c.RDrop != 0 {
+		return 2
+	}
+	return 1
+}
+
+// Targets is what logits are compared with.
+type Targets struct {
+	Labels  *Node    // int32 [...], each [Ignored] or in [0, classes)
+	Mixture *Mixture // of the examples, the first axis of Labels; nil if they are not mixed
+}
+
+// Loss computes the summed loss of as many passes as [Criterion.Passes] says, logits [..., classes]
+// each, and what it is to be divided by, both float32 scalars.
+func (c Criterion) Loss(t Targets, passes ...*Node) (sum, count *Node) {
+	if len(passes) != c.Passes() {
+		exceptions.Panicf("the loss compares %d passes, got the logits of %d", c.Passes(), len(passes))
+	}
+	mixed := make([]*Node, len(passes))
+	var losses, weights *Node // [...]
+	for i, logits := range passes {
+		mixed[i] = t.Mixture.Mix(logits)
+		var one *Node
+		one, weights = c.each(mixed[i], t.Labels)
+		if t.Mixture != nil {
+			partners, partnersWeights := c.each(mixed[i], t.Mixture.Partners(t.Labels))
+			one, weights = t.Mixture.join(one, partners), t.Mixture.join(weights, partnersWeights)
+		}
+		if losses == nil {
+			losses = one
+		} else {
+			losses = MulScalar(Add(losses, one), 0.5)
+		}
+	}
+	if c.RDrop != 0 {
+		losses = Add(losses, MulScalar(Mul(weights, divergence(mixed[0], mixed[1])), c.RDrop))
+	}
+	return ReduceAllSum(losses), ReduceAllSum(weights)
+}
+
+// divergence computes ½·(KL(p‖q) + KL(q‖p)) = ½·Σ (p−q)·(log p − log q) over the last axis of two
+// logits.
+func divergence(a, b *Node) *Node {
+	a, b = logSoftmax(a), logSoftmax(b)
+	return MulScalar(ReduceSum(Mul(Sub(Exp(a), Exp(b)), Sub(a, b)), -1), 0.5)
+}

@@ -1,0 +1,199 @@
+// Package experiment is a whole language-model experiment as one call: it brings in the text,
+// trains, scores, and leaves a run folder from which every number can be traced and an
+// interrupted run goes on.
+//
+//	config, err := experiment.Preset("quick")
+//	result, err := experiment.Run(ctx, backend, config, experiment.Options{Dir: "runs/plays"})
+//	fmt.Println(result.Text())
+//
+// Package run says what a run folder holds.
+package experiment
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"maps"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+
+	"github.com/elastic-attention/workbench/pkg/data/hub"
+	"github.com/elastic-attention/workbench/pkg/data/synth"
+	"github.com/elastic-attention/workbench/pkg/elastic/optim"
+	"github.com/elastic-attention/workbench/pkg/elastic/optim/schedule"
+	"github.com/elastic-attention/workbench/pkg/elastic/train"
+	"github.com/elastic-attention/workbench/pkg/elastic/transformer"
+	"github.com/elastic-attention/workbench/pkg/run"
+	"github.com/elastic-attention/workbench/pkg/task/lm"
+)
+
+// Synthetic is the text of the sentences of package synth: data that needs no download.
+const Synthetic = "synthetic"
+
+// Config is an experiment: plain data, which a run folder holds.
+type Config struct {
+	// Preset is the name of the recipe that the config began as; for the record.
+	Preset string `json:"preset,omitempty"`
+	// Data says what to learn from.
+	Data Data `json:"data"`
+	// Model describes the transformer; see [lm.New] for what is set there.
+	Model transformer.Config `json:"model"`
+	// Train is the recipe.
+	Train lm.TrainConfig `json:"train"`
+}
+
+// Data names a text: one of the catalogue or [Synthetic], or files.
+type Data struct {
+	// Name is a name of the hub's catalogue, or [Synthetic]; empty when files are given.
+	Name string `json:"name,omitempty"`
+	// Files are plain text. Without DevFile and TestFile, they are the last two parts of the text:
+	// 5 % each, as is usual for tinyshakespeare.
+	TrainFile string `json:"train_file,omitempty"`
+	DevFile   string `json:"dev_file,omitempty"`
+	TestFile  string `json:"test_file,omitempty"`
+	// Limit takes only so many bytes from the beginning of each part; 0 takes all.
+	Limit int `json:"limit,omitempty"`
+}
+
+// Validate reports all that is wrong with c, but for the model.
+func (c Config) Validate() error {
+	var problems []error
+	if (c.Data.Name == "") == (c.Data.TrainFile == "") {
+		problems = append(problems, errors.New("data needs either a name or a train_file"))
+	}
+	if (c.Data.DevFile == "") != (c.Data.TestFile == "") {
+		problems = append(problems, errors.New("data has a dev_file or a test_file only, want both or none"))
+	}
+	if c.Data.Name != "" && c.Data.DevFile != "" {
+		problems = append(problems, fmt.Errorf("data has the name %q and files as well", c.Data.Name))
+	}
+	if err := c.Data.checkName(); err != nil {
+		problems = append(problems, err)
+	}
+	if c.Data.Limit < 0 {
+		problems = append(problems, fmt.Errorf("data.limit is %d bytes, want 0 or more", c.Data.Limit))
+	}
+	return errors.Join(append(problems, c.Train.Validate())...)
+}
+
+func (d Data) checkName() error {
+	if known := append(hub.Corpora(hub.TaskLM), Synthetic); d.Name != "" && !slices.Contains(known, d.Name) {
+		return &run.NameError{What: "data", Name: d.Name, Known: append(known, "a file")}
+	}
+	return nil
+}
+
+// DefaultPreset is the preset that a first run takes.
+const DefaultPreset = "quick"
+
+// presets are the recipes, by name.
+var presets = map[string]func() Config{
+	// quick ends within some minutes on two cores.
+	"quick": func() Config { return recipe(lm.Small(), 1, 2e-3) },
+	// full is a larger model that sees more.
+	"full": func() Config {
+		model := lm.Small()
+		model.Hidden, model.Layers, model.FeedForward, model.MaxPositions, model.Dropout = 256, 4, 1024, 128, 0.1
+		return recipe(model, 5, 1e-3)
+	},
+}
+
+func recipe(model transformer.Config, epochs int, peak float64) Config {
+	return Config{
+		Data: Data{Name: hub.TinyShakespeare}, Model: model,
+		Train: lm.TrainConfig{
+			Config: train.Config{
+				Epochs: epochs, ClipNorm: 1, Schedule: schedule.Config{Kind: "cosine", Peak: peak, Warmup: 0.1},
+				Optimizer: optim.Config{Rule: optim.AdamW{Beta2: 0.99, WeightDecay: 0.1}}, SaveEvery: 500, LogEvery: 10, Seed: 42,
+			},
+			BatchSize: 16,
+		},
+	}
+}
+
+// Preset returns the recipe with a name.
+func Preset(name string) (Config, error) {
+	make, ok := presets[name]
+	if !ok {
+		return Config{}, fmt.Errorf("preset %q is unknown; known: %v", name, Presets())
+	}
+	config := make()
+	config.Preset = name
+	return config, nil
+}
+
+// Presets lists the names of the recipes, sorted.
+func Presets() []string { return slices.Sorted(maps.Keys(presets)) }
+
+// Corpus is the text of an experiment.
+type Corpus struct {
+	Train, Dev, Test []byte
+	// Checksums has the SHA-256 of each file, or a description of text that was made.
+	Checksums map[string]string
+	// Note is what must be said beside results on this text, or "".
+	Note string
+}
+
+// held is the share of a text, one in so many, that is held out for dev, and again for test.
+const held = 20
+
+// Load brings in the text. The client fetches what is not there yet.
+func (d Data) Load(ctx context.Context, client *hub.Client) (Corpus, error) {
+	if err := d.checkName(); err != nil {
+		return Corpus{}, err
+	}
+	corpus := Corpus{Checksums: map[string]string{}}
+	read := func(part, path string, into *[]byte) (err error) {
+		if *into, err = os.ReadFile(path); err != nil {
+			return fmt.Errorf("reading %s text: %w", part, err)
+		}
+		corpus.Checksums[part], err = run.Checksum(path)
+		return err
+	}
+	switch {
+	case d.Name == Synthetic:
+		var text strings.Builder
+		for _, s := range synth.Entities(1, 4000) {
+			text.WriteString(s.Text + "\n")
+		}
+		corpus.Train = []byte(text.String())
+		corpus.Checksums[Synthetic] = "synth.Entities, seed 1"
+		corpus.Note = "a synthetic text: the scores say nothing about real text"
+	case d.Name != "":
+		resource, err := hub.Lookup(d.Name)
+		if err != nil {
+			return Corpus{}, err
+		}
+		dir, err := client.Fetch(ctx, resource)
+		if err != nil {
+			return Corpus{}, fmt.Errorf("fetching data %s: %w", d.Name, err)
+		}
+		if err := read("train", filepath.Join(dir, resource.Files[0].Path), &corpus.Train); err != nil {
+			return Corpus{}, err
+		}
+	default:
+		if err := read("train", d.TrainFile, &corpus.Train); err != nil {
+			return Corpus{}, err
+		}
+	}
+	if d.DevFile != "" {
+		if err := errors.Join(read("dev", d.DevFile, &corpus.Dev), read("test", d.TestFile, &corpus.Test)); err != nil {
+			return Corpus{}, err
+		}
+	} else {
+		all := corpus.Train
+		part := len(all) / held
+		corpus.Train, corpus.Dev, corpus.Test = all[:len(all)-2*part], all[len(all)-2*part:len(all)-part], all[len(all)-part:]
+	}
+	for _, part := range []*[]byte{&corpus.Train, &corpus.Dev, &corpus.Test} {
+		if d.Limit > 0 && d.Limit < len(*part) {
+			*part = (*part)[:d.Limit]
+		}
+		if len(*part) < 2 {
+			return Corpus{}, errors.New("the text is too short: train, dev and test need at least 2 bytes each")
+		}
+	}
+	return corpus, nil
+}
