@@ -118,7 +118,7 @@ def main():
     args.add_argument("--study", required=True)
     args.add_argument("--text", required=True, help="tinyshakespeare, plain")
     args.add_argument("--out", required=True)
-    args.add_argument("--variants", help="names, by comma; all that can be by default")
+    args.add_argument("--variants", help="names, by semicolon; all that can be by default")
     args = args.parse_args()
     study = json.load(open(args.study))
     text = torch.tensor(list(open(args.text, "rb").read()))
@@ -128,7 +128,7 @@ def main():
     parts = {name: part[:limits[name] or len(part)] for name, part in parts.items()}
     with open(args.out, "a") as out:
         for variant in study["variants"]:
-            if args.variants and variant["name"] not in args.variants.split(","):
+            if args.variants and variant["name"] not in args.variants.split(";"):
                 continue
             for seed in study["seeds"]:
                 result = run(study, variant, seed, parts)
