@@ -49,7 +49,8 @@ func Heat(title string, rows, columns []string, values [][]float64) (html string
 					part = v/(high-low) - low/(high-low)
 				}
 				shade := blend(palette[0], 1-0.85*part)
-				style += fmt.Sprintf(";background:#%02x%02x%02x;color:#000", shade.R, shade.G, shade.B) // black has more contrast on the deepest, too
+				// Black has a contrast of more than 5 with the darkest shade, white has less than 4.
+				style += fmt.Sprintf(";background:#%02x%02x%02x;color:#000", shade.R, shade.G, shade.B)
 			}
 			fmt.Fprintf(&b, `<td style="%s">%s</td>`, style, number(v))
 		}

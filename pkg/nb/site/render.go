@@ -160,7 +160,7 @@ func (r *renderer) text(c *nb.Cell, headings bool) (string, error) {
 			return "", err
 		}
 		fmt.Fprintf(&plain, "%s%d%s", holderOpen, len(formulas), holderClose)
-		formulas = append(formulas, markup)
+		formulas = append(formulas, strings.Replace(markup, `<math display="block">`, `<math display="block" tabindex="0">`, 1))
 	}
 	source := []byte(plain.String())
 	tree := r.markdown.Parser().Parse(text.NewReader(source))
@@ -186,7 +186,8 @@ func (r *renderer) text(c *nb.Cell, headings bool) (string, error) {
 	if load := nb.Loads(b.String()); load != "" {
 		return "", fmt.Errorf("the text has %s: a page of the site loads nothing", load)
 	}
-	markup := strings.NewReplacer("<table>", `<div class="table" tabindex="0"><table>`, "</table>", "</table></div>").Replace(b.String())
+	// Boxes that scroll must be reachable by the keyboard, and an empty corner of a table is no heading.
+	markup := strings.NewReplacer("<table>", `<div class="table" tabindex="0"><table>`, "</table>", "</table></div>", "<th></th>", "<td></td>").Replace(b.String())
 	return filled(markup), nil
 }
 

@@ -133,7 +133,7 @@ func shows(mime, text string) *nb.Cell {
 
 func TestPage(t *testing.T) {
 	page, err := write(t, site.Options{Source: "https://example.com/files"},
-		markdown("[doc](../docs/x.md#y) [other](https://example.org) [self](a.ipynb#title)\n\n![dot](dot.svg)\n\n| $|x|$ | b |\n|---|---|\n| 1 | 2 |\n\n`$code$` *x*"),
+		markdown("[doc](../docs/x.md#y) [other](https://example.org) [self](a.ipynb#title)\n\n![dot](dot.svg)\n\n| $|x|$ | |\n|---|---|\n| 1 | 2 |\n\n`$code$` *x*"),
 		shows("text/html", "<b>bold</b>"), shows("text/markdown", "**strong** $\\pi$"), shows("image/png", "aGk=\n"), shows("application/x-unknown", "?"),
 		&nb.Cell{Kind: nb.Code, ID: "e", Source: "f(\"<\")", Outputs: []*nb.Output{{Kind: nb.Stream, Name: "stdout", Text: "\x1b[31ma<b\x1b[0m"}, {Kind: nb.Error, Name: "E", Text: "v"}}})
 	if err != nil {
@@ -141,7 +141,7 @@ func TestPage(t *testing.T) {
 	}
 	for _, want := range []string{
 		"<title>A &lt;title&gt; · Notebooks</title>", `href="https://example.com/files/docs/x.md#y"`, `href="https://example.org"`, `href="a.html#title"`,
-		`src="data:image/svg+xml;base64,PHN2Zz48L3N2Zz4="`, "<mo stretchy=\"false\">|</mo><mi>x</mi>", "<code>$code$</code>", `<div class="table" tabindex="0"><table>`,
+		`src="data:image/svg+xml;base64,PHN2Zz48L3N2Zz4="`, "<mo stretchy=\"false\">|</mo><mi>x</mi>", "<code>$code$</code>", `<div class="table" tabindex="0"><table>`, "<td></td>",
 		"<b>bold</b>", "<strong>strong</strong>", "<mi>π</mi>", "data:image/png;base64,aGk=\"", ">plain</pre>", ">a&lt;b</pre>", ">E: v\n</pre>",
 		`<li><a href="#section-2">1. The module</a></li>`, "<code>DRAWS</code>", "<td>error</td><td>not saved</td>", "&#34;&lt;&#34;",
 	} {
