@@ -86,7 +86,7 @@ step_test() {
 # The packages that share data between goroutines; graphs are run by the backends, which have their own tests.
 step_race() {
 	local dirs=() pattern
-	for pattern in pkg/data pkg/elastic/train pkg/elastic/checkpoint pkg/viz pkg/nb/kernel pkg/nb/execute internal/atomicfile; do
+	for pattern in pkg/data pkg/elastic/train pkg/elastic/checkpoint pkg/track pkg/viz pkg/nb/kernel pkg/nb/execute internal/atomicfile; do
 		if [[ -d $pattern ]]; then dirs+=("./$pattern/..."); fi
 	done
 	CGO_ENABLED=1 GOMLX_BACKEND=go "$go" test -race -gcflags=all=-d=checkptr=0 -short -timeout 15m "${dirs[@]}"

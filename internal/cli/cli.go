@@ -49,6 +49,8 @@ type commands struct {
 	Study    studyCmd    `cmd:"" help:"Compare variants of a model: many runs, paired seeds, intervals."`
 	Search   searchCmd   `cmd:"" help:"Search for good values of parameters: many trials of a command."`
 	Nb       nbCmd       `cmd:"" help:"Notebooks: execute, compare, check, export."`
+	Runs     runsCmd     `cmd:"" help:"Find, show, compare and hand on the runs of this folder."`
+	UI       uiCmd       `cmd:"" name:"ui" help:"Show runs in a browser: lists, live curves, comparisons."`
 	Fetch    fetchCmd    `cmd:"" help:"Download models and data sets, with checksums and licence."`
 	Backend  backendCmd  `cmd:"" help:"Show, install or name the backend that computes."`
 	Doctor   doctorCmd   `cmd:"" help:"Say what this machine has, and what to do about what is missing."`

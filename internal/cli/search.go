@@ -108,14 +108,14 @@ func values(space search.Space, params search.Params) string {
 	var words []string
 	for _, p := range space {
 		if value, ok := params[p.Name]; ok {
-			words = append(words, p.Name+"="+short(value))
+			words = append(words, p.Name+"="+brief(value))
 		}
 	}
 	return strings.Join(words, " ")
 }
 
-// short writes a value with four digits.
-func short(value any) string {
+// brief writes a value with four digits.
+func brief(value any) string {
 	if number, ok := value.(float64); ok {
 		return fmt.Sprintf("%.4g", number)
 	}

@@ -91,7 +91,7 @@ func trialTable(space search.Space, all []search.Trial) string {
 		for _, p := range space {
 			cell := ""
 			if value, ok := t.Params[p.Name]; ok {
-				cell = short(value)
+				cell = brief(value)
 			}
 			cells = append(cells, cell)
 		}

@@ -400,6 +400,7 @@ func (c trainNERCmd) Run(a *app) error {
 Run folder: %[1]s
   model/         %[3]s
   run.json       config, seed, checksums, versions
+  journal.jsonl  what happened, for "elastic runs" and "elastic ui"
 Try next:
   %[2]s predict %[1]s "Angela Merkel met Tim Cook of Apple in Berlin."
   %[2]s explain %[1]s "Angela Merkel met Tim Cook of Apple in Berlin."

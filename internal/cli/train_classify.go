@@ -162,6 +162,7 @@ func (c trainClassifyCmd) Run(a *app) error {
 Run folder: %[1]s
   model/         the classifier; with attention and pooling as BERT's, transformers loads it too
   run.json       config, seed, checksums, versions
+  journal.jsonl  what happened, for "elastic runs" and "elastic ui"
 Try next:
   %[2]s predict %[1]s %[3]q
   %[2]s explain %[1]s %[3]q

@@ -77,7 +77,8 @@ func (s Surface) SVG() (string, error) {
 			}
 		}
 		segments, points, _ := Chart{}.segments(xs, ys)
-		legend.Add(path.Name, addSegments(p, segments, style))
+		addSegments(p, segments, style)
+		legend.Add(path.Name, &plotter.Line{LineStyle: style})
 		if points == 0 {
 			continue
 		}
