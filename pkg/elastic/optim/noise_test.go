@@ -1,6 +1,8 @@
 package optim_test
 
 import (
+	"encoding/json"
+	"fmt"
 	"math"
 	"slices"
 	"strings"
@@ -84,4 +86,11 @@ func TestNoise(t *testing.T) {
 	if err := (optim.Noise{Gamma: -1}).Validate(); err == nil || !strings.Contains(err.Error(), "eta is 0") || !strings.Contains(err.Error(), "gamma is -1") {
 		t.Errorf("error is %v", err)
 	}
+}
+
+func ExampleNoise() {
+	config := optim.Config{Rule: optim.Chain{optim.Noise{Eta: 0.01}, optim.AdamW{}}}
+	text, err := json.Marshal(config)
+	fmt.Println(string(text), err)
+	// Output: {"kind":"chain","of":[{"kind":"noise","eta":0.01},"adamw"]} <nil>
 }

@@ -284,3 +284,17 @@ func TestUnfreezeRefuses(t *testing.T) {
 		}
 	}
 }
+
+func ExampleUnfreeze() {
+	var recipe train.Config
+	err := json.Unmarshal([]byte(`{
+		"epochs": 5, "schedule": {"peak": 1e-4},
+		"unfreeze": {"stages": [{"variables": ["/layer_*"], "after_epochs": 1}, {"variables": ["/embeddings/*"], "after_epochs": 3}]}
+	}`), &recipe)
+	fmt.Println(err, recipe.Validate(), len(recipe.Unfreeze.Stages))
+	recipe.Unfreeze.EveryEpochs = 1
+	fmt.Println(recipe.Validate())
+	// Output:
+	// <nil> <nil> 2
+	// unfreeze has more than one of every_epochs, every_updates and stages, want one
+}
