@@ -31,7 +31,7 @@ export GO FUZZTIME BENCH LAB_PORT
 
 # --- targets -----------------------------------------------------------------------------------------------------
 .DEFAULT_GOAL := help
-.PHONY: help build run test check bench lab kernel notebooks notebooks-save nb-selftest clean
+.PHONY: help build run test check bench lab kernel notebooks notebooks-save site nb-selftest clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-15s %s\n", $$1, $$2}' $(firstword $(MAKEFILE_LIST))
@@ -55,14 +55,17 @@ bench: build ## measure: the Go benchmarks (BENCH=regexp), then ours against tor
 lab: build ## open JupyterLab on the notebooks (this machine only, with a token)
 	tools/lab.sh $(LAB_ARGS)
 
-kernel: ## install the Go kernel for your own Jupyter or VS Code
-	tools/kernel.sh --gopls --data-dir user
+kernel: build ## install the Go kernel for your own Jupyter or VS Code
+	bin/elastic nb kernel install --gopls
 
 notebooks: build ## execute notebooks headless and compare their numbers (NB=files, NB_ARGS=...)
 	tools/notebooks.sh $(NB_ARGS) $(NB)
 
 notebooks-save: build ## the same, and write the outputs into the notebooks
 	tools/notebooks.sh --write $(NB)
+
+site: build ## make static pages of the notebooks in .cache/site
+	bin/elastic nb site --output .cache/site $(NB)
 
 nb-selftest: ## prove that the notebook runner finds broken notebooks
 	tools/notebooks.sh --selftest

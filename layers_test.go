@@ -26,21 +26,25 @@ const module = "github.com/elastic-attention/workbench/"
 // mayImport lists, for each part of the module, the other parts that it may import; "*" stands for all.
 // A package belongs to the part with the longest matching prefix.
 var mayImport = map[string][]string{
-	"internal/":       {},
-	"internal/gxtest": {"internal/", "pkg/backend"}, // runs the graphs of tests
-	"internal/golden": {"internal/", "pkg/data"},    // finds what tests compare with
-	"internal/cli":    {"*"},
-	"internal/bench":  {"*"}, // measures what the others make
-	"pkg/backend":     {"internal/"},
-	"pkg/data":        {"internal/"},
-	"pkg/elastic":     {"internal/"},
-	"pkg/ner":         {"internal/", "pkg/data", "pkg/elastic", "pkg/run"},
-	"pkg/run":         {"internal/", "pkg/data", "pkg/elastic"},
-	"pkg/eval":        {"internal/"},
-	"pkg/task":        {"internal/", "pkg/data", "pkg/elastic", "pkg/eval", "pkg/run"},
-	"pkg/study":       {"internal/", "pkg/data", "pkg/elastic", "pkg/eval", "pkg/ner", "pkg/run", "pkg/task"},
-	"pkg/viz":         {"internal/"},
-	"cmd/":            {"internal/cli"},
+	"internal/":           {},
+	"internal/gxtest":     {"internal/", "pkg/backend"}, // runs the graphs of tests
+	"internal/golden":     {"internal/", "pkg/data"},    // finds what tests compare with
+	"internal/fakekernel": {"internal/", "pkg/nb"},      // a Jupyter kernel for tests
+	"internal/cli":        {"*"},
+	"internal/bench":      {"*"}, // measures what the others make
+	"pkg/backend":         {"internal/"},
+	"pkg/data":            {"internal/"},
+	"pkg/elastic":         {"internal/"},
+	"pkg/ner":             {"internal/", "pkg/data", "pkg/elastic", "pkg/run"},
+	"pkg/run":             {"internal/", "pkg/data", "pkg/elastic", "pkg/track"},
+	"pkg/eval":            {"internal/"},
+	"pkg/task":            {"internal/", "pkg/data", "pkg/elastic", "pkg/eval", "pkg/run"},
+	"pkg/study":           {"internal/", "pkg/data", "pkg/elastic", "pkg/eval", "pkg/ner", "pkg/run", "pkg/task", "pkg/track"},
+	"pkg/track":           {"internal/"},
+	"pkg/track/ui":        {"internal/", "pkg/track", "pkg/viz"},
+	"pkg/nb":              {"internal/"},
+	"pkg/viz":             {"internal/", "pkg/nb"},
+	"cmd/":                {"internal/cli"},
 }
 
 // reserved says which packages of others only some of our packages may import. The longest matching prefix counts.
@@ -53,8 +57,14 @@ var reserved = map[string][]string{
 	"github.com/gomlx/compute":                {"pkg/backend", "pkg/data/batch", "pkg/elastic", "pkg/ner", "pkg/run", "pkg/study", "pkg/task", "internal/gxtest", "internal/bench", "internal/cli"},
 	"github.com/janpfeifer/gonb":              {"pkg/viz/nb"},
 	"github.com/janpfeifer/must":              {"cmd/"}, // and tests and notebooks, which are not looked at here
+	"github.com/go-zeromq/zmq4":               {"pkg/nb/kernel", "internal/fakekernel"},
+	"github.com/yuin/goldmark":                {"pkg/nb/site"},
+	"github.com/alecthomas/chroma":            {"pkg/nb/site"},
+	"golang.org/x/tools":                      {"pkg/nb/export"},
+	"golang.org/x/mod":                        {"pkg/nb"},
 	"github.com/alecthomas/kong":              {"internal/cli"},
 	"gonum.org/v1/plot":                       {"pkg/viz"},
+	"modernc.org/sqlite":                      {"pkg/track"},
 	"log":                                     {}, // packages return errors; commands use log/slog
 	"github.com/google/go-cmp":                {},
 	"github.com/stretchr/testify":             {},

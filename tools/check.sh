@@ -28,7 +28,7 @@ step_format() {
 		return 1
 	fi
 	local script
-	for script in .ci/run tools/*.sh; do bash -n "$script"; done
+	for script in .ci/run docker/*.sh tools/*.sh; do bash -n "$script"; done
 }
 
 step_build() {
@@ -37,6 +37,7 @@ step_build() {
 
 step_vet() {
 	"$go" vet ./...
+	"$go" vet -tags selftest ./pkg/nb/execute
 	GOEXPERIMENT='' "$go" vet ./... # users of the packages need not build with simd
 }
 
@@ -50,6 +51,14 @@ step_tidy() {
 	"$go" mod tidy -diff
 	"$go" -C tools mod tidy -diff
 	"$go" -C tools/lint mod tidy -diff
+}
+
+# Needs no engine: docker/build.sh prints what it would build. docker_test.go checks the rest.
+step_docker() {
+	tools/venv.sh docker docker/requirements.txt
+	.cache/docker/bin/hadolint --failure-threshold warning docker/Dockerfile
+	.cache/docker/bin/check-jsonschema --builtin-schema vendor.compose-spec docker/compose.yaml
+	ENGINE=echo docker/build.sh cli lab lab-cuda
 }
 
 # A failure to get the plugin is its own step, so that the summary tells it from a failing test.
@@ -77,7 +86,7 @@ step_test() {
 # The packages that share data between goroutines; graphs are run by the backends, which have their own tests.
 step_race() {
 	local dirs=() pattern
-	for pattern in pkg/data pkg/elastic/train pkg/elastic/checkpoint pkg/viz internal/atomicfile; do
+	for pattern in pkg/data pkg/elastic/train pkg/elastic/checkpoint pkg/track pkg/viz pkg/nb/kernel pkg/nb/execute internal/atomicfile; do
 		if [[ -d $pattern ]]; then dirs+=("./$pattern/..."); fi
 	done
 	CGO_ENABLED=1 GOMLX_BACKEND=go "$go" test -race -gcflags=all=-d=checkptr=0 -short -timeout 15m "${dirs[@]}"
@@ -125,11 +134,15 @@ step_selftest() {
 	tools/notebooks.sh --selftest
 }
 
+step_nbcheck() {
+	bin/elastic nb check notebooks/*.ipynb
+}
+
 step_notebooks() {
 	REQUIRE_XLA=1 tools/notebooks.sh notebooks/*.ipynb
 }
 
-all=(format build vet lint tidy backend run test race fuzz bench selftest notebooks)
+all=(format build vet lint tidy docker backend run test race fuzz bench nbcheck selftest notebooks)
 steps=("$@")
 if ((${#steps[@]} == 0)); then steps=("${all[@]}"); fi
 for s in "${steps[@]}"; do

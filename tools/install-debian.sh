@@ -4,6 +4,7 @@
 set -euo pipefail
 
 missing=()
+[[ -e /etc/ssl/certs/ca-certificates.crt ]] || missing+=(ca-certificates)
 command -v git >/dev/null || missing+=(git)
 command -v make >/dev/null || missing+=(make)
 command -v gcc >/dev/null || missing+=(gcc libc6-dev) # go test -race links with the C compiler

@@ -1,5 +1,6 @@
 #!/usr/bin/env bash
 # Opens JupyterLab on the notebooks: reachable from this machine only, with a token. Arguments go to "jupyter lab".
+# LAB_IP is another address to listen on: a container listens on all of its own.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 tools/venv.sh
@@ -8,4 +9,4 @@ mkdir -p notebooks
 root=()
 if [[ $(id -u) == 0 ]]; then root=(--allow-root); fi # as in a container
 export PATH=$PWD/.cache/venv/bin:$PATH
-exec jupyter lab --ip=127.0.0.1 --port="${LAB_PORT:-8888}" --ServerApp.root_dir="$PWD" --ServerApp.default_url=/lab/tree/notebooks --MultiKernelManager.default_kernel_name=gonb "${root[@]}" "$@"
+exec jupyter lab --ip="${LAB_IP:-127.0.0.1}" --port="${LAB_PORT:-8888}" --ServerApp.root_dir="$PWD" --ServerApp.default_url=/lab/tree/notebooks --MultiKernelManager.default_kernel_name=gonb "${root[@]}" "$@"

@@ -1,32 +1,9 @@
 #!/usr/bin/env python3
-"""Run GoNB notebooks headless, and fail when a cell failed or a number moved.
+"""Run GoNB notebooks headless by Python's nbclient: the cross-check of "elastic nb run".
 
-GoNB answers "ok" to a cell whose program compiled and then panicked, exited non-zero, or whose
-`%test` failed: all it does is write "exit status N" or "signal: ..." to the cell's stderr. So
-`nbconvert --execute` and `papermill` pass over a crashed training cell. This runner looks for
-that line, and for everything else that can go wrong:
-
-  cell errors        compile errors, missing imports, panics, os.Exit, signals, failing tests
-  cell-expected      a cell tagged "raises-exception" must fail, and only in the way the tag says
-  cell timeout       --cell-timeout, or metadata workbench.cell_timeout (seconds)
-  notebook budget    metadata workbench.budget (seconds for the whole notebook)
-  dead kernel        the kernel process ended
-  expected numbers   see below
-  house rules        GoNB kernel, and "%noautoget" in the first code cell: versions come from go.mod
-
-Expected numbers: a cell prints lines
-
-    result: test_f1=0.7431
-
-and the notebook's metadata says what they must be, as [value, absolute tolerance]:
-
-    "workbench": {"expect": {"test_f1": [0.743, 0.02]}}
-
-A number that is missing, NaN, or further away than its tolerance fails the notebook.
-With -p the numbers belong to other parameters, so they are printed but not compared.
-
-With --write the outputs of a notebook that passed are written back into it, and its metadata's workbench.measured says
-how long that took, on which backend and on how many cores.
+Both must agree on which notebooks pass, and on their numbers; "make nb-selftest" sees to it. What they look for is
+told in pkg/nb/execute: errors, the line "exit status N" that GoNB writes to the stderr of a cell whose program failed,
+time, and the numbers that the notebook's metadata expects.
 
 Parameters: -p NAME=VALUE sets the environment variable NB_NAME, which the notebook's parameter cell reads.
 
@@ -102,19 +79,7 @@ def compare(expect, found):
     return errors
 
 
-def rules(nb):
-    """Complaints about a notebook's form."""
-    errors = []
-    kernel = nb.metadata.get("kernelspec", {}).get("name")
-    if kernel != "gonb":
-        errors.append(f'kernelspec is {kernel!r}, want "gonb"')
-    first = next((c.source for c in nb.cells if c.cell_type == "code"), "")
-    if not re.search(r"^(//gonb:)?%noautoget\s*$", first, re.M):
-        errors.append('the first code cell has no line "%noautoget": without it the kernel asks the network for newer versions')
-    return errors
-
-
-def run(path, out, params, cell_timeout, write):
+def run(path, out, params, cell_timeout):
     """Executes one notebook, prints its JSON line and says whether all is well."""
     try:
         nb = nbformat.read(path, as_version=4)
@@ -124,7 +89,7 @@ def run(path, out, params, cell_timeout, write):
     house = nb.metadata.get("workbench", {})
     cell_timeout = house.get("cell_timeout", cell_timeout)
     budget = house.get("budget")
-    errors, cells, began = rules(nb), [], time.monotonic()
+    errors, cells, began = [], [], time.monotonic()
     at = {"cell": 0, "began": began}  # the cell that runs
 
     def start(cell, cell_index):
@@ -184,11 +149,6 @@ def run(path, out, params, cell_timeout, write):
         errors += compare(house.get("expect", {}), found)
         line["ok"] = not errors
     nbformat.write(nb, out / path.name)
-    if write and not errors:
-        house["measured"] = {"seconds": float(f"{seconds:.2g}"), "backend": os.environ.get("GOMLX_BACKEND", "").split(":")[0] or "the default backend",
-                             "cores": len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()}
-        nb.metadata["workbench"] = house
-        nbformat.write(nb, path)
     print(json.dumps(line), flush=True)
     for e in errors:
         print(f"nbrun: {path.name}: {e}", file=sys.stderr)
@@ -201,7 +161,6 @@ def main():
     ap.add_argument("-p", action="append", default=[], metavar="NAME=VALUE", help="parameter, read as NB_NAME")
     ap.add_argument("--cell-timeout", type=float, default=300, metavar="S", help="seconds for one cell (default %(default)s)")
     ap.add_argument("--out", type=pathlib.Path, default=pathlib.Path("executed"), help="folder for the executed copies")
-    ap.add_argument("--write", action="store_true", help="write the outputs of notebooks that passed back into them")
     a = ap.parse_args()
     params = {}
     for p in a.p:
@@ -209,9 +168,7 @@ def main():
         if not eq or not name.isidentifier():
             ap.error(f"-p {p!r}: want NAME=VALUE")
         params[name] = value
-    if a.write and params:
-        ap.error("--write and -p exclude each other: committed outputs belong to the default parameters")
-    ok = [run(p, a.out, params, a.cell_timeout, a.write) for p in a.notebooks]
+    ok = [run(p, a.out, params, a.cell_timeout) for p in a.notebooks]
     print(f"nbrun: {sum(ok)} of {len(ok)} notebooks passed", file=sys.stderr)
     sys.exit(0 if all(ok) else 1)
 

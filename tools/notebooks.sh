@@ -1,21 +1,21 @@
 #!/usr/bin/env bash
 # Executes notebooks headless through the real kernel, on the best backend there is, and compares their numbers.
 #
-#   tools/notebooks.sh [argument of nbrun.py]... NOTEBOOK...
-#   tools/notebooks.sh --selftest      injects broken notebooks and sees them fail
+#   tools/notebooks.sh [argument of elastic nb run]... NOTEBOOK...
+#   tools/notebooks.sh --selftest      injects broken notebooks and sees them fail, here and in Python's runner
 #
 # The executed copies are in .cache/notebooks. Needs bin/elastic.
 set -euo pipefail
 cd "$(dirname "$0")/.."
-tools/venv.sh
 tools/kernel.sh
 # Nothing of the user's own Jupyter takes part.
 export JUPYTER_DATA_DIR=$PWD/.cache/jupyter JUPYTER_CONFIG_DIR=$PWD/.cache/jupyter-config JUPYTER_PATH= IPYTHONDIR=$PWD/.cache/ipython
-export PATH=$PWD/.cache/bin:$PATH GOPROXY=off
-python=.cache/venv/bin/python
+export GOPROXY=off
 
 if [[ ${1:-} == --selftest ]]; then
-	exec "$python" tools/nbrun_test.py
+	tools/venv.sh
+	export GOMLX_BACKEND=go NBRUN_PYTHON=$PWD/.cache/venv/bin/python
+	exec "${GO:-go}" test -tags selftest -count 1 -run GoNB -timeout 20m -v ./pkg/nb/execute
 fi
 if (($# == 0)); then
 	echo "notebooks: there are none" >&2
@@ -32,4 +32,4 @@ if [[ -z ${GOMLX_BACKEND:-} ]]; then
 	fi
 fi
 echo "notebooks: backend $GOMLX_BACKEND"
-"$python" tools/nbrun.py --out .cache/notebooks "$@"
+exec bin/elastic nb run --output .cache/notebooks --json "$@"

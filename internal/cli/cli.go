@@ -26,6 +26,7 @@ import (
 	"github.com/elastic-attention/workbench/pkg/ner/experiment"
 	"github.com/elastic-attention/workbench/pkg/run"
 	"github.com/elastic-attention/workbench/pkg/study"
+	trials "github.com/elastic-attention/workbench/pkg/study/search/program"
 	classify "github.com/elastic-attention/workbench/pkg/task/classify/experiment"
 	lm "github.com/elastic-attention/workbench/pkg/task/lm/experiment"
 )
@@ -46,6 +47,10 @@ type commands struct {
 	Generate generateCmd `cmd:"" help:"Write text with a language model."`
 	Explain  explainCmd  `cmd:"" help:"Say which words speak for what is predicted."`
 	Study    studyCmd    `cmd:"" help:"Compare variants of a model: many runs, paired seeds, intervals."`
+	Search   searchCmd   `cmd:"" help:"Search for good values of parameters: many trials of a command."`
+	Nb       nbCmd       `cmd:"" help:"Notebooks: execute, compare, check, export."`
+	Runs     runsCmd     `cmd:"" help:"Find, show, compare and hand on the runs of this folder."`
+	UI       uiCmd       `cmd:"" name:"ui" help:"Show runs in a browser: lists, live curves, comparisons."`
 	Fetch    fetchCmd    `cmd:"" help:"Download models and data sets, with checksums and licence."`
 	Backend  backendCmd  `cmd:"" help:"Show, install or name the backend that computes."`
 	Doctor   doctorCmd   `cmd:"" help:"Say what this machine has, and what to do about what is missing."`
@@ -79,6 +84,7 @@ func Run(ctx context.Context, args []string, stdin io.Reader, stdout, stderr io.
 			"adapters":      strings.Join(peft.Kinds(), ", "),
 			"presets":       strings.Join(experiment.Presets(), ","),
 			"defaultPreset": experiment.DefaultPreset,
+			"searches":      strings.Join(trials.Presets(), ", "),
 			"studies":       strings.Join(study.Presets(), ", "),
 			"models":        strings.Join(hub.Models(), ", "),
 			"methods":       strings.Join(ner.ExplainMethods(), ", "),

@@ -19,6 +19,7 @@ import (
 	"github.com/gomlx/gomlx/core/tensors"
 
 	"github.com/elastic-attention/workbench/internal/cli"
+	"github.com/elastic-attention/workbench/internal/fakekernel"
 	"github.com/elastic-attention/workbench/pkg/backend"
 	"github.com/elastic-attention/workbench/pkg/ner"
 	"github.com/elastic-attention/workbench/pkg/ner/experiment"
@@ -28,6 +29,7 @@ import (
 const asCommand = "ELASTIC_TEST_AS_COMMAND"
 
 func TestMain(m *testing.M) {
+	fakekernel.Main()
 	if os.Getenv(asCommand) != "" {
 		os.Exit(cli.Run(context.Background(), os.Args[1:], os.Stdin, os.Stdout, os.Stderr))
 	}
@@ -60,7 +62,7 @@ func TestHelpAndUsage(t *testing.T) {
 			t.Errorf("%v: code %d, output %q", args, out.code, out.stdout)
 		}
 	}
-	for _, args := range [][]string{{"train", "ner"}, {"eval"}, {"predict"}, {"fetch"}, {"backend", "install"}, {"doctor"}} {
+	for _, args := range [][]string{{"train", "ner"}, {"eval"}, {"predict"}, {"fetch"}, {"backend", "install"}, {"doctor"}, {"nb", "run"}, {"nb", "kernel", "install"}} {
 		out := run(t, "", append([]string{"help"}, args...)...)
 		if out.code != 0 || !strings.Contains(out.stdout, "Usage: elastic "+strings.Join(args, " ")) {
 			t.Errorf("help %v: code %d, output %q", args, out.code, out.stdout)

@@ -17,6 +17,7 @@ import (
 
 	"github.com/elastic-attention/workbench/pkg/backend"
 	"github.com/elastic-attention/workbench/pkg/data/hub"
+	"github.com/elastic-attention/workbench/pkg/nb/kernel"
 	"github.com/elastic-attention/workbench/pkg/run"
 )
 
@@ -131,13 +132,22 @@ type doctorCmd struct {
 	JSON bool `help:"Print as JSON."`
 }
 
+// health is what doctor finds.
+type health struct {
+	backend.Report
+	Notebooks kernel.Health `json:"notebooks"`
+}
+
 // Run examines.
 func (c doctorCmd) Run(a *app) error {
-	report := backend.Probe(a.ctx, backend.Options{})
+	found := health{Report: backend.Probe(a.ctx, backend.Options{}), Notebooks: kernel.Examine(a.ctx)}
 	if c.JSON {
-		return a.printJSON(report)
+		return a.printJSON(found)
 	}
-	return report.WriteText(a.stdout)
+	for _, p := range found.Notebooks.Problems {
+		found.Findings = append(found.Findings, backend.Finding{What: p.What, Do: p.Do})
+	}
+	return found.WriteText(a.stdout, found.Notebooks.Rows()...)
 }
 
 type fetchCmd struct {

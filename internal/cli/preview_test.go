@@ -56,6 +56,9 @@ func TestPreview(t *testing.T) {
 		{[]string{"--range-test", "--plot", "x.png"}, ".svg or .html"},
 		{[]string{"--range-test", "--resume"}, "leave no run folder"},
 		{[]string{"--range-test", "--explain"}, "explain"},
+		{[]string{"--precision", "f16"}, `precision "f16" is unknown; known: f32, bf16`},
+		{[]string{"--unfreeze", `{"every_epochs": 1, "stages": [{}]}`}, "unfreeze.stages[0].variables is empty"},
+		{[]string{"--unfreeze", `{"evry": 1}`}, "evry"},
 		{[]string{"--explain", "--json"}, "prints a table"},
 	} {
 		if out := run(t, "", append([]string{"train", "ner"}, test.args...)...); out.code != 2 || !strings.Contains(out.stderr, test.want) {

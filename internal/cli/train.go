@@ -39,12 +39,14 @@ type recipeFlags struct {
 	Patience      int     `help:"Stop after so many epochs without a better score on dev." placeholder:"N"`
 	SaveEvery     int     `help:"Updates between checkpoints." placeholder:"N"`
 	MaxLength     int     `help:"Longest training example in tokens." placeholder:"N"`
+	RateFrom      string  `help:"Take rate, optimizer and factors by pattern from the best of earlier runs, by their score on dev: folders, by comma." placeholder:"RUNS" predictor:"path"`
 	Optimizer     string  `help:"Update rule: adamw, lion, muon, prodigy, schedule_free_adamw, adafactor, sgd or another (a wrong name lists all); or a JSON object, or a file that holds one." placeholder:"RULE" predictor:"path"`
 	Loss          string  `help:"Loss in place of plain cross-entropy: a JSON object with label_smoothing, focal_gamma, class_weights or balanced, r_drop, mixup (classify), penalties; or a file that holds one." placeholder:"LOSS" predictor:"path"`
 	Schedule      string  `help:"Schedule of the learning rate: a kind such as linear, constant, cosine or wsd; or a JSON object, or a file that holds one." placeholder:"KIND" predictor:"path"`
 	Control       string  `help:"Controllers of the learning rate: a JSON list, or a file that holds one." placeholder:"LIST" predictor:"path"`
 	Unfreeze      string  `help:"When variables begin to train: epoch (one layer more after each, from the top), or a JSON object, or a file that holds one." placeholder:"STAGES" predictor:"path"`
 	SkipNonFinite bool    `help:"Pass over updates whose loss or gradients are not finite, in place of ending the run."`
+	Precision     string  `help:"Of products of matrices while training: f32, or bf16 with weights and updates in float32. bf16 is for hardware that has it; on most CPUs it is slower." placeholder:"KIND"`
 	Attention     string  `help:"Attention in place of the model's: a JSON spec, or a file that holds one." placeholder:"SPEC" predictor:"path"`
 	DropPath      float64 `help:"Probability that the last layer's parts are left out for a text while training; less below (stochastic depth)." placeholder:"RATE"`
 	WordDropout   float64 `help:"Probability that a token is replaced by [MASK] while training." placeholder:"RATE"`
@@ -76,6 +78,9 @@ func (f recipeFlags) apply(recipe *train.Config, batchSize, maxLength *int, nois
 	if f.LearningRate != 0 {
 		recipe.Schedule.Peak = f.LearningRate
 	}
+	if f.Precision != "" {
+		recipe.Precision = f.Precision
+	}
 	recipe.SkipNonFinite = recipe.SkipNonFinite || f.SkipNonFinite
 	if f.DropPath != 0 {
 		noise.DropPath = f.DropPath
@@ -97,6 +102,31 @@ func (f recipeFlags) apply(recipe *train.Config, batchSize, maxLength *int, nois
 		return err
 	}
 	return spec("--attention", f.Attention, attended)
+}
+
+// takeRates takes the rates of earlier runs, before flags change them, and returns what the record says
+// about them.
+func (f recipeFlags) takeRates(task, model string, recipe *train.Config) (note string, err error) {
+	if f.RateFrom == "" {
+		return "", nil
+	}
+	if f.LearningRate != 0 {
+		return "", errors.New("--lr and --rate-from exclude each other")
+	}
+	found, err := run.BestRates(task, strings.Split(f.RateFrom, ","))
+	if err != nil {
+		return "", fmt.Errorf("--rate-from: %w", err)
+	}
+	note = found.Note
+	if !slices.Contains(found.Models, model) {
+		note += fmt.Sprintf("; those runs trained %s, not %s", strings.Join(found.Models, ", "), model)
+	}
+	recipe.Schedule, recipe.Optimizer = found.Schedule, found.Optimizer
+	if f.Optimizer != "" {
+		note += "; with another --optimizer, for which the rate may not fit"
+	}
+	recipe.Adapt.Gradient = found.Gradient
+	return note, nil
 }
 
 // dir returns the run folder, for a run that is resumed the newest that fits.
@@ -154,6 +184,7 @@ func (trainNERCmd) Help() string {
   elastic train ner --loss '{"r_drop": 1, "penalties": [{"variables": ["/head/*"], "l1": 1e-4}]}'
   elastic train ner --drop-path 0.1 --word-dropout 0.05
   elastic train ner --control '[{"spike": {}}, {"plateau": {"patience": 1}}]'
+  elastic train ner --rate-from runs/a,runs/b,runs/c    the rate of the best of them
   elastic train ner --epochs 5 --unfreeze epoch         head first, then one layer more each epoch
   elastic train ner --optimizer lion --explain          which parameters learn how; trains nothing
   elastic train ner --range-test --plot rates.svg       how does the loss go with growing learning rates?
@@ -193,6 +224,9 @@ func (c trainNERCmd) config() (experiment.Config, error) {
 	}
 	set(&config.Data.Limit, c.Limit)
 	tagger := &config.Tagger
+	if config.RateFrom, err = c.takeRates(hub.TaskNER, config.Model, &config.Train.Config); err != nil {
+		return config, usageError{err}
+	}
 	if err := c.apply(&config.Train.Config, &config.Train.BatchSize, &tagger.MaxLength, &config.Train.Noise, &tagger.Attention); err != nil {
 		return config, usageError{err}
 	}
@@ -200,7 +234,7 @@ func (c trainNERCmd) config() (experiment.Config, error) {
 		spec("--experts", c.Experts, &tagger.Experts), kindFlag("--peft", c.Peft, peft.Kinds(), &tagger.Adapter)); err != nil {
 		return config, usageError{err}
 	}
-	if c.Peft != "" && c.LearningRate == 0 {
+	if c.Peft != "" && c.LearningRate == 0 && c.RateFrom == "" {
 		config.Train.Schedule.Peak = adapterRate
 	}
 	config.Merge = c.Merge
@@ -310,6 +344,7 @@ func (c trainNERCmd) Run(a *app) error {
 	if resumes && c.preset() && record.Config.Model == experiment.Scratch {
 		config = config.Offline() // the run fell back to it when it began
 	}
+	a.tellRateFrom(config.RateFrom)
 	progress := &trainProgress{w: a.stderr, started: time.Now()}
 	engine, choice, err := a.open()
 	if err != nil {
@@ -365,6 +400,7 @@ func (c trainNERCmd) Run(a *app) error {
 Run folder: %[1]s
   model/         %[3]s
   run.json       config, seed, checksums, versions
+  journal.jsonl  what happened, for "elastic runs" and "elastic ui"
 Try next:
   %[2]s predict %[1]s "Angela Merkel met Tim Cook of Apple in Berlin."
   %[2]s explain %[1]s "Angela Merkel met Tim Cook of Apple in Berlin."
@@ -372,6 +408,13 @@ Try next:
   %[2]s train ner --preset full
 `, dir, program(), model)
 	return nil
+}
+
+// tellRateFrom says where the learning rate is from, if it is from earlier runs.
+func (a *app) tellRateFrom(note string) {
+	if note != "" {
+		fmt.Fprintf(a.stderr, "earlier runs: %s\n", note)
+	}
 }
 
 func (a *app) printSamples(result experiment.Result) {

@@ -75,6 +75,9 @@ func (c trainClassifyCmd) config() (experiment.Config, error) {
 	if c.Pooling != "" {
 		config.Classifier.Pooling = c.Pooling
 	}
+	if config.RateFrom, err = c.takeRates(hub.TaskClassify, config.Model, &config.Train.Config); err != nil {
+		return config, usageError{err}
+	}
 	if err := c.apply(&config.Train.Config, &config.Train.BatchSize, &config.Classifier.MaxLength, &config.Train.Noise, &config.Classifier.Attention); err != nil {
 		return config, usageError{err}
 	}
@@ -106,6 +109,7 @@ func (c trainClassifyCmd) Run(a *app) error {
 	if resumes && c.preset() && record.Config.Model == experiment.Scratch {
 		config = config.Offline() // the run fell back to it when it began
 	}
+	a.tellRateFrom(config.RateFrom)
 	progress := &trainProgress{w: a.stderr, started: time.Now()}
 	engine, choice, err := a.open()
 	if err != nil {
@@ -158,6 +162,7 @@ func (c trainClassifyCmd) Run(a *app) error {
 Run folder: %[1]s
   model/         the classifier; with attention and pooling as BERT's, transformers loads it too
   run.json       config, seed, checksums, versions
+  journal.jsonl  what happened, for "elastic runs" and "elastic ui"
 Try next:
   %[2]s predict %[1]s %[3]q
   %[2]s explain %[1]s %[3]q

@@ -26,7 +26,6 @@ type Report struct {
 	Error    string    `json:"error,omitempty"`   // why none opened
 	Speed    *Speed    `json:"speed,omitempty"`
 	Plugins  []Plugin  `json:"plugins"` // every plugin found, usable or not
-	Jupyter  Jupyter   `json:"jupyter"`
 	Caches   []Cache   `json:"caches"`
 	Findings []Finding `json:"findings"` // what is missing, and what to do
 }
@@ -87,7 +86,7 @@ type Finding struct {
 // [Open] would choose. It reports problems and does not fail on them; the
 // backend is opened, timed for about a second, and closed again.
 func Probe(ctx context.Context, opts Options) Report {
-	r := Report{Machine: machine(), Build: build(), Jupyter: jupyter()}
+	r := Report{Machine: machine(), Build: build()}
 	if opts.CacheDir == "" {
 		opts.CacheDir, _ = CacheDir()
 	}
@@ -160,7 +159,6 @@ func (r *Report) conclude() {
 	if r.Machine.Quota > 0 && r.Machine.Quota+0.5 < float64(r.Machine.Cores) {
 		r.finding(fmt.Sprintf("the container may use %.1f cores but sees %d; threads will wait for each other", r.Machine.Quota, r.Machine.Cores), "start it with --cpuset-cpus instead of --cpus")
 	}
-	r.Findings = append(r.Findings, r.Jupyter.findings()...)
 	for _, cache := range r.Caches {
 		if cache.What == "ours" {
 			if err := writable(cache.Path); err != nil {

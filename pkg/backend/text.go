@@ -8,8 +8,8 @@ import (
 	"text/tabwriter"
 )
 
-// WriteText writes the report for people, in aligned columns.
-func (r Report) WriteText(w io.Writer) error {
+// WriteText writes the report for people, in aligned columns, with more rows of names and texts before those of the caches.
+func (r Report) WriteText(w io.Writer, more ...[2]string) error {
 	var buffer bytes.Buffer
 	table := tabwriter.NewWriter(&buffer, 0, 0, 2, ' ', 0)
 	row := func(name, format string, args ...any) {
@@ -54,12 +54,9 @@ func (r Report) WriteText(w io.Writer) error {
 		}
 		row("found plugin", "%s: %s", p.Path, state)
 	}
-	row("jupyter", "%s", orNone(r.Jupyter.Command))
-	kernel := orNone(r.Jupyter.Kernel)
-	if r.Jupyter.Program != "" {
-		kernel += ", starts " + r.Jupyter.Program
+	for _, m := range more {
+		row(m[0], "%s", m[1])
 	}
-	row("gonb kernel", "%s", kernel)
 	for _, c := range r.Caches {
 		row("cache "+c.What, "%s  %s", bytesText(c.Bytes), c.Path)
 	}

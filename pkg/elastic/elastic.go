@@ -26,6 +26,7 @@ import (
 	"regexp"
 	"strings"
 
+	"github.com/gomlx/compute/dtypes"
 	"github.com/gomlx/gomlx/core/graph"
 	"github.com/gomlx/gomlx/core/tensors"
 	"github.com/gomlx/gomlx/ml/model"
@@ -122,6 +123,7 @@ type Weights struct {
 	scope    string
 	replaced map[string]*graph.Node
 	adapter  Adapter
+	compute  dtypes.DType // of products; invalid means that of the operands
 }
 
 // WeightsOf returns the weights of a store for one graph.
@@ -134,6 +136,25 @@ func WeightsOf(store *model.Store, g *graph.Graph) Weights {
 func (w Weights) With(replaced map[string]*graph.Node) Weights {
 	w.replaced = replaced
 	return w
+}
+
+// Computing returns the weights with another type for [Weights.Product], such as BFloat16: mixed precision. Weights
+// themselves, and all that is no product of matrices, keep their type.
+//
+// Source: Micikevicius et al. 2018, "Mixed precision training"; Kalamkar et al. 2019, "A study of BFLOAT16 for deep
+// learning training".
+func (w Weights) Computing(dtype dtypes.DType) Weights {
+	w.compute = dtype
+	return w
+}
+
+// Product returns f(a, b), a product of matrices, computed in the type that [Weights.Computing] chose, forward and
+// backward: operands are rounded to it and the result has a's type again. Sums within the product are in float32.
+func (w Weights) Product(f func(a, b *graph.Node) *graph.Node, a, b *graph.Node) *graph.Node {
+	if w.compute == dtypes.InvalidDType {
+		return f(a, b)
+	}
+	return graph.ConvertDType(f(graph.ConvertDType(a, w.compute), graph.ConvertDType(b, w.compute)), a.DType())
 }
 
 // In returns the weights below a name.

@@ -31,7 +31,7 @@ func dense(w Weights, x *Node) *Node {
 	if weights.Rank() != 2 || x.Shape().Dimensions[last] != weights.Shape().Dimensions[0] {
 		exceptions.Panicf("%s/weights is %s and does not take %s", w.scope, weights.Shape(), x.Shape())
 	}
-	y := product(x, weights)
+	y := w.Product(product, x, weights)
 	return Add(y, ExpandLeftToRank(bias, y.Rank()))
 }
 

@@ -51,6 +51,11 @@ type Classification struct {
 	Confusion Matrix `json:"confusion"`
 }
 
+// Scores returns the numbers that a classification comes down to, by name.
+func (c Classification) Scores() map[string]float64 {
+	return map[string]float64{"accuracy": c.Accuracy, "macro_f1": c.Macro.F1, "calibration_error": c.ECE}
+}
+
 // Matrix is counts in rows. In JSON only those are written that are not 0, as
 // [row, column, count].
 type Matrix [][]int

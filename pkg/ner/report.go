@@ -59,6 +59,11 @@ type Report struct {
 	Options   Options   `json:"options"`
 }
 
+// Scores returns the numbers that a report comes down to, by name.
+func (r Report) Scores() map[string]float64 {
+	return map[string]float64{"f1": r.Micro.F1, "precision": r.Micro.Precision, "recall": r.Micro.Recall, "macro_f1": r.Macro.F1}
+}
+
 // Evaluate compares the predicted tags of sentences with their gold tags. The
 // numbers and the text are those of seqeval 1.2.2 with zero_division=0; where
 // there is no entity at all, for which seqeval fails, all scores are 0 and

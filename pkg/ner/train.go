@@ -55,6 +55,8 @@ type TrainOptions struct {
 	Run checkpoint.Run
 	// Resume continues from a checkpoint's folder, from which the tagger was loaded.
 	Resume string
+	// Journal records updates and the scores on dev; nil records nothing.
+	Journal *run.Journal
 	// Versions is noted in each checkpoint.
 	Versions map[string]string
 	// Earlier finds what an earlier run, which a prior of the strategy names, knows; nil refuses
@@ -92,15 +94,19 @@ func (t *Tagger) Train(ctx context.Context, sentences, dev []data.Sentence, conf
 		return train.Result{}, err
 	}
 	fitting := run.Fitting{
-		Run: options.Run, Resume: options.Resume, Files: t.Files, Versions: options.Versions, Step: options.Step, Event: options.Event, Load: t.net.take,
+		Run: options.Run, Resume: options.Resume, Files: t.Files, Versions: options.Versions, Journal: options.Journal, Step: options.Step, Event: options.Event, Load: t.net.take,
 	}
 	if len(dev) > 0 {
 		fitting.Evaluate = func(ctx context.Context, epoch int) (float64, error) {
 			report, err := t.Evaluate(ctx, dev, Options{}, options.Progress)
-			if err == nil && options.Epoch != nil {
+			if err != nil {
+				return 0, err
+			}
+			options.Journal.Scores(string(data.Dev), report.Scores())
+			if options.Epoch != nil {
 				options.Epoch(epoch, report)
 			}
-			return report.Micro.F1, err
+			return report.Micro.F1, nil
 		}
 	}
 	result, err := run.Fit(ctx, t.backend, task, trainData{dataset}, config.Config, fitting)

@@ -27,6 +27,8 @@ type Fitting struct {
 	Files func() []checkpoint.File
 	// Versions is noted in each checkpoint.
 	Versions map[string]string
+	// Journal records each update; nil records none.
+	Journal *Journal
 	// Step is called after each update, and Event for what is done to the run; see [train.Hooks]. Both
 	// may be nil.
 	Step  func(train.Step)
@@ -52,9 +54,17 @@ func Fit(ctx context.Context, backend compute.Backend, task train.Task, data tra
 			return train.Result{}, err
 		}
 	}
-	hooks := train.Hooks{Step: f.Step, Event: f.Event, Evaluate: f.Evaluate}
+	hooks := train.Hooks{Event: f.Event, Evaluate: f.Evaluate, Step: func(s train.Step) {
+		f.Journal.Step(s)
+		if f.Step != nil {
+			f.Step(s)
+		}
+	}}
 	if f.Run.Dir != "" {
 		hooks.Save = func(state train.State, best bool) error {
+			if err := f.Journal.sync(); err != nil {
+				return err
+			}
 			files := append(f.Files(), trainer.Files()...)
 			_, err := f.Run.Save(checkpoint.Checkpoint{Step: state.Update, Files: files, Versions: f.Versions})
 			if err == nil && best {

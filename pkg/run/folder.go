@@ -1,10 +1,11 @@
 // Package run has what every task's trainings share: the run folder with its record and its
-// lock ([Begin]), the pretrained model that a run begins with ([FetchModel]), and [Fit], which
+// lock ([Begin]), its journal ([Journal]), the pretrained model that a run begins with ([FetchModel]), and [Fit], which
 // trains a model into the folder and takes it up again when a run is resumed.
 //
 // A run folder holds
 //
 //	run.json              config, seed, checksums of model and data, versions, backend
+//	journal.jsonl         what happened, for package track
 //	checkpoints/          the last states, and the best epoch's
 //	model/                the final model, which transformers loads too
 //	report.txt, .json     the scores on dev and test
@@ -34,11 +35,12 @@ import (
 	"github.com/elastic-attention/workbench/pkg/data/hub"
 	"github.com/elastic-attention/workbench/pkg/elastic/checkpoint"
 	"github.com/elastic-attention/workbench/pkg/elastic/train"
+	"github.com/elastic-attention/workbench/pkg/track"
 )
 
 // The files of a run folder, beside its checkpoints.
 const (
-	RecordFile = "run.json"
+	RecordFile = track.RecordFile
 	ReportFile = "report.json"
 	TextFile   = "report.txt"
 	ModelDir   = "model"
@@ -154,17 +156,6 @@ func Begin[C any](dir, task string, config C, resume bool, checksums map[string]
 		return b, fmt.Errorf("looking for a checkpoint: %w", err)
 	}
 	return Begun[C]{Record: record, Latest: latest, Unlock: unlock}, nil
-}
-
-// Finish writes the reports of a run: result as JSON, and as text.
-func Finish(dir string, result any, text string) error {
-	if err := WriteJSON(filepath.Join(dir, ReportFile), result); err != nil {
-		return err
-	}
-	return atomicfile.Write(filepath.Join(dir, TextFile), func(w io.Writer) error {
-		_, err := io.WriteString(w, text)
-		return err
-	})
 }
 
 // Stopped says of an error after training that the run can be resumed, if a

@@ -35,8 +35,8 @@ func NewRepeated(backend compute.Backend, task train.Task, m *transformer.Model,
 }
 
 // Train makes run i. The seed decides about fresh weights and dropout, and i about the order of
-// the data. It ends with the last weights.
-func (r *Repeated) Train(ctx context.Context, i int, seed uint64) (train.Result, error) {
+// the data. It ends with the last weights. The journal, which may be nil, records each update.
+func (r *Repeated) Train(ctx context.Context, i int, seed uint64, journal *Journal) (train.Result, error) {
 	start, err := r.start(seed)
 	if err == nil {
 		err = Copy(r.model, start)
@@ -47,7 +47,7 @@ func (r *Repeated) Train(ctx context.Context, i int, seed uint64) (train.Result,
 	if err := r.trainer.Restart(seed); err != nil {
 		return train.Result{}, err
 	}
-	return r.trainer.Run(ctx, later{r.data, i * r.epochs}, train.Hooks{})
+	return r.trainer.Run(ctx, later{r.data, i * r.epochs}, train.Hooks{Step: journal.Step})
 }
 
 // Pretrained returns a function that makes a model like m of the pretrained one in a folder. What

@@ -10,11 +10,13 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/elastic-attention/workbench/pkg/data/hub"
 	"github.com/elastic-attention/workbench/pkg/elastic/checkpoint"
 	"github.com/elastic-attention/workbench/pkg/elastic/train"
 	"github.com/elastic-attention/workbench/pkg/run"
+	"github.com/elastic-attention/workbench/pkg/track"
 )
 
 type config struct {
@@ -28,6 +30,75 @@ func wants(t *testing.T, what string, err error, part string) {
 	t.Helper()
 	if err == nil || !strings.Contains(err.Error(), part) {
 		t.Errorf("%s: error is %v, want %q in it", what, err, part)
+	}
+}
+
+// finish writes the end of a run of three updates that is resumed after the second.
+func finish(t *testing.T, dir string) {
+	t.Helper()
+	for _, part := range []struct {
+		from int
+		end  error
+	}{{0, fmt.Errorf("%w: %w", train.ErrInterrupted, context.Canceled)}, {2, nil}} {
+		journal, err := run.NewJournal(dir, run.Record[config]{Task: hub.TaskClassify, Seed: 5}, part.from)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for update := part.from + 1; update <= 3; update++ {
+			journal.Step(train.Step{Update: update, Loss: 1 / float64(update), Positions: 50, Elapsed: time.Second / 2})
+		}
+		if part.end == nil {
+			journal.Scores("dev", map[string]float64{"f1": 0.5})
+			if err := os.MkdirAll(filepath.Join(dir, run.ModelDir), 0o755); err != nil {
+				t.Fatal(err)
+			}
+			if err := journal.Finish(map[string]int{"updates": 3}, "fine\n"); err != nil {
+				t.Fatal(err)
+			}
+		}
+		if err := journal.End(part.end); !errors.Is(err, part.end) {
+			t.Fatal(err)
+		}
+		if r, err := track.ReadRun(dir); err != nil || part.end != nil && (r.Status != track.Killed || r.Ended.IsZero()) {
+			t.Errorf("interrupted: %+v, %v", r, err)
+		}
+	}
+}
+
+// TestJournal says what package track finds of a training.
+func TestJournal(t *testing.T) {
+	dir := t.TempDir()
+	finish(t, dir)
+	r, err := track.ReadRun(dir)
+	if err != nil || r.Status != track.Finished || r.Task != hub.TaskClassify || r.Seed != 5 || len(r.Machines) != 2 || len(r.Artefacts) != 2 {
+		t.Fatalf("%+v, %v", r, err)
+	}
+	series, err := r.Series()
+	if err != nil {
+		t.Fatal(err)
+	}
+	got := ""
+	for _, s := range series {
+		got += s.Name
+		for _, p := range s.Points {
+			got += fmt.Sprintf(" %d:%.2f", p.Step, p.Value)
+		}
+		got += "\n"
+	}
+	want := `dev/f1 3:0.50
+train/gradient_norm 1:0.00 2:0.00 3:0.00
+train/loss 1:1.00 2:0.50 3:0.33
+train/rate 1:0.00 2:0.00 3:0.00
+train/tokens_per_second 1:100.00 2:100.00 3:100.00
+`
+	if got != want {
+		t.Errorf("series\n%swant\n%s", got, want)
+	}
+	var none *run.Journal
+	none.Step(train.Step{Update: 1})
+	none.Scores("dev", nil)
+	if err := none.End(context.Canceled); err != context.Canceled {
+		t.Errorf("no journal: %v", err)
 	}
 }
 
@@ -78,9 +149,7 @@ func TestBegin(t *testing.T) {
 	_, err = run.Begin(dir, hub.TaskClassify, config{Model: "m"}, true, map[string]string{"train": "abd"})
 	wants(t, "other data", err, "its SHA-256 was abc and is abd")
 
-	if err := run.Finish(dir, map[string]int{"updates": 3}, "fine\n"); err != nil {
-		t.Fatal(err)
-	}
+	finish(t, dir)
 	content, err := os.ReadFile(filepath.Join(dir, run.ReportFile))
 	var result map[string]int
 	if err != nil || json.Unmarshal(content, &result) != nil || result["updates"] != 3 {

@@ -25,6 +25,8 @@ const (
 	ConfigFile  = "study.json"
 	RecordFile  = "record.json"
 	ResultsFile = "results.jsonl"
+	// RunsDir holds a run folder for each result, with its curves; see package track.
+	RunsDir = "runs"
 )
 
 // Record says what the results of a study depend on beside its config.

@@ -119,8 +119,8 @@ func (l *speaker) rate() float64 { return l.peak }
 
 func (l *speaker) parameters() int { return l.model.Transformer.Parameters() }
 
-func (l *speaker) train(ctx context.Context, i int, seed uint64) (train.Result, error) {
-	return l.repeated.Train(ctx, i, seed)
+func (l *speaker) train(ctx context.Context, i int, seed uint64, journal *run.Journal) (train.Result, error) {
+	return l.repeated.Train(ctx, i, seed, journal)
 }
 
 func (l *speaker) close() error {

@@ -35,8 +35,8 @@ func (l *repeating[T]) parameters() int { return l.size }
 
 func (l *repeating[T]) rate() float64 { return l.peak }
 
-func (l *repeating[T]) train(ctx context.Context, i int, seed uint64) (train.Result, error) {
-	return l.repeated.Train(ctx, i, seed)
+func (l *repeating[T]) train(ctx context.Context, i int, seed uint64, journal *run.Journal) (train.Result, error) {
+	return l.repeated.Train(ctx, i, seed, journal)
 }
 
 func (l *repeating[T]) close() error { return l.repeated.Finalize() }

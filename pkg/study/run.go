@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"net/url"
 	"os"
 	"path/filepath"
 	"slices"
@@ -197,10 +198,30 @@ func (s *study) learner(ctx context.Context, v Variant) (learner, Result, error)
 	return l, result, nil
 }
 
+// journal opens that of a run, in a folder of its own below the study's.
+func (s *study) journal(result Result) (*run.Journal, error) {
+	dir := filepath.Join(s.folder.Dir, RunsDir, fmt.Sprintf("%s-%d", url.PathEscape(result.Variant), result.Seed))
+	if err := os.MkdirAll(dir, 0o755); err != nil {
+		return nil, fmt.Errorf("making a run folder: %w", atomicfile.Explain(err, dir))
+	}
+	return run.NewJournal(dir, run.Record[any]{
+		Task: s.config.Task, Seed: result.Seed, Data: s.record.Data, Model: s.record.Model, Versions: s.record.Versions, Backend: s.record.Backend,
+		Config: map[string]any{
+			"study": s.config.Name, "variant": result.Variant, "attention": result.Spec, "parts": result.Parts, "model": s.config.Model, "recipe": s.config.Recipe,
+		},
+		Started: time.Now().UTC(),
+	}, 0)
+}
+
 // one trains and scores under one seed.
-func (s *study) one(ctx context.Context, l learner, i int, result *Result) error {
+func (s *study) one(ctx context.Context, l learner, i int, result *Result) (err error) {
 	begin := time.Now()
-	trained, err := l.train(ctx, i, result.Seed)
+	journal, err := s.journal(*result)
+	if err != nil {
+		return err
+	}
+	defer func() { err = journal.End(err) }()
+	trained, err := l.train(ctx, i, result.Seed, journal)
 	if err != nil {
 		return err
 	}
@@ -215,9 +236,12 @@ func (s *study) one(ctx context.Context, l learner, i int, result *Result) error
 			return fmt.Errorf("scoring on %q: %w", set, err)
 		}
 		score.Set, score.CPUSeconds = set, cpuSeconds()-used
+		name := set
 		if adaptation != nil {
 			score.Adaptation = adaptation.Name
+			name += "/" + adaptation.Name
 		}
+		journal.Scores(name, map[string]float64{s.config.measure(): score.Outcomes.F1()})
 		result.Scores = append(result.Scores, score)
 		return nil
 	}

@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
+	"fmt"
 	"os"
 	"path/filepath"
 	"reflect"
@@ -26,6 +27,7 @@ import (
 	"github.com/elastic-attention/workbench/pkg/eval"
 	"github.com/elastic-attention/workbench/pkg/ner"
 	"github.com/elastic-attention/workbench/pkg/study"
+	"github.com/elastic-attention/workbench/pkg/track"
 )
 
 // model writes a tiny model that stands for a pretrained one.
@@ -139,6 +141,13 @@ func TestRunGoesOn(t *testing.T) {
 			t.Errorf("%s: results differ (-whole +gone on):\n%s", task, diff)
 		}
 		check(t, opened)
+		for _, r := range opened.Results {
+			kept, err := track.ReadRun(filepath.Join(dir, study.RunsDir, fmt.Sprintf("%s-%d", r.Variant, r.Seed)))
+			loss, _ := kept.Metric("train/loss")
+			if err != nil || kept.Status != track.Finished || loss.Count != r.Updates || kept.Field("config.variant") != r.Variant {
+				t.Errorf("%s: the run folder of %s, seed %d: %+v, %v", task, r.Variant, r.Seed, kept, err)
+			}
+		}
 		config.Sets[0].Limit = 10
 		if _, err := study.Run(context.Background(), gxtest.Backend(t), config, study.Options{Dir: dir}); err == nil || !strings.Contains(err.Error(), "study.json differs") {
 			t.Errorf("%s: another study in the same folder: %v", task, err)

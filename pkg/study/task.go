@@ -13,6 +13,7 @@ import (
 	"github.com/elastic-attention/workbench/pkg/elastic/adapt"
 	"github.com/elastic-attention/workbench/pkg/elastic/attention"
 	"github.com/elastic-attention/workbench/pkg/elastic/train"
+	"github.com/elastic-attention/workbench/pkg/run"
 )
 
 // Tasks lists what a study can be about, sorted.
@@ -26,6 +27,14 @@ var tasks = map[string]func(ctx context.Context, client *hub.Client, config Conf
 	"classify": newTexts,
 	taskLM:     newLanguage,
 	"ner":      newEntities,
+}
+
+// measure names what the scores of a study's task are.
+func (c Config) measure() string {
+	if c.Task == hub.TaskClassify {
+		return "accuracy"
+	}
+	return "f1"
 }
 
 // task is what a study is about.
@@ -43,7 +52,7 @@ type learner interface {
 	parameters() int
 	// rate is the peak of the schedule.
 	rate() float64
-	train(ctx context.Context, i int, seed uint64) (train.Result, error)
+	train(ctx context.Context, i int, seed uint64, journal *run.Journal) (train.Result, error)
 	// score counts outcomes on a set; with an adaptation, of a copy that adapts.
 	score(ctx context.Context, set string, adaptation *Adaptation) (Score, error)
 	close() error

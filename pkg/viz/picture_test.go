@@ -43,10 +43,25 @@ func smallRun() viz.Panels {
 	}}
 }
 
+// smallSurface is a valley along y = x, bare in a corner, with one path inside of it and one that leaves it.
+func smallSurface() viz.Surface {
+	s := viz.Surface{Title: "a valley", XLabel: "x", YLabel: "y", X: []float64{0, 1, 2, 3}, Y: []float64{0, 1, 2}, Width: 320, Height: 240, Levels: []float64{0.5, 2}}
+	for _, y := range s.Y {
+		row := make([]float64, len(s.X))
+		for i, x := range s.X {
+			row[i] = (x - y) * (x - y)
+		}
+		s.Values = append(s.Values, row)
+	}
+	s.Values[2][0] = math.NaN()
+	s.Paths = []viz.Series{{Name: "in", X: []float64{0, 1, 2}, Y: []float64{1, 1, 2}}, {Name: "out & back", X: []float64{3, 4, 3}, Y: []float64{0, 1, 2}}}
+	return s
+}
+
 // TestGoldenPictures: the pictures are, byte by byte, those that were looked at. After a
 // change look at them again: go test ./pkg/viz -run Golden -update
 func TestGoldenPictures(t *testing.T) {
-	for name, draw := range map[string]func() (string, error){"tokens.svg": smallTokens().SVG, "grid.svg": smallGrid().SVG, "run.svg": smallRun().SVG} {
+	for name, draw := range map[string]func() (string, error){"tokens.svg": smallTokens().SVG, "grid.svg": smallGrid().SVG, "run.svg": smallRun().SVG, "surface.svg": smallSurface().SVG} {
 		got, err := draw()
 		if err != nil {
 			t.Fatal(err)
@@ -112,6 +127,10 @@ func TestPicturesHoldTheirNumbers(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
+	surface, err := smallSurface().SVG()
+	if err != nil {
+		t.Fatal(err)
+	}
 	for _, test := range []struct {
 		name, svg string
 		texts     []string // of text elements
@@ -122,6 +141,7 @@ func TestPicturesHoldTheirNumbers(t *testing.T) {
 		{"grid", grid, []string{"layer 1", "head 2"}, []string{"attention", "layer 1, head 1: a → a 0.99, [CLS] → [CLS] 0.75, [CLS] → a 0.25", "layer 1, head 2: a → [CLS] 1, [CLS] → [CLS] 0.5, [CLS] → a 0.5"}, "The greatest value is 1."},
 		{"run", marked, []string{"loss", "learning rate", "spike: back off", "plateau: reduce", "runs/first"}, []string{"runs/first"},
 			"Marked: spike: back off at 12, loss 9 exceeds the median 1.5; plateau: reduce at 20, metric did not improve 3 times in a row; spike: back off at 33, loss 7 exceeds the median 1.1. learning rate over update."},
+		{"surface", surface, []string{"in", "out & back", "x"}, []string{"a valley"}, "lowest 0 at (0, 0). in: 3 points from (0, 1) to (2, 2). out & back: 3 points from (3, 0) to (3, 2), 1 outside."},
 		{"curves", curves, []string{"share of words"}, []string{"deletion"}, "ours: 2 points from (0, 3) to (1, -1.25), lowest -1.25, highest 3; behind it 2 curves between -2 and 4."},
 	} {
 		content, attributes := read(t, test.svg)
@@ -170,6 +190,9 @@ func TestPictureErrors(t *testing.T) {
 		want []string
 	}{
 		{grid.SVG, []string{`drawing "attention"`, "width -5", "row 0 and column 0 has a value -1", "row 0 and column 1 is not 2 by 2"}},
+		{viz.Surface{}.SVG, []string{"0 x values, want at least 2", "0 y values", "no finite value"}},
+		{viz.Surface{X: []float64{0, 0}, Y: []float64{0, 1}, Values: [][]float64{{1}, {1, 2}}, Levels: []float64{1, math.NaN()}, Width: -1, Paths: []viz.Series{{Name: "p", X: []float64{1}}}}.SVG,
+			[]string{"x has 0 as value 1", "row 0 has 1 values", "levels has NaN as value 1", "size -1 x 0", `path 0 "p" has 1 x and 0 y`}},
 		{viz.Grid{Rows: []string{"a"}}.SVG, []string{"0 rows of matrices for 1 names"}},
 		{viz.Grid{Rows: []string{"a"}, Values: [][][][]float64{{nil}}}.SVG, []string{"row 0 has 1 matrices for 0 columns"}},
 		{tokens.SVG, []string{"width +Inf", `row 0 "PER Ann" has 4 words and 0 values`}},

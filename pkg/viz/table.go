@@ -49,7 +49,7 @@ func Heat(title string, rows, columns []string, values [][]float64) (html string
 					part = v/(high-low) - low/(high-low)
 				}
 				shade := blend(palette[0], 1-0.85*part)
-				style += fmt.Sprintf(";background:#%02x%02x%02x;color:%s", shade.R, shade.G, shade.B, ink(part))
+				style += fmt.Sprintf(";background:#%02x%02x%02x;color:#000", shade.R, shade.G, shade.B) // black has more contrast on the deepest, too
 			}
 			fmt.Fprintf(&b, `<td style="%s">%s</td>`, style, number(v))
 		}
@@ -93,14 +93,6 @@ func Bars(title, unit string, names []string, values []float64) (html string, er
 
 func begin(b *strings.Builder, title string) {
 	fmt.Fprintf(b, `<table style="border-collapse:collapse"><caption style="text-align:left;font-weight:bold">%s</caption>`+"\n", escape(title))
-}
-
-// ink is the text colour that can be read on a shade.
-func ink(part float64) string {
-	if part > 0.6 {
-		return "#fff"
-	}
-	return "#000"
 }
 
 func number(v float64) string {

@@ -9,6 +9,7 @@
 //	svg, err  = viz.Panels{Charts: []viz.Chart{loss, rate}}.SVG()      // one below the other, with marks where something happened
 //	svg, err  = viz.Tokens{Title: "evidence", Rows: rows}.SVG()        // words, shaded by a number
 //	svg, err  = viz.Grid{Title: "attention", Values: weights}.SVG()    // a matrix for each layer and head
+//	svg, err  = viz.Surface{Title: "loss", X: x, Y: y, Values: losses, Paths: paths}.SVG() // a function of two variables, and paths over it
 //	html     := viz.Page("a report", svg)                              // pictures as a file of their own
 //
 // Package nb, below this one, shows such strings in a notebook.
@@ -175,6 +176,7 @@ func (c Chart) plot() (*plot.Plot, string) {
 	p.Add(grid)
 
 	var words []string
+	var lines []*plotter.Line
 	drawn := 0
 	for i, s := range c.Series {
 		segments, points, gaps := c.segments(s.X, s.Y)
@@ -185,24 +187,27 @@ func (c Chart) plot() (*plot.Plot, string) {
 		pale := draw.LineStyle{Color: blend(hue, 0.7), Width: vg.Points(0.8)}
 		for _, ys := range s.Behind {
 			behind, _, _ := c.segments(s.X, ys)
-			addSegments(p, behind, pale)
+			lines = append(lines, addSegments(p, behind, pale)...)
 		}
 		if s.Smooth > 0 {
-			addSegments(p, segments, pale)
+			lines = append(lines, addSegments(p, segments, pale)...)
 			segments, _, _ = c.segments(s.X, average(s.Y, s.Smooth))
 		}
-		thumb := addSegments(p, segments, style)
+		lines = append(lines, addSegments(p, segments, style)...)
 		if s.Name != "" || len(c.Series) > 1 {
 			name := s.Name
 			if name == "" {
 				name = "series " + strconv.Itoa(i+1)
 			}
-			p.Legend.Add(name, thumb)
+			p.Legend.Add(name, &plotter.Line{LineStyle: style})
 		}
 	}
 	words = append(words, c.mark(p)...)
 	frame(&p.X, drawn == 0 && len(c.Marks) == 0, c.LogX)
 	frame(&p.Y, drawn == 0, c.LogY)
+	for _, line := range lines { // now that the axis is known
+		line.XYs = thin(line.XYs, &p.X, int(pixels(c.Width, 640)/vg.Inch*96))
+	}
 
 	return p, strings.Join(words, " ")
 }
@@ -296,16 +301,18 @@ func (c Chart) segments(xs, ys []float64) (segments []plotter.XYs, points, gaps 
 	return segments, points, gaps
 }
 
-// addSegments adds one curve and returns what its legend entry shows. A lone point is drawn as a dot.
-func addSegments(p *plot.Plot, segments []plotter.XYs, style draw.LineStyle) plot.Thumbnailer {
+// addSegments adds one curve and returns its lines. A lone point is drawn as a dot.
+func addSegments(p *plot.Plot, segments []plotter.XYs, style draw.LineStyle) (lines []*plotter.Line) {
 	for _, s := range segments {
 		if len(s) == 1 {
 			p.Add(&plotter.Scatter{XYs: s, GlyphStyle: draw.GlyphStyle{Color: style.Color, Radius: vg.Points(2), Shape: draw.CircleGlyph{}}})
 			continue
 		}
-		p.Add(&plotter.Line{XYs: s, LineStyle: style})
+		line := &plotter.Line{XYs: s, LineStyle: style}
+		p.Add(line)
+		lines = append(lines, line)
 	}
-	return &plotter.Line{LineStyle: style}
+	return lines
 }
 
 // frame gives an axis a range that can be drawn where the data has none.

@@ -114,7 +114,7 @@ func TestTables(t *testing.T) {
 		t.Fatal(err)
 	}
 	wellFormed(t, heat)
-	for _, want := range []string{"a&lt;b", ">PER</th>", "background:#ffffff;color:#000\">0</td>", "color:#fff\">1</td>", ">0.25</td>", `<td style="text-align:right">NaN</td>`} {
+	for _, want := range []string{"a&lt;b", ">PER</th>", "background:#ffffff;color:#000\">0</td>", "background:#2687be;color:#000\">1</td>", ">0.25</td>", `<td style="text-align:right">NaN</td>`} {
 		if !strings.Contains(heat, want) {
 			t.Errorf("heat table has no %q:\n%s", want, heat)
 		}

@@ -257,7 +257,7 @@ func pipeline(s Spec, sizes Sizes, w elastic.Weights, q, k, v *Node, in Inputs, 
 	weights, t := j.matrix()
 	var y, logSum *Node // [b, q, h, d], [b, h, q]
 	if kind := j.choose(); kind == Naive {
-		y = heads(t.Inputs.Drop.Apply(weights, s.Dropout), v)
+		y = w.Product(heads, t.Inputs.Drop.Apply(weights, s.Dropout), v)
 	} else {
 		y, logSum = j.run(kind)
 	}
@@ -295,7 +295,7 @@ func allowed(s Spec, t *Tile) *Node {
 
 // weigh computes the weights of one attention map, [b, h, q, k].
 func weigh(s Spec, t *Tile, w elastic.Weights) *Node {
-	logits := products(MulScalar(t.Q, t.Scale), t.K) // [b, h, q, k]
+	logits := w.Product(products, MulScalar(t.Q, t.Scale), t.K) // [b, h, q, k]
 	modifiers := slices.Concat(s.Scores, s.Positions)
 	for _, score := range modifiers {
 		logits = score.Score(t, w.In(score.Kind()), logits)

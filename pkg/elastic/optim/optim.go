@@ -101,6 +101,7 @@ type Step struct {
 	Number     *Node   // t, float64 scalar
 	Rate       *Node   // η, float64 scalar
 	Loss       *Node   // mean loss at Values, scalar
+	Key        *Node   // for random numbers, uint32[2], the same for all parameters of the update
 	// Used is the learning rate that is used in the end, where a transform finds it, float64 scalar.
 	Used *Node
 

@@ -8,6 +8,7 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/gomlx/compute/dtypes"
 	"github.com/gomlx/gomlx/core/graph"
 	"github.com/gomlx/gomlx/core/tensors"
 
@@ -37,6 +38,7 @@ func steps(t *testing.T, config optim.Config, n int, scale float32) [][][]float3
 	k := len(params)
 	exec, err := graph.NewExec(gxtest.Backend(t), func(in []*graph.Node) []*graph.Node {
 		input := optim.Input{Number: in[0], Rate: in[1], Loss: in[2], Values: in[3 : 3+k], Slots: in[3+k:]}
+		input.Key = graph.ConvertDType(graph.Concatenate([]*graph.Node{graph.Reshape(in[0], 1), graph.Reshape(in[0], 1)}, 0), dtypes.Uint32)
 		for i, v := range input.Values {
 			g := graph.MulScalar(graph.Add(v, graph.Sin(graph.AddScalar(graph.ConvertDType(graph.MulScalar(in[0], float64(i+1)), v.DType()), 0.3))), float64(scale))
 			input.Gradients = append(input.Gradients, g)
@@ -112,7 +114,7 @@ var rules = []optim.Rule{
 }
 
 var (
-	before = []optim.Rule{nil, optim.ClipNorm{Limit: 1}, optim.ClipValue{Limit: 0.1}, optim.ClipRMS{Limit: 0.1}, optim.AGC{Limit: 0.1}, optim.Centralize{}, optim.SAM{}}
+	before = []optim.Rule{nil, optim.ClipNorm{Limit: 1}, optim.ClipValue{Limit: 0.1}, optim.ClipRMS{Limit: 0.1}, optim.AGC{Limit: 0.1}, optim.Centralize{}, optim.SAM{}, optim.Noise{Eta: 0.01}}
 	after  = []optim.Rule{nil, optim.EMA{Beta: 0.9}, optim.SWA{Start: 2}, optim.Lookahead{Every: 2}}
 )
 
@@ -130,7 +132,7 @@ func TestPairs(t *testing.T) {
 		},
 	}
 	for i, rule := range rules {
-		choices := 7
+		choices := 8
 		if gxtest.Backend(t).String() != "go" {
 			choices = 1 // what a choice computes is the same graph; compiling all takes minutes
 		}

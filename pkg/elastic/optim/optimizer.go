@@ -224,6 +224,7 @@ type Input struct {
 	Slots             []*Node
 	Number, Rate      *Node // number of the update from 1, and learning rate: float64 scalars
 	Loss              *Node // mean loss at Values, scalar
+	Key               *Node // of the update, for rules with noise: uint32[2], as of dropout.Key; may be nil without
 	// Since has for each parameter after how many updates it begins to change, a float64 scalar, nil for
 	// one that changes from the start; a nil list means so for all. Until then the parameter and its
 	// slots stay as they are, to the last bit, and its gradient must be 0. From then on its own updates
@@ -242,7 +243,7 @@ func (o *Optimizer) steps(in Input) []*Step {
 	}
 	steps := make([]*Step, len(o.chains))
 	for i, c := range o.chains {
-		s := &Step{Number: in.Number, Rate: in.Rate, Used: in.Rate, Loss: in.Loss, slots: slots, shared: c.shared}
+		s := &Step{Number: in.Number, Rate: in.Rate, Used: in.Rate, Loss: in.Loss, Key: in.Key, slots: slots, shared: c.shared}
 		for _, j := range c.members {
 			s.Parameters = append(s.Parameters, o.parameters[j])
 			s.settings = append(s.settings, o.settings[j])

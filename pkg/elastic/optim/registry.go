@@ -23,7 +23,7 @@ func Kinds() []string { return registry.Kinds() }
 func init() {
 	for _, add := range []func() error{
 		Register[Chain],
-		Register[ClipNorm], Register[ClipValue], Register[ClipRMS], Register[AGC], Register[Centralize], Register[Cautious],
+		Register[ClipNorm], Register[ClipValue], Register[ClipRMS], Register[AGC], Register[Centralize], Register[Cautious], Register[Noise],
 		Register[Decay], Register[L2], Register[ProximalDecay],
 		Register[SGD], Register[Momentum], Register[Mean], Register[SignOf], Register[Signum], Register[Lion],
 		Register[Adam], Register[AdamW], Register[NAdam], Register[RAdam], Register[Adamax], Register[AdaBelief], Register[Yogi],

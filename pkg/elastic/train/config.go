@@ -4,12 +4,19 @@ import (
 	"errors"
 	"fmt"
 	"math"
+	"slices"
 
 	"github.com/elastic-attention/workbench/pkg/elastic/adapt"
 	"github.com/elastic-attention/workbench/pkg/elastic/loss"
 	"github.com/elastic-attention/workbench/pkg/elastic/optim"
 	"github.com/elastic-attention/workbench/pkg/elastic/optim/control"
 	"github.com/elastic-attention/workbench/pkg/elastic/optim/schedule"
+)
+
+// The precisions of [Config].
+const (
+	F32  = "f32"
+	BF16 = "bf16" // 8 bits of mantissa, the range of float32
 )
 
 // Config is a training recipe: plain data, stored with each run.
@@ -39,6 +46,11 @@ type Config struct {
 	// SkipNonFinite leaves weights and slots as they are in an update whose gradients are not all
 	// finite, and counts it; else such an update ends the run with an error.
 	SkipNonFinite bool `json:"skip_non_finite,omitempty"`
+	// Precision is that of the products of matrices while training, [F32] or [BF16]; empty means F32. Dense layers,
+	// experts, attention by its matrix and the products with the vocabulary take it; other executions of attention
+	// and adapters' own small matrices stay in float32, as do weights, slots, norms, softmax, losses and updates,
+	// checkpoints and all evaluations. There is no 16-bit float with a smaller range, which would need loss scaling.
+	Precision string `json:"precision,omitempty"`
 	// Patience ends the run after that many epochs without a better metric; 0 means never.
 	Patience int `json:"patience,omitempty"`
 	// SaveEvery is the number of updates between checkpoints within an epoch; 0 means none.
@@ -67,6 +79,11 @@ func (c Config) withDefaults() Config {
 	return c
 }
 
+// measuresNoise reports whether a controller wants the norms of micro-batches' gradients.
+func (c Config) measuresNoise() bool {
+	return slices.ContainsFunc(c.Control, func(c control.Config) bool { return c.Noise != nil })
+}
+
 // Validate reports all that is wrong with c.
 func (c Config) Validate() error {
 	var problems []error
@@ -89,6 +106,12 @@ func (c Config) Validate() error {
 	}
 	if _, err := control.New(c.Control); err != nil {
 		problems = append(problems, err)
+	}
+	if c.Precision != "" && c.Precision != F32 && c.Precision != BF16 {
+		problems = append(problems, fmt.Errorf("precision %q is unknown; known: %s, %s", c.Precision, F32, BF16))
+	}
+	if c.measuresNoise() && c.Accumulate < 2 {
+		problems = append(problems, errors.New("control: noise_scale compares the gradients of micro-batches and updates: want accumulate of 2 or more"))
 	}
 	return errors.Join(append(problems, c.Loss.Validate(), c.Unfreeze.Validate(), c.Optimizer.Validate(), c.Schedule.Validate())...)
 }

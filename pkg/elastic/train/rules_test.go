@@ -11,12 +11,15 @@ import (
 
 	"github.com/gomlx/gomlx/core/graph"
 	"github.com/gomlx/gomlx/core/tensors"
+	"github.com/gomlx/gomlx/ml/model"
 	mltrain "github.com/gomlx/gomlx/ml/train"
 
 	"github.com/elastic-attention/workbench/internal/gxtest"
 	"github.com/elastic-attention/workbench/pkg/elastic"
+	"github.com/elastic-attention/workbench/pkg/elastic/dropout"
 	"github.com/elastic-attention/workbench/pkg/elastic/optim"
 	"github.com/elastic-attention/workbench/pkg/elastic/optim/control"
+	"github.com/elastic-attention/workbench/pkg/elastic/optim/schedule"
 	"github.com/elastic-attention/workbench/pkg/elastic/train"
 )
 
@@ -25,7 +28,7 @@ var rules = []optim.Rule{
 	optim.AdamW{WeightDecay: 0.1}, optim.Lion{}, optim.SGD{Momentum: 0.9}, optim.Adafactor{}, optim.Muon{}, optim.NAdam{}, optim.Rprop{},
 	optim.Prodigy{D0: 0.01}, optim.DAdaptSGD{D0: 0.01}, optim.DoWG{}, optim.MoMo{}, optim.COCOB{}, optim.ScheduleFreeAdamW{},
 	optim.Chain{optim.SAM{}, optim.SGD{Momentum: 0.9}}, optim.Chain{optim.AdamW{}, optim.EMA{Beta: 0.9}}, optim.Chain{optim.AdamW{}, optim.SWA{Start: 5}},
-	optim.Chain{optim.AdamW{}, optim.Lookahead{}}, optim.Chain{optim.Adam{}, optim.Hypergradient{Beta: 1e-4}}, optim.Chain{optim.AdamW{}, optim.Mechanic{Start: 0.1}},
+	optim.Chain{optim.Noise{Eta: 0.01}, optim.AdamW{}}, optim.Chain{optim.AdamW{}, optim.Lookahead{}}, optim.Chain{optim.Adam{}, optim.Hypergradient{Beta: 1e-4}}, optim.Chain{optim.AdamW{}, optim.Mechanic{Start: 0.1}},
 }
 
 // TestResumeOfRules: with each rule, a run that ends in the middle of an epoch and goes on from its
@@ -213,6 +216,80 @@ func TestSkipNonFinite(t *testing.T) {
 		if math.IsNaN(float64(w)) {
 			t.Fatal("weights are not finite")
 		}
+	}
+}
+
+// drift is a task whose gradient at an example is the example, plus 1.
+type drift struct{ store *model.Store }
+
+func (d drift) Store() *model.Store { return d.store }
+
+func (drift) Variables() []elastic.Variable { return []elastic.Variable{{Path: "/w", Shape: []int{4}}} }
+
+func (drift) Loss(w elastic.Weights, inputs, _ []*graph.Node, _ *dropout.Source) (sum, count *graph.Node) {
+	x := graph.AddScalar(inputs[0], 1)
+	return graph.ReduceAllSum(graph.Mul(x, graph.BroadcastToShape(graph.ExpandLeftToRank(w.At("w"), 2), x.Shape()))), graph.Scalar(x.Graph(), x.DType(), float64(x.Shape().Dimensions[0]))
+}
+
+// TestNoiseScaleOfARun: the events say the noise scale that follows from the gradients of micro-batches and updates,
+// here means of examples, and change nothing.
+func TestNoiseScaleOfARun(t *testing.T) {
+	data := uneven{{4, 12, 8}, {2, 30}}
+	fresh := func() drift {
+		store, err := elastic.NewStore(drift{}.Variables(), 1)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return drift{store}
+	}
+	cfg := train.Config{Accumulate: 3, ClipNorm: 0.1, Schedule: schedule.Config{Kind: "constant", Peak: 0.01}, Control: []control.Config{{Noise: &control.Noise{Every: 2, Decay: 0.5}}}}
+	trainer, err := train.New(gxtest.Backend(t), fresh(), cfg)
+	if err != nil {
+		t.Fatal(err)
+	}
+	result, err := trainer.Run(t.Context(), data.flat(), train.Hooks{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	var noise control.NoiseScale
+	mean := func(batches []mltrain.Batch) (square float64, examples int) {
+		var sum [4]float64
+		for _, b := range batches {
+			for i, x := range tensors.MustCopyFlatData[float32](b.Inputs[0]) {
+				sum[i%4] += float64(x) + 1
+			}
+			examples += b.Inputs[0].Shape().Dimensions[0]
+		}
+		for _, x := range sum {
+			square += x * x / float64(examples*examples)
+		}
+		return square, examples
+	}
+	var all []mltrain.Batch
+	for b, err := range data.flat().Batches(0, 0) {
+		if err != nil {
+			t.Fatal(err)
+		}
+		all = append(all, b)
+	}
+	for _, update := range [][]mltrain.Batch{all[:3], all[3:]} {
+		squares, inverses := 0.0, 0.0
+		for _, b := range update {
+			square, examples := mean([]mltrain.Batch{b})
+			squares, inverses = squares+square/float64(len(update)), inverses+1/float64(examples)/float64(len(update))
+		}
+		square, examples := mean(update)
+		if noise, err = noise.Observe(control.SquaredNorm{Value: squares, Examples: int(math.Round(1 / inverses))}, control.SquaredNorm{Value: square, Examples: examples}, 0.5); err != nil {
+			t.Fatal(err)
+		}
+	}
+	want := fmt.Sprintf("gradient noise scale is about %.3g targets; an update has 32", noise.Examples())
+	if events := result.State.Control; len(events) != 1 || events[0].Reason != want || events[0].Factor != 1 || events[0].Update != 2 {
+		t.Errorf("events %+v, want %q", events, want)
+	}
+	cfg.Accumulate = 1
+	if _, err := train.New(gxtest.Backend(t), fresh(), cfg); err == nil || !strings.Contains(err.Error(), "want accumulate of 2 or more") {
+		t.Errorf("without micro-batches: %v", err)
 	}
 }
 

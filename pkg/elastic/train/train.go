@@ -309,7 +309,11 @@ func (t *Trainer) lossGradients(store *model.Store, in []*Node) (sum, count *Nod
 	scalars, key, inputs, labels := in[0], in[1], in[2:len(in)-1], in[len(in)-1:]
 	g := key.Graph()
 	parameters := t.values(store, g)
-	sum, count = t.task.Loss(elastic.WeightsOf(store, g), inputs, labels, dropout.NewSource(key))
+	weights := elastic.WeightsOf(store, g)
+	if t.config.Precision == BF16 {
+		weights = weights.Computing(dtypes.BFloat16)
+	}
+	sum, count = t.task.Loss(weights, inputs, labels, dropout.NewSource(key))
 	gradients = Gradient(sum, parameters...)
 	if t.optimizer.Perturbs() {
 		moved := t.optimizer.Perturb(optim.Input{Values: parameters, Gradients: t.open(scalars, gradients)})
@@ -318,7 +322,7 @@ func (t *Trainer) lossGradients(store *model.Store, in []*Node) (sum, count *Nod
 			replaced[v.Path] = moved[i]
 		}
 		// The same key: both passes drop the same elements.
-		there, _ := t.task.Loss(elastic.WeightsOf(store, g).With(replaced), inputs, labels, dropout.NewSource(key))
+		there, _ := t.task.Loss(weights.With(replaced), inputs, labels, dropout.NewSource(key))
 		gradients = Gradient(there, moved...)
 	}
 	return sum, count, gradients
@@ -340,13 +344,17 @@ const ownScalars = 4
 func scalarAt(scalars *Node, i int) *Node { return Reshape(Slice(scalars, AxisElem(i))) }
 
 // update sets all variables and slots from summed losses and gradients. It returns the gradient
-// norm, the learning rate that was used, and what a strategy measures. The scalars, float64, are the
+// norm, the learning rate that was used, the squared norm if a controller wants it, and what a strategy measures. The scalars, float64, are the
 // number of the update, its rate, the two words of its key, after how many updates each stage begins,
 // and the follower's.
 func (t *Trainer) update(store *model.Store, scalars, sum, count *Node, gradients []*Node) []*Node {
 	g := scalars.Graph()
-	factor := Reciprocal(Where(GreaterThan(count, ZerosLike(count)), count, OnesLike(count))) // weights may add up to less than 1
+	factor := perTarget(count)
 	loss := Mul(sum, factor)
+	var measured []*Node
+	if t.config.measuresNoise() {
+		measured = append(measured, t.squaredNorm(scalars, count, gradients))
+	}
 	if len(t.pulls) > 0 { // priors pull at the mean loss
 		gradients = t.pulled(store, gradients, factor)
 		factor = OnesLike(factor)
@@ -374,6 +382,7 @@ func (t *Trainer) update(store *model.Store, scalars, sum, count *Node, gradient
 	before := t.values(store, g)
 	values, newSlots, used := t.optimizer.Update(optim.Input{
 		Values: before, Gradients: gradients, Slots: slots, Number: scalarAt(scalars, 0), Rate: scalarAt(scalars, 1), Loss: loss,
+		Key:   ConvertDType(Slice(scalars, AxisRange(2, 4)), dtypes.Uint32),
 		Since: t.since(scalars),
 	})
 	for i, v := range t.variables {
@@ -406,7 +415,17 @@ func (t *Trainer) update(store *model.Store, scalars, sum, count *Node, gradient
 	for i, v := range t.variables {
 		store.GetVariable(v.Path).SetNodeValue(values[i])
 	}
-	return append([]*Node{norm, used}, measures...)
+	return slices.Concat([]*Node{norm, used}, measured, measures)
+}
+
+// squaredNorm returns the squared norm of the mean gradient, priors not counted.
+func (t *Trainer) squaredNorm(scalars, count *Node, gradients []*Node) *Node {
+	return Square(Mul(optim.GlobalNorm(t.open(scalars, gradients)), perTarget(count)))
+}
+
+// perTarget returns 1/count, and 1 if there is no target; weights of targets may add up to less than 1.
+func perTarget(count *Node) *Node {
+	return Reciprocal(Where(GreaterThan(count, ZerosLike(count)), count, OnesLike(count)))
 }
 
 // open returns the gradients with zeros for variables that do not train yet.
@@ -485,6 +504,9 @@ func (t *Trainer) accumulateGraph(scope *model.Scope, in []*Node) []*Node {
 	for path, x := range map[string]*Node{"/targets": count, "/loss": sum} {
 		total := store.GetVariable(SlotsScope + path)
 		total.SetNodeValue(Add(total.NodeValue(g), x))
+	}
+	if t.config.measuresNoise() {
+		return []*Node{sum, count, t.squaredNorm(in[0], count, gradients)}
 	}
 	return []*Node{sum, count}
 }
@@ -699,6 +721,7 @@ func (t *Trainer) epoch(ctx context.Context, data Data, hooks Hooks, total int, 
 	}
 	// micro counts the batches of this update, sum and targets their losses.
 	micro, sum, targets, positions := 0, 0.0, 0.0, 0
+	var small smallNorms
 	begin := time.Now()
 	for batch, err := range data.Batches(t.state.Epoch, t.state.Batch) {
 		if err != nil {
@@ -731,6 +754,7 @@ func (t *Trainer) epoch(ctx context.Context, data Data, hooks Hooks, total int, 
 		args = append(args, batch.Labels[0])
 
 		var out, measures []float64
+		var big control.SquaredNorm
 		var norm float64
 		last := micro == t.config.Accumulate || t.state.Batch+micro == perEpoch
 		if t.step != nil {
@@ -743,6 +767,15 @@ func (t *Trainer) epoch(ctx context.Context, data Data, hooks Hooks, total int, 
 				var applied []float64
 				if applied, err = t.call(t.apply, scalars); err == nil {
 					norm, rate, measures = applied[0], applied[1], applied[2:]
+				}
+			}
+			if err == nil && t.config.measuresNoise() {
+				if out[1] > 0 {
+					small.add(out[2], out[1])
+				}
+				if last {
+					big = control.SquaredNorm{Value: measures[0], Examples: int(targets + out[1])}
+					measures = measures[1:]
 				}
 			}
 		}
@@ -766,7 +799,7 @@ func (t *Trainer) epoch(ctx context.Context, data Data, hooks Hooks, total int, 
 		finite := !math.IsNaN(loss) && !math.IsInf(loss, 0) && !math.IsNaN(norm) && !math.IsInf(norm, 0)
 		switch {
 		case finite:
-			t.observe(control.Signals{Update: t.state.Update, Loss: loss})
+			t.observe(control.Signals{Update: t.state.Update, Loss: loss, Small: small.mean(), Big: big})
 		case t.config.SkipNonFinite:
 			t.state.Skipped++
 			t.nonFinite("skip", fmt.Sprintf("loss is %g and gradient norm %g: nothing is changed; %d updates skipped so far", loss, norm, t.state.Skipped))
@@ -788,7 +821,7 @@ func (t *Trainer) epoch(ctx context.Context, data Data, hooks Hooks, total int, 
 				Targets: int(targets), Positions: positions, Elapsed: time.Since(begin), Compilations: len(t.compiled),
 			})
 		}
-		micro, sum, targets, positions = 0, 0, 0, 0
+		micro, sum, targets, positions, small = 0, 0, 0, 0, smallNorms{}
 		t.note(loss, time.Since(begin), measures, t.state.Update == total)
 		if t.state.Update == total || t.state.Ended != "" {
 			break
@@ -813,6 +846,21 @@ func (t *Trainer) epoch(ctx context.Context, data Data, hooks Hooks, total int, 
 // nonFinite notes what was done about an update whose numbers are not finite.
 func (t *Trainer) nonFinite(action, reason string) {
 	t.event(control.Event{Update: t.state.Update, Controller: "non_finite", Signal: "loss", Action: action, Factor: t.control.Scale(), Reason: reason})
+}
+
+// smallNorms gathers the squared norms of micro-batches' gradients.
+type smallNorms struct{ squares, inverses, batches float64 }
+
+func (s *smallNorms) add(square, targets float64) {
+	s.squares, s.inverses, s.batches = s.squares+square, s.inverses+1/targets, s.batches+1
+}
+
+// mean returns the mean square, whose noise is that of the harmonic mean of the targets.
+func (s *smallNorms) mean() control.SquaredNorm {
+	if s.batches == 0 {
+		return control.SquaredNorm{}
+	}
+	return control.SquaredNorm{Value: s.squares / s.batches, Examples: int(math.Round(s.batches / s.inverses))}
 }
 
 // scalars reads the variables that the task wants to be watched; nil if it wants none.

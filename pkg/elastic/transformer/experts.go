@@ -113,7 +113,7 @@ func (e Experts) mix(c Config, w elastic.Weights, x, documents *Node, r *attenti
 
 	experts := w.In("experts")
 	each := func(equation, name string, x *Node) *Node {
-		y := Einsum(equation, x, experts.In(name).At("weights"))
+		y := w.Product(func(x, weights *Node) *Node { return Einsum(equation, x, weights) }, x, experts.In(name).At("weights"))
 		return Add(y, InsertAxes(experts.In(name).At("bias"), 0, 0)) // [b, l, experts, …]
 	}
 	y := activations[c.Activation](each("bli,eio->bleo", "inner", x))

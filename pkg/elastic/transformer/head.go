@@ -134,7 +134,9 @@ var heads = map[string]head{
 
 // vocabulary returns the products of x [b, l, hidden] and all words, [b, l, vocabulary].
 func vocabulary(w elastic.Weights, x *Node) *Node {
-	return DotGeneral(x, []int{2}, nil, w.In("embeddings").At("word"), []int{1}, nil)
+	return w.Product(func(x, words *Node) *Node {
+		return DotGeneral(x, []int{2}, nil, words, []int{1}, nil)
+	}, x, w.In("embeddings").At("word"))
 }
 
 func poolerVariables(c Config) []elastic.Variable {

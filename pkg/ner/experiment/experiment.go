@@ -45,6 +45,9 @@ type Config struct {
 	Tagger ner.Config `json:"tagger"`
 	// Train is the recipe.
 	Train ner.TrainConfig `json:"train"`
+	// RateFrom says, if rates of Train are those of earlier runs, of which and why; for the record. See
+	// [run.BestRates].
+	RateFrom string `json:"rate_from,omitempty"`
 	// Merge puts Tagger.Adapter into the weights of the model that the run ends with, which is
 	// then whole. False saves the adapter, which names its base.
 	Merge bool `json:"merge,omitempty"`
@@ -157,7 +160,7 @@ func (c Config) Offline() Config {
 	c.Model = Scratch
 	c.Data = Data{Name: Synthetic, Limit: c.Data.Limit}
 	c.Tagger = ner.Config{MaxLength: 64, Lengths: []int{64}}
-	c.Merge = false
+	c.Merge, c.RateFrom = false, ""
 	c.Train.Epochs = max(c.Train.Epochs, scratchEpochs)
 	c.Train.ClipNorm = 1
 	c.Train.Schedule = schedule.Config{Peak: 2e-3, Warmup: 0.1}

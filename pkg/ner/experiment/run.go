@@ -84,7 +84,7 @@ type Sample struct {
 // Run makes an experiment from start to end. One process at a time may work on a run
 // folder. When ctx is cancelled while it trains or evaluates, the run is saved, and the
 // error wraps [train.ErrInterrupted]. An unknown name is a [*run.NameError].
-func Run(ctx context.Context, backend compute.Backend, config Config, options Options) (Result, error) {
+func Run(ctx context.Context, backend compute.Backend, config Config, options Options) (result Result, err error) {
 	begin := time.Now()
 	if options.Dir == "" {
 		return Result{}, errors.New("experiment needs a run folder")
@@ -129,12 +129,14 @@ func Run(ctx context.Context, backend compute.Backend, config Config, options Op
 	}
 	loaded.Parameters, loaded.Trained = tagger.Model.Parameters(), tagger.Trained()
 	record.Backend = options.Backend
-	if err := run.WriteJSON(filepath.Join(options.Dir, run.RecordFile), record); err != nil {
+	journal, err := run.NewJournal(options.Dir, record, loaded.ResumedAt)
+	if err != nil {
 		return Result{}, err
 	}
+	defer func() { err = journal.End(err) }()
 
 	trained, err := tagger.Train(ctx, corpus.Train, corpus.Dev, config.Train, ner.TrainOptions{
-		Run: checkpoint.Run{Dir: options.Dir}, Resume: resumeDir, Versions: record.Versions, Custom: options.Custom,
+		Run: checkpoint.Run{Dir: options.Dir}, Resume: resumeDir, Journal: journal, Versions: record.Versions, Custom: options.Custom,
 		Earlier: func(prior adapt.Prior) (values, fisher map[string]*tensors.Tensor, err error) {
 			return earlier(ctx, backend, client, prior)
 		},
@@ -145,7 +147,7 @@ func Run(ctx context.Context, backend compute.Backend, config Config, options Op
 		},
 		Step: options.Step, Event: options.Event, Epoch: options.Epoch, Progress: options.Progress,
 	})
-	result := Result{
+	result = Result{
 		Dir: options.Dir, Note: corpus.Note, Updates: trained.State.Update, Stopped: trained.Stopped, Ended: trained.State.Ended,
 		BestEpoch: max(trained.State.Best.Epoch, 0), Course: run.CourseOf(trained.State), Tagger: tagger,
 	}
@@ -161,6 +163,7 @@ func Run(ctx context.Context, backend compute.Backend, config Config, options Op
 			return result, run.Stopped(ctx, fmt.Errorf("evaluating on dev: %w", err))
 		}
 		result.Dev = &report
+		journal.Scores("final/dev", report.Scores())
 	}
 	if len(corpus.Test) > 0 {
 		report, err := tagger.Evaluate(ctx, corpus.Test, ner.Options{}, options.Progress)
@@ -168,6 +171,7 @@ func Run(ctx context.Context, backend compute.Backend, config Config, options Op
 			return result, run.Stopped(ctx, fmt.Errorf("evaluating on test: %w", err))
 		}
 		result.Test = &report
+		journal.Scores("final/test", report.Scores())
 		if result.Sentences, err = samples(ctx, tagger, corpus); err != nil {
 			return result, run.Stopped(ctx, err)
 		}
@@ -182,7 +186,7 @@ func Run(ctx context.Context, backend compute.Backend, config Config, options Op
 	if err := tagger.Save(filepath.Join(options.Dir, run.ModelDir)); err != nil {
 		return result, fmt.Errorf("saving the model: %w", err)
 	}
-	return result, run.Finish(options.Dir, result, result.Text())
+	return result, journal.Finish(result, result.Text())
 }
 
 // client checks the config, before anything is fetched, and returns what fetches.

@@ -46,6 +46,8 @@ type TrainOptions struct {
 	Run checkpoint.Run
 	// Resume continues from a checkpoint's folder, from which the classifier was loaded.
 	Resume string
+	// Journal records updates and the scores on dev; nil records nothing.
+	Journal *run.Journal
 	// Versions is noted in each checkpoint.
 	Versions map[string]string
 	// Plan is told, before the first step, how the training data was batched.
@@ -75,16 +77,20 @@ func (c *Classifier) Train(ctx context.Context, texts, dev []data.Text, config T
 		options.Plan(dataset.Stats())
 	}
 	fitting := run.Fitting{
-		Run: options.Run, Resume: options.Resume, Files: c.Files, Versions: options.Versions, Step: options.Step, Event: options.Event,
+		Run: options.Run, Resume: options.Resume, Files: c.Files, Versions: options.Versions, Journal: options.Journal, Step: options.Step, Event: options.Event,
 		Load: func(dir string) error { return run.Take(c.Model, dir) },
 	}
 	if len(dev) > 0 {
 		fitting.Evaluate = func(ctx context.Context, epoch int) (float64, error) {
 			report, err := c.Evaluate(ctx, dev, options.Progress)
-			if err == nil && options.Epoch != nil {
+			if err != nil {
+				return 0, err
+			}
+			options.Journal.Scores(string(data.Dev), report.Scores())
+			if options.Epoch != nil {
 				options.Epoch(epoch, report)
 			}
-			return report.Accuracy, err
+			return report.Accuracy, nil
 		}
 	}
 	return run.Fit(ctx, c.backend, task, trainData{dataset}, config.Config, fitting)

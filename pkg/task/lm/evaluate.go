@@ -36,6 +36,11 @@ func (s Score) Perplexity() float64 { return math.Exp(s.Loss) }
 // BitsPerByte returns the loss in bits, which compares models of any tokens.
 func (s Score) BitsPerByte() float64 { return s.Loss / math.Ln2 }
 
+// Scores returns the numbers by name, for a run's journal.
+func (s Score) Scores() map[string]float64 {
+	return map[string]float64{"loss": s.Loss, "bits_per_byte": s.BitsPerByte(), "accuracy": s.Accuracy}
+}
+
 // String is one line for people.
 func (s Score) String() string {
 	return fmt.Sprintf("loss %.4f  %.4f bits per byte  accuracy %.4f", s.Loss, s.BitsPerByte(), s.Accuracy)

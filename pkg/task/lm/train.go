@@ -66,6 +66,8 @@ type TrainOptions struct {
 	Resume string
 	// Versions is noted in each checkpoint.
 	Versions map[string]string
+	// Journal records updates and the scores on dev; nil records nothing.
+	Journal *run.Journal
 	// Step is called after each update, Event for what is done to the run, as [train.Hooks] has them,
 	// and Epoch after each evaluation on dev.
 	Step  func(train.Step)
@@ -86,16 +88,20 @@ func (m *Model) Train(ctx context.Context, text, dev []byte, config TrainConfig,
 		return train.Result{}, err
 	}
 	fitting := run.Fitting{
-		Run: options.Run, Resume: options.Resume, Files: m.Files, Versions: options.Versions, Step: options.Step, Event: options.Event,
+		Run: options.Run, Resume: options.Resume, Files: m.Files, Versions: options.Versions, Journal: options.Journal, Step: options.Step, Event: options.Event,
 		Load: func(dir string) error { return run.Take(m.Transformer, dir) },
 	}
 	if len(dev) > 0 {
 		fitting.Evaluate = func(ctx context.Context, epoch int) (float64, error) {
 			score, err := m.Evaluate(ctx, dev, options.Progress)
-			if err == nil && options.Epoch != nil {
+			if err != nil {
+				return 0, err
+			}
+			options.Journal.Scores("dev", score.Scores())
+			if options.Epoch != nil {
 				options.Epoch(epoch, score)
 			}
-			return -score.Loss, err
+			return -score.Loss, nil
 		}
 	}
 	return run.Fit(ctx, m.backend, task, data, config.Config, fitting)

@@ -3,13 +3,12 @@ package nb
 import (
 	"encoding/json"
 	"fmt"
-	"maps"
 	"os"
 	"path/filepath"
-	"slices"
-	"strings"
 
 	"github.com/janpfeifer/gonb/gonbui/protocol"
+
+	ipynb "github.com/elastic-attention/workbench/pkg/nb"
 )
 
 // Param returns the parameter with a name: what the environment variable NB_<name> holds, else def. The value is read
@@ -18,7 +17,7 @@ import (
 //
 //	var steps = must.M1(nb.Param("STEPS", 140)) // NB_STEPS=20 in the environment makes it 20
 func Param[T any](name string, def T) (T, error) {
-	text, ok := os.LookupEnv("NB_" + name)
+	text, ok := os.LookupEnv(ipynb.ParamEnv(name))
 	if !ok || text == "" {
 		return def, nil
 	}
@@ -52,57 +51,16 @@ func Folder(name string) (string, error) {
 	return dir, nil
 }
 
-// Plan is what a notebook's metadata says about its execution, under "workbench".
-type Plan struct {
-	// Expect has, for each number that the notebook must print, its value and the tolerance.
-	Expect map[string][2]float64 `json:"expect"`
-	// Budget is the longest time that the whole notebook may take, in seconds; 0 is no limit.
-	Budget float64 `json:"budget"`
-	// Measured describes the execution whose outputs were saved; nil if there was none.
-	Measured *Measured `json:"measured"`
-}
-
-// Measured describes one execution of a notebook.
-type Measured struct {
-	Seconds float64 `json:"seconds"`
-	Backend string  `json:"backend"`
-	Cores   int     `json:"cores"`
-}
-
 // ReadPlan reads the plan of a notebook file. A relative path counts from the notebook that runs, as does the working
 // directory of a cell.
-func ReadPlan(path string) (Plan, error) {
-	content, err := os.ReadFile(path)
+func ReadPlan(path string) (ipynb.Plan, error) {
+	file, err := ipynb.ReadFile(path)
 	if err != nil {
-		return Plan{}, fmt.Errorf("reading the plan of a notebook: %w", err)
+		return ipynb.Plan{}, err
 	}
-	var file struct {
-		Metadata struct {
-			Workbench *Plan `json:"workbench"`
-		} `json:"metadata"`
+	plan, err := file.Plan()
+	if err != nil {
+		return plan, fmt.Errorf("reading the plan of notebook %s: %w", path, err)
 	}
-	if err := json.Unmarshal(content, &file); err != nil {
-		return Plan{}, fmt.Errorf("reading the plan of notebook %s: %w", path, err)
-	}
-	if file.Metadata.Workbench == nil {
-		return Plan{}, fmt.Errorf("reading the plan of notebook %s: its metadata has no \"workbench\"", path)
-	}
-	return *file.Metadata.Workbench, nil
-}
-
-// Markdown writes the expected numbers as a table, sorted by name, and the times below it.
-func (p Plan) Markdown() string {
-	var b strings.Builder
-	b.WriteString("| number | expected | tolerance |\n|---|---:|---:|\n")
-	for _, name := range slices.Sorted(maps.Keys(p.Expect)) {
-		fmt.Fprintf(&b, "| %s | %g | ± %g |\n", name, p.Expect[name][0], p.Expect[name][1])
-	}
-	b.WriteString("\n")
-	if p.Measured != nil {
-		fmt.Fprintf(&b, "The last saved execution took %.0f s on %s with %d cores. ", p.Measured.Seconds, p.Measured.Backend, p.Measured.Cores)
-	}
-	if p.Budget > 0 {
-		fmt.Fprintf(&b, "The headless runner stops the notebook after %.0f s.", p.Budget)
-	}
-	return b.String()
+	return plan, nil
 }

@@ -10,6 +10,8 @@ import (
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
+
+	ipynb "github.com/elastic-attention/workbench/pkg/nb"
 )
 
 func TestParam(t *testing.T) {
@@ -65,16 +67,17 @@ func TestReadPlan(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	write(`{"metadata": {"workbench": {"expect": {"f1": [0.5, 0.05]}, "budget": 600, "measured": {"seconds": 90, "backend": "xla", "cores": 2}}}, "cells": []}`)
+	const file = `{"metadata": %s, "nbformat": 4, "nbformat_minor": 5, "cells": []}`
+	write(fmt.Sprintf(file, `{"workbench": {"expect": {"f1": [0.5, 0.05]}, "budget": 600, "measured": {"seconds": 90, "backend": "xla", "cores": 2}}}`))
 	got, err := ReadPlan(path)
 	if err != nil {
 		t.Fatal(err)
 	}
-	want := Plan{Expect: map[string][2]float64{"f1": {0.5, 0.05}}, Budget: 600, Measured: &Measured{Seconds: 90, Backend: "xla", Cores: 2}}
+	want := ipynb.Plan{Expect: map[string][2]float64{"f1": {0.5, 0.05}}, Budget: 600, Measured: &ipynb.Measured{Seconds: 90, Backend: "xla", Cores: 2}}
 	if diff := cmp.Diff(want, got); diff != "" {
 		t.Errorf("plan (-want +got):\n%s", diff)
 	}
-	for _, bad := range []string{`{"metadata": {}}`, `{`, `{"metadata": {"workbench": {"expect": 3}}}`} {
+	for _, bad := range []string{`{`, fmt.Sprintf(file, `{"workbench": {"expect": 3}}`)} {
 		write(bad)
 		if _, err := ReadPlan(path); err == nil || !strings.Contains(err.Error(), path) {
 			t.Errorf("%s: error %v, want one with the path", bad, err)
@@ -83,15 +86,4 @@ func TestReadPlan(t *testing.T) {
 	if _, err := ReadPlan(filepath.Join(t.TempDir(), "none")); !errors.Is(err, fs.ErrNotExist) {
 		t.Errorf("error %v, want that there is no file", err)
 	}
-}
-
-func ExamplePlan_Markdown() {
-	fmt.Println(Plan{Expect: map[string][2]float64{"loss": {0.1, 0.02}, "f1": {0.5, 0.05}}, Budget: 600}.Markdown())
-	// Output:
-	// | number | expected | tolerance |
-	// |---|---:|---:|
-	// | f1 | 0.5 | ± 0.05 |
-	// | loss | 0.1 | ± 0.02 |
-	//
-	// The headless runner stops the notebook after 600 s.
 }

@@ -28,14 +28,17 @@ type Signals struct {
 	Loss float64
 	// Metric is the outcome of the evaluation after this update, nil for an update.
 	Metric *float64
+	// Small and Big are squared norms of gradients of the update: the mean over its micro-batches, of
+	// so many targets, and that of all of it. They have no examples where they are not measured.
+	Small, Big SquaredNorm
 }
 
 // Event says what a controller did.
 type Event struct {
 	Update     int     `json:"update"`
-	Controller string  `json:"controller"` // kind: plateau, spike, stop; of the loop itself: unfreeze, non_finite
-	Signal     string  `json:"signal"`     // metric, loss, or update
-	Action     string  `json:"action"`     // reduce, back off, recover, stop, unfreeze, keep frozen, skip
+	Controller string  `json:"controller"` // kind: plateau, spike, stop, noise_scale; of the loop itself: unfreeze, non_finite
+	Signal     string  `json:"signal"`     // metric, loss, gradient, or update
+	Action     string  `json:"action"`     // reduce, back off, recover, stop, measure, unfreeze, keep frozen, skip
 	Factor     float64 `json:"factor"`     // the controller's factor of the rate from now on
 	Reason     string  `json:"reason"`
 }
@@ -63,6 +66,7 @@ type Config struct {
 	Plateau *Plateau `json:"plateau,omitempty"`
 	Spike   *Spike   `json:"spike,omitempty"`
 	Stop    *Stop    `json:"stop,omitempty"`
+	Noise   *Noise   `json:"noise_scale,omitempty"`
 }
 
 // controllers lists those that c names.
@@ -77,6 +81,9 @@ func (c Config) controllers() []controller {
 	if c.Stop != nil {
 		list = append(list, *c.Stop)
 	}
+	if c.Noise != nil {
+		list = append(list, *c.Noise)
+	}
 	return list
 }
 
@@ -84,7 +91,7 @@ func (c Config) controllers() []controller {
 func (c Config) Validate() error {
 	list := c.controllers()
 	if len(list) != 1 {
-		return fmt.Errorf("control names %d controllers, want one of plateau, spike, stop", len(list))
+		return fmt.Errorf("control names %d controllers, want one of plateau, spike, stop, noise_scale", len(list))
 	}
 	return list[0].validate("control.")
 }

@@ -16,6 +16,7 @@ var all = []control.Config{
 	{Plateau: &control.Plateau{Progress: control.Progress{Patience: 2}, Factor: 0.5, Cooldown: 3, Min: 0.1}},
 	{Spike: &control.Spike{Window: 8, Hold: 3, Recovery: 4}},
 	{Stop: &control.Stop{Progress: control.Progress{Signal: "loss", Patience: 60, Threshold: 0.02, ThresholdMode: "abs"}}},
+	{Noise: &control.Noise{Every: 7, Decay: 0.8}},
 }
 
 // signals are those of a run with evaluations that stall, and with spikes of the loss.
@@ -24,6 +25,7 @@ func signals(n int) []control.Signals {
 	var list []control.Signals
 	for i := range n {
 		s := control.Signals{Update: i + 1, Loss: 1/float64(i+1) + 0.01*random.Float64()}
+		s.Small, s.Big = control.SquaredNorm{Value: 2 + random.Float64(), Examples: 4}, control.SquaredNorm{Value: 1 + random.Float64(), Examples: 16}
 		if i%31 == 20 {
 			s.Loss += 3
 		}
@@ -63,7 +65,7 @@ func TestResume(t *testing.T) {
 		}
 		events, scales = append(events, did), append(scales, whole.Scale())
 	}
-	for _, want := range []string{"plateau reduce", "spike back off", "spike recover", "stop stop"} {
+	for _, want := range []string{"plateau reduce", "spike back off", "spike recover", "stop stop", "noise_scale measure"} {
 		if !actions[want] {
 			t.Errorf("the run has no event %q, so it tests nothing of that", want)
 		}
@@ -153,6 +155,7 @@ func TestRefuses(t *testing.T) {
 		{`[{"stop": {"threshold": -1}}]`, "control.stop.threshold is -1"},
 		{`[{"stop": {}}, {"spike": {"window": 2}}]`, "controller 1: control.spike.window is 2"},
 		{`[{"spike": {"deviations": -1, "floor": -1, "factor": 1}}]`, "control.spike.factor is 1"},
+		{`[{"noise_scale": {"every": -1, "decay": 1}}]`, "control.noise_scale.decay is 1"},
 		{`[{"spike": {"hold": -1, "recovery": -1}}]`, "control.spike.recovery is -1"},
 	} {
 		var configs []control.Config

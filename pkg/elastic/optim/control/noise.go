@@ -1,6 +1,7 @@
 package control
 
 import (
+	"errors"
 	"fmt"
 	"math"
 )
@@ -55,4 +56,69 @@ func (n NoiseScale) Examples() float64 {
 		return math.NaN()
 	}
 	return n.Noise / n.Signal // the bias correction is the same for both
+}
+
+// Noise watches the [NoiseScale] of a run that accumulates micro-batches, and tells it now and then in an event; it
+// changes nothing. Examples are targets here. Since the batches of an update are few, the estimate is rough: it says
+// whether updates are far too small or far too large.
+type Noise struct {
+	Every int     `json:"every,omitempty"` // updates between events; 0 means 50
+	Decay float64 `json:"decay,omitempty"` // weight of the past at each update; 0 means 0.95
+}
+
+func (n Noise) withDefaults() Noise {
+	if n.Every == 0 {
+		n.Every = 50
+	}
+	if n.Decay == 0 {
+		n.Decay = 0.95
+	}
+	return n
+}
+
+func (n Noise) validate(path string) error {
+	n = n.withDefaults()
+	path += "noise_scale."
+	var problems []error
+	if n.Every < 1 {
+		problems = append(problems, fmt.Errorf("%severy is %d, want a number of updates", path, n.Every))
+	}
+	if !(n.Decay >= 0 && n.Decay < 1) {
+		problems = append(problems, fmt.Errorf("%sdecay is %g, want 0 < d < 1", path, n.Decay))
+	}
+	return errors.Join(problems...)
+}
+
+func (n Noise) start() worker { return &noise{Noise: n.withDefaults()} }
+
+type noiseState struct {
+	NoiseScale
+	Seen int `json:"seen"` // observations since the last event
+}
+
+type noise struct {
+	Noise
+	noiseState
+}
+
+func (*noise) factor() float64 { return 1 }
+func (*noise) stopped() string { return "" }
+func (n *noise) state() any    { return &n.noiseState }
+
+func (n *noise) observe(signals Signals) (Event, bool) {
+	next, err := n.NoiseScale.Observe(signals.Small, signals.Big, n.Decay)
+	if err != nil || signals.Metric != nil { // an evaluation, or an update of one micro-batch
+		return Event{}, false
+	}
+	n.NoiseScale = next
+	n.Seen++
+	if n.Seen < n.Every {
+		return Event{}, false
+	}
+	n.Seen = 0
+	reason := "gradient noise scale is not known: too few updates"
+	if scale := n.Examples(); !math.IsNaN(scale) {
+		reason = fmt.Sprintf("gradient noise scale is about %.3g targets; an update has %d", scale, signals.Big.Examples)
+	}
+	return Event{Controller: "noise_scale", Signal: "gradient", Action: "measure", Reason: reason}, true
 }

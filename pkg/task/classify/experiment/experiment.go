@@ -46,6 +46,9 @@ type Config struct {
 	Classifier classify.Config `json:"classifier"`
 	// Train is the recipe.
 	Train classify.TrainConfig `json:"train"`
+	// RateFrom says, if rates of Train are those of earlier runs, of which and why; for the record. See
+	// [run.BestRates].
+	RateFrom string `json:"rate_from,omitempty"`
 }
 
 // Data names a corpus: one of the catalogue or [Synthetic], or three files.
@@ -142,5 +145,6 @@ func (c Config) Offline() Config {
 	c.Data = Data{Name: Synthetic, Limit: c.Data.Limit, TrainLimit: c.Data.TrainLimit}
 	c.Train.Epochs = max(c.Train.Epochs, scratchEpochs)
 	c.Train.Schedule = schedule.Config{Peak: 2e-3, Warmup: 0.1}
+	c.RateFrom = ""
 	return c
 }

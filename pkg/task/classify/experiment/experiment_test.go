@@ -21,6 +21,7 @@ import (
 	runs "github.com/elastic-attention/workbench/pkg/run"
 	"github.com/elastic-attention/workbench/pkg/task/classify"
 	"github.com/elastic-attention/workbench/pkg/task/classify/experiment"
+	"github.com/elastic-attention/workbench/pkg/track"
 )
 
 // tiny is an experiment of a second.
@@ -84,6 +85,14 @@ func TestInterruptedRunEndsAlike(t *testing.T) {
 	}
 	if !slices.Equal(read(whole), read(torn)) {
 		t.Error("the resumed run has other weights")
+	}
+	for _, dir := range []string{whole, torn} { // both journals say the same
+		r, err := track.ReadRun(dir)
+		loss, _ := r.Metric("train/loss")
+		accuracy, _ := r.Metric("final/test/accuracy")
+		if err != nil || r.Status != track.Finished || loss.Count != 4 || loss.Step != 4 || accuracy.Last != result.Test.Accuracy || len(r.Artefacts) < 5 {
+			t.Errorf("journal of %s: %+v, %v", dir, r, err)
+		}
 	}
 	loaded, err := classify.Load(gxtest.Backend(t), filepath.Join(torn, runs.ModelDir))
 	if err != nil {

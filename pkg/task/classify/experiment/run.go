@@ -74,7 +74,7 @@ type Sample struct {
 // Run makes an experiment from start to end. One process at a time may work on a run
 // folder. When ctx is cancelled while it trains or evaluates, the run is saved, and the
 // error wraps [train.ErrInterrupted]. An unknown name is a [*run.NameError].
-func Run(ctx context.Context, backend compute.Backend, config Config, options Options) (Result, error) {
+func Run(ctx context.Context, backend compute.Backend, config Config, options Options) (result Result, err error) {
 	begin := time.Now()
 	if options.Dir == "" {
 		return Result{}, errors.New("experiment needs a run folder")
@@ -119,12 +119,14 @@ func Run(ctx context.Context, backend compute.Backend, config Config, options Op
 	}
 	loaded.Parameters = classifier.Model.Parameters()
 	record.Backend = options.Backend
-	if err := run.WriteJSON(filepath.Join(options.Dir, run.RecordFile), record); err != nil {
+	journal, err := run.NewJournal(options.Dir, record, loaded.ResumedAt)
+	if err != nil {
 		return Result{}, err
 	}
+	defer func() { err = journal.End(err) }()
 
 	trained, err := classifier.Train(ctx, corpus.Train, corpus.Dev, config.Train, classify.TrainOptions{
-		Run: checkpoint.Run{Dir: options.Dir}, Resume: resumeDir, Versions: record.Versions,
+		Run: checkpoint.Run{Dir: options.Dir}, Resume: resumeDir, Journal: journal, Versions: record.Versions,
 		Plan: func(stats batch.Stats) {
 			if loaded.Batches = stats; options.Loaded != nil {
 				options.Loaded(loaded)
@@ -132,7 +134,7 @@ func Run(ctx context.Context, backend compute.Backend, config Config, options Op
 		},
 		Step: options.Step, Event: options.Event, Epoch: options.Epoch, Progress: options.Progress,
 	})
-	result := Result{
+	result = Result{
 		Dir: options.Dir, Note: corpus.Note, Updates: trained.State.Update, Stopped: trained.Stopped,
 		BestEpoch: max(trained.State.Best.Epoch, 0), Course: run.CourseOf(trained.State), Classifier: classifier,
 	}
@@ -152,6 +154,7 @@ func Run(ctx context.Context, backend compute.Backend, config Config, options Op
 			return result, run.Stopped(ctx, fmt.Errorf("evaluating on %s: %w", part.name, err))
 		}
 		*part.into = &report
+		journal.Scores("final/"+part.name, report.Scores())
 	}
 	if result.Samples, err = samples(ctx, classifier, corpus.Test); err != nil {
 		return result, run.Stopped(ctx, err)
@@ -161,7 +164,7 @@ func Run(ctx context.Context, backend compute.Backend, config Config, options Op
 	if err := classifier.Save(filepath.Join(options.Dir, run.ModelDir)); err != nil {
 		return result, fmt.Errorf("saving the model: %w", err)
 	}
-	return result, run.Finish(options.Dir, result, result.Text())
+	return result, journal.Finish(result, result.Text())
 }
 
 // client checks the config, before anything is fetched, and returns what fetches.

@@ -64,7 +64,7 @@ type Result struct {
 // Run makes an experiment from start to end. One process at a time may work on a run
 // folder. When ctx is cancelled while it trains or evaluates, the run is saved, and the
 // error wraps [train.ErrInterrupted]. An unknown name is a [*run.NameError].
-func Run(ctx context.Context, backend compute.Backend, config Config, options Options) (Result, error) {
+func Run(ctx context.Context, backend compute.Backend, config Config, options Options) (result Result, err error) {
 	begin := time.Now()
 	if err := config.Validate(); err != nil {
 		return Result{}, fmt.Errorf("experiment config: %w", err)
@@ -117,17 +117,19 @@ func Run(ctx context.Context, backend compute.Backend, config Config, options Op
 	}
 	loaded.Parameters, loaded.Batches = model.Transformer.Parameters(), batch.Stats{Batches: steps, Shapes: 1}
 	record.Backend = options.Backend
-	if err := run.WriteJSON(filepath.Join(options.Dir, run.RecordFile), record); err != nil {
+	journal, err := run.NewJournal(options.Dir, record, loaded.ResumedAt)
+	if err != nil {
 		return Result{}, err
 	}
+	defer func() { err = journal.End(err) }()
 	if options.Loaded != nil {
 		options.Loaded(loaded)
 	}
 	trained, err := model.Train(ctx, corpus.Train, corpus.Dev, config.Train, lm.TrainOptions{
-		Run: checkpoint.Run{Dir: options.Dir}, Resume: resumeDir, Versions: record.Versions,
+		Run: checkpoint.Run{Dir: options.Dir}, Resume: resumeDir, Journal: journal, Versions: record.Versions,
 		Step: options.Step, Event: options.Event, Epoch: options.Epoch, Progress: options.Progress,
 	})
-	result := Result{
+	result = Result{
 		Dir: options.Dir, Note: corpus.Note, Updates: trained.State.Update, Stopped: trained.Stopped,
 		BestEpoch: max(trained.State.Best.Epoch, 0), Course: run.CourseOf(trained.State), Model: model,
 	}
@@ -135,9 +137,11 @@ func Run(ctx context.Context, backend compute.Backend, config Config, options Op
 		return result, err
 	}
 	if result.Dev, err = model.Evaluate(ctx, corpus.Dev, options.Progress); err == nil {
+		journal.Scores("final/dev", result.Dev.Scores())
 		result.Test, err = model.Evaluate(ctx, corpus.Test, options.Progress)
 	}
 	if err == nil {
+		journal.Scores("final/test", result.Test.Scores())
 		result.Sample, err = model.Generate(ctx, "\n", lm.Sampling{Temperature: 0.8, Seed: config.Train.Seed}, nil)
 	}
 	if err != nil {
@@ -147,7 +151,7 @@ func Run(ctx context.Context, backend compute.Backend, config Config, options Op
 	if err := model.Save(filepath.Join(options.Dir, run.ModelDir)); err != nil {
 		return result, fmt.Errorf("saving the model: %w", err)
 	}
-	return result, run.Finish(options.Dir, result, result.Text())
+	return result, journal.Finish(result, result.Text())
 }
 
 // fresh brings in what an experiment begins with.

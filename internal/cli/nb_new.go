@@ -1,0 +1,42 @@
+package cli
+
+import (
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"strings"
+
+	"github.com/elastic-attention/workbench/pkg/nb"
+)
+
+type nbNewCmd struct {
+	Name  string `arg:"" help:"File to make, such as notebooks/21-a-question.ipynb." predictor:"path"`
+	Title string `help:"Title. Default: made of the name."`
+}
+
+// Run makes the notebook.
+func (c nbNewCmd) Run(a *app) error {
+	path := c.Name
+	if filepath.Ext(path) != ".ipynb" {
+		path += ".ipynb"
+	}
+	if _, err := os.Lstat(path); !errors.Is(err, fs.ErrNotExist) {
+		return usageError{fmt.Errorf("%s is there already", path)}
+	}
+	file := filepath.Base(path)
+	title := c.Title
+	if title == "" {
+		words := strings.TrimLeft(strings.TrimSuffix(file, ".ipynb"), "0123456789-_ ")
+		words = strings.NewReplacer("-", " ", "_", " ").Replace(words)
+		if title = file; words != "" {
+			title = strings.ToUpper(words[:1]) + words[1:]
+		}
+	}
+	if err := nb.New(file, title).WriteFile(path); err != nil {
+		return err
+	}
+	fmt.Fprintf(a.stdout, "made %[1]s\nTry next:\n  %[2]s nb run --write %[1]s\n", path, program())
+	return nil
+}

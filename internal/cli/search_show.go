@@ -1,0 +1,126 @@
+package cli
+
+import (
+	"fmt"
+	"io"
+	"math"
+	"strconv"
+	"strings"
+
+	"github.com/elastic-attention/workbench/internal/atomicfile"
+	"github.com/elastic-attention/workbench/pkg/study/search"
+	"github.com/elastic-attention/workbench/pkg/study/search/journal"
+	"github.com/elastic-attention/workbench/pkg/viz"
+)
+
+type searchShowCmd struct {
+	Folder string `arg:"" help:"Folder of a search." predictor:"path"`
+
+	Plot string `help:"Draw the values of the trials and the best so far into an SVG file." placeholder:"FILE" predictor:"path"`
+	JSON bool   `help:"Print the trials as JSON."`
+}
+
+// Help is shown below the usage.
+func (searchShowCmd) Help() string {
+	return `Examples:
+  elastic search show runs/search-ner-rate                     the best, the weight of each parameter, all trials
+  elastic search show runs/search-ner-rate --plot history.svg
+
+It reads what is there: a search that still runs can be shown.`
+}
+
+// Run shows what a search found.
+func (c searchShowCmd) Run(a *app) error {
+	config, all, err := journal.Read(c.Folder)
+	if err != nil {
+		return err
+	}
+	best, found := search.Best(all, config.Maximize)
+	importance := search.Importance(config.Space, all, config.Maximize)
+	if c.Plot != "" {
+		if !found {
+			return fmt.Errorf("%s holds nothing to draw yet: no trial has finished", c.Folder)
+		}
+		if err := plotHistory(c.Plot, all, config.Maximize); err != nil {
+			return err
+		}
+	}
+	if c.JSON {
+		shown := map[string]any{"trials": all, "importance": importance}
+		if found {
+			shown["best"] = best
+		}
+		return a.printJSON(shown)
+	}
+	counts := map[search.State]int{}
+	for _, t := range all {
+		counts[t.State]++
+	}
+	fmt.Fprintf(a.stdout, "%d trials: %d finished, %d stopped, %d paused, %d failed, %d not ended.\n",
+		len(all), counts[search.Finished], counts[search.Stopped], counts[search.Paused], counts[search.Failed], counts[search.Running])
+	if found {
+		fmt.Fprintf(a.stdout, "\nBest: %.6g in trial %d\n", best.Value, best.Number)
+		for _, p := range config.Space {
+			if value, ok := best.Params[p.Name]; ok {
+				fmt.Fprintf(a.stdout, "  %s = %v\n", p.Name, value)
+			}
+		}
+	}
+	if len(importance) > 0 {
+		fmt.Fprintf(a.stdout, "\nWhat makes a trial good (PED-ANOVA)\n")
+		for _, name := range byImportance(importance) {
+			fmt.Fprintf(a.stdout, "  %3.0f %%  %s\n", 100*importance[name], name)
+		}
+	}
+	fmt.Fprintf(a.stdout, "\n%s", trialTable(config.Space, all))
+	return nil
+}
+
+// trialTable writes the trials in Markdown.
+func trialTable(space search.Space, all []search.Trial) string {
+	head := []string{"trial", "outcome"}
+	for _, p := range space {
+		head = append(head, p.Name)
+	}
+	var b strings.Builder
+	row := func(cells []string) { fmt.Fprintf(&b, "| %s |\n", strings.Join(cells, " | ")) }
+	row(head)
+	row(strings.Split(strings.Repeat("---,", len(head)-1)+"---", ","))
+	for _, t := range all {
+		cells := []string{strconv.Itoa(t.Number), strings.ReplaceAll(outcome(t), "|", `\|`)}
+		for _, p := range space {
+			cell := ""
+			if value, ok := t.Params[p.Name]; ok {
+				cell = brief(value)
+			}
+			cells = append(cells, cell)
+		}
+		row(cells)
+	}
+	return b.String()
+}
+
+// plotHistory draws the best value so far, and behind it that of each finished trial.
+func plotHistory(file string, all []search.Trial, maximize bool) error {
+	var numbers, bestSoFar, each []float64
+	for i, t := range all {
+		if best, ok := search.Best(all[:i+1], maximize); ok {
+			value := math.NaN()
+			if t.State == search.Finished {
+				value = t.Value
+			}
+			numbers, bestSoFar, each = append(numbers, float64(t.Number)), append(bestSoFar, best.Value), append(each, value)
+		}
+	}
+	svg, err := viz.Chart{
+		Title: "search", XLabel: "trial", YLabel: "value",
+		Series: []viz.Series{{Name: "best so far", X: numbers, Y: bestSoFar, Behind: [][]float64{each}}},
+	}.SVG()
+	if err != nil {
+		return err
+	}
+	return atomicfile.Write(file, func(w io.Writer) error {
+		_, err := io.WriteString(w, svg)
+		return err
+	})
+}

@@ -1,0 +1,72 @@
+package cli_test
+
+import (
+	"encoding/json"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+)
+
+// rates searches for the rate of a small tagger on made sentences; ASHA pauses trials after an epoch, and resumes the better.
+const rates = `{
+	"name": "rates",
+	"search": {
+		"space": [
+			{"name": "lr", "kind": "float", "low": 1e-4, "high": 1e-2, "log": true},
+			{"name": "schedule", "kind": "categorical", "choices": ["linear", "constant"]}
+		],
+		"scheduler": {"kind": "asha", "max": 3}, "trials": 4, "maximize": true, "seed": 3
+	},
+	"command": ["{elastic}", "train", "ner", "--model", "scratch", "--data", "synthetic", "--limit", "40", "--epochs", "3", "--batch-size", "8",
+		"--lr", "{lr}", "--schedule={schedule}", "--run", "{dir}/run", "--resume", "--json"],
+	"result": "dev.micro.f1",
+	"reports": "epoch (\\d+): dev F1 (\\S+)"
+}`
+
+func TestSearch(t *testing.T) {
+	t.Setenv(asCommand, "1") // what {elastic} starts is this test binary
+	folder := t.TempDir()
+	path := func(name string) string { return filepath.Join(folder, name) }
+	if err := os.WriteFile(path("rates.json"), []byte(rates), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	out := run(t, "", "search", "run", path("rates.json"), "--run", path("search"))
+	if out.code != 0 || !strings.Contains(out.stdout, "search show "+path("search")) || strings.Count(out.stderr, "paused at 1: ") != 4 {
+		t.Fatalf("code %d, output %q, errors %q", out.code, out.stdout, out.stderr)
+	}
+	if out = run(t, "", "search", "run", path("rates.json"), "--run", path("search")); out.code != 0 || strings.Contains(out.stderr, "trial ") {
+		t.Errorf("a second time: code %d, errors %q, want no trial", out.code, out.stderr)
+	}
+	out = run(t, "", "search", "show", path("search"), "--plot", path("history.svg"))
+	for _, want := range []string{"4 trials: 1 finished, 0 stopped, 3 paused, 0 failed, 0 not ended.", "Best: 0.", "  schedule = ", "%  lr", "| trial | outcome | lr | schedule |", "| 3 | "} {
+		if !strings.Contains(out.stdout, want) {
+			t.Errorf("show: code %d, output %q has no %q", out.code, out.stdout, want)
+		}
+	}
+	if svg, err := os.ReadFile(path("history.svg")); err != nil || !strings.Contains(string(svg), "best so far: ") {
+		t.Errorf("the plot: %v", err)
+	}
+	out = run(t, "", "search", "show", path("search"), "--json")
+	var shown struct {
+		Best   struct{ Trial int }
+		Trials []struct {
+			Reports []struct{ Resource int }
+		}
+	}
+	if err := json.Unmarshal([]byte(out.stdout), &shown); err != nil || len(shown.Trials) != 4 || len(shown.Trials[shown.Best.Trial].Reports) != 3 {
+		t.Errorf("show --json: %v, output %q", err, out.stdout)
+	}
+	for want, args := range map[string][]string{
+		"no such file; known: ner-rate": {"search", "run", "nothing"},
+		"--workers is 0":                {"search", "run", path("rates.json"), "--workers=0"},
+		"trials is -1":                  {"search", "run", path("rates.json"), "--trials=-1"},
+	} {
+		if out := run(t, "", args...); out.code != 2 || !strings.Contains(out.stderr, want) {
+			t.Errorf("%v: code %d, errors %q, want %s", args, out.code, out.stderr, want)
+		}
+	}
+	if out := run(t, "", "search", "show", folder); out.code != 1 || !strings.Contains(out.stderr, folder+" holds no search") {
+		t.Errorf("a folder without a search: code %d, errors %q", out.code, out.stderr)
+	}
+}

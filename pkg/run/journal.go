@@ -1,0 +1,98 @@
+package run
+
+import (
+	"fmt"
+	"io"
+	"math"
+	"path/filepath"
+
+	"github.com/elastic-attention/workbench/internal/atomicfile"
+	"github.com/elastic-attention/workbench/pkg/elastic/train"
+	"github.com/elastic-attention/workbench/pkg/track"
+)
+
+// Journal records a training in its run folder, as package track reads it: at each update
+// train/loss, train/rate, train/gradient_norm and train/tokens_per_second, and the scores that a
+// task logs. Its methods do nothing on nil, which records nothing.
+type Journal struct {
+	journal *track.Journal
+	dir     string
+	update  int // the last one
+}
+
+// NewJournal writes the record of a run into its folder and opens the journal for a process that
+// continues after an update, 0 for a fresh run.
+func NewJournal(dir string, record any, update int) (*Journal, error) {
+	if err := WriteJSON(filepath.Join(dir, RecordFile), record); err != nil {
+		return nil, err
+	}
+	journal, err := track.Begin(dir, update)
+	if err != nil {
+		return nil, err
+	}
+	return &Journal{journal: journal, dir: dir, update: update}, nil
+}
+
+// Step logs an update.
+func (j *Journal) Step(s train.Step) {
+	if j == nil {
+		return
+	}
+	j.update = s.Update
+	values := map[string]float64{"train/loss": s.Loss, "train/rate": s.Rate, "train/gradient_norm": s.GradientNorm}
+	if rate := float64(s.Positions) / s.Elapsed.Seconds(); !math.IsInf(rate, 0) && !math.IsNaN(rate) {
+		values["train/tokens_per_second"] = rate
+	}
+	j.journal.Log(s.Update, values)
+}
+
+// Scores logs scores of the model as the last update left it, below a name: "dev".
+func (j *Journal) Scores(name string, scores map[string]float64) {
+	if j == nil {
+		return
+	}
+	values := make(map[string]float64, len(scores))
+	for score, value := range scores {
+		values[name+"/"+score] = value
+	}
+	j.journal.Log(j.update, values)
+}
+
+// sync brings what was logged to the disk, before a checkpoint is put in place.
+func (j *Journal) sync() error {
+	if j == nil {
+		return nil
+	}
+	return j.journal.Sync()
+}
+
+// Finish writes the reports of a run, result as JSON, and as text, and notes them and the model
+// as what the run made.
+func (j *Journal) Finish(result any, text string) error {
+	if err := WriteJSON(filepath.Join(j.dir, ReportFile), result); err != nil {
+		return err
+	}
+	if err := atomicfile.Write(filepath.Join(j.dir, TextFile), func(w io.Writer) error {
+		_, err := io.WriteString(w, text)
+		return err
+	}); err != nil {
+		return err
+	}
+	for _, path := range []string{ModelDir, ReportFile, TextFile} {
+		if err := j.journal.Artefact(path); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// End ends the run with what it came to, and returns that, or why the journal could not be written.
+func (j *Journal) End(cause error) error {
+	if j == nil {
+		return cause
+	}
+	if err := j.journal.Close(cause); err != nil && cause == nil {
+		return fmt.Errorf("ending the run: %w", err)
+	}
+	return cause
+}

@@ -1,0 +1,4 @@
+package program_test
+
+// endsWithParent: the system ends a program with the process that started it.
+const endsWithParent = true

@@ -1,0 +1,5 @@
+//go:build !linux
+
+package program_test
+
+const endsWithParent = false

@@ -1,0 +1,22 @@
+#!/usr/bin/env bash
+# Looks at "elastic ui" in headless Chromium, with axe-core; pictures of the pages come to .cache/ui.
+# Wants: chromium (Debian's package, or CHROMIUM), npm for axe-core.
+set -euo pipefail
+cd "$(dirname "$0")/.."
+tools/venv.sh ui tools/ui-requirements.txt
+make --no-print-directory build
+chromium=${CHROMIUM:-$(command -v chromium)}
+axe=4.14.1
+if [[ ! -f .cache/axe-$axe/package/axe.min.js ]]; then
+	mkdir -p ".cache/axe-$axe"
+	(cd ".cache/axe-$axe" && npm pack --silent "axe-core@$axe" >/dev/null && tar xzf "axe-core-$axe.tgz")
+fi
+export GOMLX_BACKEND=go
+dir=.cache/ui-runs
+rm -rf "$dir"
+for seed in 1 2 3; do
+	bin/elastic train ner --model scratch --limit 96 --max-updates 40 --seed $seed --lr 0.00$seed --run "$dir/ner-$seed" >/dev/null 2>&1
+done
+bin/elastic train classify --model scratch --limit 96 --max-updates 20 --run "$dir/classify" >/dev/null 2>&1
+bin/elastic runs note --dir "$dir" ner-1 "a note" --tag good >/dev/null
+.cache/ui/bin/python tools/ui_check.py --elastic bin/elastic --dir "$dir" --chromium "$chromium" --axe ".cache/axe-$axe/package/axe.min.js" --pictures .cache/ui
