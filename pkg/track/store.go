@@ -67,21 +67,21 @@ func (r Run) Series() ([]Series, error) {
 func ReadRun(dir string) (Run, error) {
 	r := Run{ID: filepath.Base(dir), Dir: dir}
 	content, err := os.ReadFile(filepath.Join(dir, RecordFile))
-	if err == nil {
-		if err := json.Unmarshal(content, &r.Record); err != nil {
-			return r, fmt.Errorf("%s is not the record of a run: %w", filepath.Join(dir, RecordFile), err)
-		}
-	} else if !errors.Is(err, fs.ErrNotExist) {
+	if errors.Is(err, fs.ErrNotExist) {
+		return r, fmt.Errorf("%s holds no run, it has no %s: %w", dir, RecordFile, fs.ErrNotExist)
+	}
+	if err != nil {
 		return r, fmt.Errorf("reading a run: %w", err)
 	}
-	h, historyErr := ReadHistory(dir)
+	if err := json.Unmarshal(content, &r.Record); err != nil {
+		return r, fmt.Errorf("%s is not the record of a run: %w", filepath.Join(dir, RecordFile), err)
+	}
+	h, err := ReadHistory(dir)
 	switch {
-	case errors.Is(historyErr, fs.ErrNotExist) && err != nil:
-		return r, fmt.Errorf("%s holds no run, it has neither %s nor %s: %w", dir, RecordFile, JournalFile, fs.ErrNotExist)
-	case errors.Is(historyErr, fs.ErrNotExist):
+	case errors.Is(err, fs.ErrNotExist):
 		r.Status = Unknown
-	case historyErr != nil:
-		return r, historyErr
+	case err != nil:
+		return r, err
 	default:
 		r.Status, r.Error, r.Ended, r.Machines = h.Status, h.Error, h.Ended, h.Machines
 		r.Metrics, r.Artefacts, r.Damaged = h.Metrics(), h.Artefacts, h.Damaged
@@ -328,7 +328,7 @@ func (s *Store) scan() (map[string]string, error) {
 			case RecordFile, JournalFile, NotesFile:
 				if info, err := entry.Info(); err == nil && info.Mode().IsRegular() {
 					print += fmt.Sprintf("%s %d %d\n", name, info.Size(), info.ModTime().UnixNano())
-					isRun = isRun || name != NotesFile
+					isRun = isRun || name == RecordFile // searches have journals too, of their own kind
 				}
 			}
 		}

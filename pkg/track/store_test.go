@@ -73,6 +73,9 @@ func three(t *testing.T) string {
 	logged(t, filepath.Join(root, "two"), 2, config, map[string]float64{"loss": 0.25, "dev/f1": 0.7, "score": 1})
 	config.Rule.Kind = "lion"
 	logged(t, filepath.Join(root, "study-x", "runs", "base-3"), 3, config, map[string]float64{"loss": math.Inf(1)})
+	if err := os.WriteFile(filepath.Join(root, "study-x", track.JournalFile), []byte("of a search\n"), 0o644); err != nil {
+		t.Fatal(err)
+	}
 	if err := track.WriteNotes(filepath.Join(root, "two"), track.Notes{Tags: []string{"slow", "good", "slow"}, Text: "keep it"}); err != nil {
 		t.Fatal(err)
 	}

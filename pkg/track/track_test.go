@@ -94,7 +94,7 @@ func TestKilled(t *testing.T) {
 	for i := range 100 {
 		if i%3 == 0 { // else another process goes on, from a step in the middle
 			dir, from = filepath.Join(root, fmt.Sprintf("run-%02d", i)), 0
-			if err := os.Mkdir(dir, 0o755); err != nil {
+			if err := errors.Join(os.Mkdir(dir, 0o755), os.WriteFile(filepath.Join(dir, track.RecordFile), []byte("{}"), 0o644)); err != nil {
 				t.Fatal(err)
 			}
 		} else {
