@@ -41,8 +41,10 @@ tools=(github.com/janpfeifer/gonb golang.org/x/tools/cmd/goimports)
 if [[ -n $gopls ]]; then tools+=(golang.org/x/tools/gopls); fi
 echo "kernel: building ${tools[*]##*/} (the first time takes a minute or two)" >&2
 GOBIN=$bin GOFLAGS= go -C "$root/tools" install "${tools[@]}"
-# What notebooks import beyond the packages themselves is pinned in deps.go; fetch it now, so that cells need no network.
-go -C "$root" list -deps -tags deps ./... >/dev/null
+# Fetch now what cells need, so that they work without a network: what notebooks import beyond the packages themselves is
+# pinned in deps.go; and a cell builds in a workspace, for which go reads the go.mod of everything that the module could need.
+go -C "$root" list -deps -test -tags notebooks ./... >/dev/null
+go -C "$root" mod graph >/dev/null
 
 spec=$data/kernels/gonb
 mkdir -p "$spec"
