@@ -97,9 +97,12 @@ func Install(ctx context.Context, o InstallOptions) (Installed, error) {
 	if err := run(filepath.Join(module, "tools"), append([]string{"install"}, tools...)...); err != nil {
 		return Installed{}, fmt.Errorf("building the kernel: %w", err)
 	}
-	// What notebooks import beyond the packages is pinned in deps.go; fetched now, so that cells need no network.
-	if err := run(module, "list", "-deps", "-tags", "notebooks", "./..."); err != nil {
-		return Installed{}, fmt.Errorf("fetching what notebooks import: %w", err)
+	// Fetched now, so that cells need no network: what notebooks import beyond the packages, which deps.go pins, and the
+	// go.mod of everything that the module could need, which go reads because a cell builds in a workspace.
+	for _, args := range [][]string{{"list", "-deps", "-test", "-tags", "notebooks", "./..."}, {"mod", "graph"}} {
+		if err := run(module, args...); err != nil {
+			return Installed{}, fmt.Errorf("fetching what notebooks import: %w", err)
+		}
 	}
 	done := Installed{Spec: filepath.Join(dataDir, "kernels", Name), Program: filepath.Join(bin, Name), Module: module}
 	info, err := buildinfo.ReadFile(done.Program)
