@@ -378,3 +378,45 @@ func TestCompare(t *testing.T) {
 		}
 	}
 }
+
+// BenchmarkOpen opens the store of 300 runs with 20 metrics each: whose index is to be made, and is there.
+func BenchmarkOpen(b *testing.B) {
+	root := b.TempDir()
+	values := map[string]float64{}
+	for i := range 20 {
+		values[fmt.Sprint("metric/", i)] = float64(i)
+	}
+	for i := range 300 {
+		journal, err := track.Start(filepath.Join(root, fmt.Sprintf("run-%03d", i)), track.Record{Config: map[string]int{"i": i}})
+		if err != nil {
+			b.Fatal(err)
+		}
+		for step := 1; step <= 10; step++ {
+			journal.Log(step, values)
+		}
+		if err := journal.Close(nil); err != nil {
+			b.Fatal(err)
+		}
+	}
+	for _, name := range []string{"made", "there"} {
+		b.Run(name, func(b *testing.B) {
+			for b.Loop() {
+				if name == "made" {
+					if err := os.RemoveAll(filepath.Join(root, track.IndexFile)); err != nil {
+						b.Fatal(err)
+					}
+				}
+				store, err := track.Open(b.Context(), root)
+				if err != nil {
+					b.Fatal(err)
+				}
+				if runs, err := store.Runs(b.Context(), track.Query{Sort: "-metric/3"}); err != nil || len(runs) != 300 {
+					b.Fatalf("%d runs, %v", len(runs), err)
+				}
+				if err := store.Close(); err != nil {
+					b.Fatal(err)
+				}
+			}
+		})
+	}
+}
