@@ -448,11 +448,14 @@ const manyLabels = 16
 
 // tellLoaded says what a run is about to work on.
 func (a *app) tellLoaded(l run.Loaded, model, data, items, dir string, resume bool) {
-	labels := "labels " + strings.Join(l.Labels, " ")
-	if len(l.Labels) > manyLabels {
-		labels = fmt.Sprintf("%d labels", len(l.Labels))
+	labels := ""
+	switch n := len(l.Labels); {
+	case n > manyLabels:
+		labels = fmt.Sprintf("; %d labels", n)
+	case n > 0:
+		labels = "; labels " + strings.Join(l.Labels, " ")
 	}
-	fmt.Fprintf(a.stderr, "model %s: %.1f M parameters; data %s: %d %s to train on, %d dev, %d test; %s\n",
+	fmt.Fprintf(a.stderr, "model %s: %.3g M parameters; data %s: %d %s to train on, %d dev, %d test%s\n",
 		model, float64(l.Parameters)/1e6, data, l.Train, items, l.Dev, l.Test, labels)
 	fmt.Fprintf(a.stderr, "%d batches an epoch in %d shapes, %.0f %% padding; run folder %s\n", l.Batches.Batches, l.Batches.Shapes, 100*l.Batches.Padding, dir)
 	for _, err := range l.Skipped {

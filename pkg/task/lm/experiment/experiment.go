@@ -42,6 +42,9 @@ type Config struct {
 	Model transformer.Config `json:"model"`
 	// Train is the recipe.
 	Train lm.TrainConfig `json:"train"`
+	// RateFrom says, if rates of Train are those of earlier runs, of which and why; for the record. See
+	// [run.BestRates].
+	RateFrom string `json:"rate_from,omitempty"`
 }
 
 // Data names a text: one of the catalogue or [Synthetic], or files.
