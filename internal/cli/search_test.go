@@ -60,6 +60,7 @@ func TestSearch(t *testing.T) {
 	for want, args := range map[string][]string{
 		"no such file; known: ner-rate": {"search", "run", "nothing"},
 		"--workers is 0":                {"search", "run", path("rates.json"), "--workers=0"},
+		"want a name that ends in":      {"search", "show", path("search"), "--plot", path("history.png")},
 		"trials is -1":                  {"search", "run", path("rates.json"), "--trials=-1"},
 	} {
 		if out := run(t, "", args...); out.code != 2 || !strings.Contains(out.stderr, want) {
