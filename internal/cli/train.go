@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"reflect"
 	"slices"
 	"strings"
 	"time"
@@ -265,18 +266,21 @@ func spec[T any](flag, text string, into **T) error {
 	return nil
 }
 
-// jsonFlag reads what a flag holds, a JSON object or the name of a file that holds one.
+// jsonFlag reads what a flag holds, a JSON object or list or the name of a file that holds one.
 func jsonFlag(name, text string, into any) error {
-	content, from := []byte(text), name
+	content, from, form := []byte(text), name, "a JSON object"
+	if reflect.TypeOf(into).Elem().Kind() == reflect.Slice {
+		form = "a JSON list"
+	}
 	if start := strings.TrimSpace(text); !strings.HasPrefix(start, "{") && !strings.HasPrefix(start, "[") {
 		from = text
 		var err error
 		if content, err = os.ReadFile(text); err != nil {
-			return fmt.Errorf("%s wants a JSON object or a file that holds one: %w", name, err)
+			return fmt.Errorf("%s wants %s or a file that holds one: %w", name, form, err)
 		}
 	}
 	if len(bytes.TrimSpace(content)) == 0 {
-		return fmt.Errorf("%s is empty, want a JSON object", from)
+		return fmt.Errorf("%s is empty, want %s", from, form)
 	}
 	if err := strictjson.Decode(content, into); err != nil {
 		return fmt.Errorf("%s: %w", from, err)
@@ -307,7 +311,7 @@ func unfreezeFlag(text string, into *train.Unfreeze) error {
 		*into = train.Unfreeze{EveryEpochs: 1}
 		return nil
 	}
-	return jsonFlag("--unfreeze", text, into)
+	return kindFlag("--unfreeze", text, []string{"epoch"}, into)
 }
 
 // typeList reads a list of entity types; nil stands for all.

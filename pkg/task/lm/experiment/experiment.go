@@ -10,6 +10,7 @@
 package experiment
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -150,7 +151,7 @@ func (d Data) Load(ctx context.Context, client *hub.Client) (Corpus, error) {
 	corpus := Corpus{Checksums: map[string]string{}}
 	read := func(part, path string, into *[]byte) (err error) {
 		if *into, err = os.ReadFile(path); err != nil {
-			return fmt.Errorf("reading %s text: %w", part, err)
+			return fmt.Errorf("reading the text: %w", err)
 		}
 		corpus.Checksums[part], err = run.Checksum(path)
 		return err
@@ -195,7 +196,7 @@ func (d Data) Load(ctx context.Context, client *hub.Client) (Corpus, error) {
 			*part = (*part)[:d.Limit]
 		}
 		if len(*part) < 2 {
-			return Corpus{}, errors.New("the text is too short: train, dev and test need at least 2 bytes each")
+			return Corpus{}, fmt.Errorf("the text %s is too short: train, dev and test need at least 2 bytes each", cmp.Or(d.TrainFile, d.Name))
 		}
 	}
 	return corpus, nil
