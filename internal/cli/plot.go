@@ -66,7 +66,7 @@ func (a *app) plot(path, title string, draw ...func() (string, error)) error {
 		_, err := io.WriteString(w, content)
 		return err
 	}); err != nil {
-		return fmt.Errorf("writing the picture: %w", atomicfile.Explain(err, path))
+		return err
 	}
 	fmt.Fprintf(a.stderr, "picture: %s\n", path)
 	return nil

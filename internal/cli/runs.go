@@ -157,7 +157,7 @@ func (c runsListCmd) Run(a *app) error {
 	}
 	table := [][]string{append([]string{"run", "status", "started", "time"}, fields...)}
 	for _, r := range runs {
-		row := []string{r.ID, string(r.Status), r.Started.Local().Format("2006-01-02 15:04"), lasted(r)}
+		row := []string{r.ID, string(r.Status), began(r, "2006-01-02 15:04"), lasted(r)}
 		for _, field := range fields {
 			row = append(row, short(r.Field(field)))
 		}
@@ -205,6 +205,14 @@ func (c runsListCmd) csv(a *app, runs []track.Run) error {
 	}
 	w.Flush()
 	return w.Error()
+}
+
+// began is when a run began, in a layout of package time, or "" where its record does not say.
+func began(r track.Run, layout string) string {
+	if r.Started.IsZero() {
+		return ""
+	}
+	return r.Started.Local().Format(layout)
 }
 
 // lasted is how long a run took.

@@ -5,6 +5,7 @@ import (
 	"context"
 	"encoding/csv"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"math"
@@ -41,6 +42,21 @@ func someRuns(t *testing.T) string {
 		}
 	}
 	return root
+}
+
+// TestBrokenRun: a run whose record is torn is shown as one, without a time that nobody wrote.
+func TestBrokenRun(t *testing.T) {
+	root := t.TempDir()
+	dir := filepath.Join(root, "broken")
+	if err := errors.Join(os.Mkdir(dir, 0o755), os.WriteFile(filepath.Join(dir, "run.json"), []byte("{"), 0o644)); err != nil {
+		t.Fatal(err)
+	}
+	for _, args := range [][]string{{"ls"}, {"ls", "--csv"}, {"show", "broken"}} {
+		out := ok(t, append([]string{"runs"}, append(args, "--dir", root)...)...)
+		if !strings.Contains(out.stdout, "unknown") || strings.Contains(out.stdout, "0001-01-01") {
+			t.Errorf("%v: %s", args, out.stdout)
+		}
+	}
 }
 
 func TestRuns(t *testing.T) {

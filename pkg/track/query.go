@@ -91,6 +91,9 @@ func (r Run) Field(name string) string {
 	case "seed":
 		return strconv.FormatUint(r.Seed, 10)
 	case "started":
+		if r.Started.IsZero() {
+			return "" // the record cannot be read
+		}
 		return r.Started.UTC().Format("2006-01-02 15:04:05")
 	case "ended":
 		if r.Ended.IsZero() {

@@ -521,6 +521,9 @@ var functions = template.FuncMap{
 		text := r.Field(field)
 		switch field {
 		case "started":
+			if text == "" {
+				return ""
+			}
 			return r.Started.Local().Format("2006-01-02 15:04")
 		case "seconds":
 			if d := r.Ended.Sub(r.Started); !r.Ended.IsZero() {
