@@ -1,6 +1,7 @@
 package cli
 
 import (
+	"errors"
 	"fmt"
 
 	"github.com/elastic-attention/workbench/pkg/data/hub"
@@ -29,6 +30,9 @@ func (generateCmd) Help() string {
 
 // Run writes text.
 func (c generateCmd) Run(a *app) error {
+	if c.Bytes == 0 { // to the sampling, 0 is its default
+		return usageError{errors.New("--bytes is 0, want 1 or more")}
+	}
 	sampling := lm.Sampling{Bytes: c.Bytes, Temperature: c.Temperature, TopK: c.TopK, TopP: c.TopP, Seed: c.Seed}
 	if err := sampling.Validate(); err != nil {
 		return usageError{err}

@@ -16,7 +16,7 @@ func TestTrainEvalGenerate(t *testing.T) {
 	if out.code != 0 {
 		t.Fatalf("train: code %d\n%s", out.code, out.stderr)
 	}
-	for _, want := range []string{"bits per byte", "It writes:", "12 updates, ", "Run folder: " + dir, "elastic generate", "a synthetic text"} {
+	for _, want := range []string{"bits per byte", "It writes:", "12 updates, ", "Run folder: " + dir, "journal.jsonl", "elastic generate", "a synthetic text"} {
 		if !strings.Contains(out.stdout, want) {
 			t.Errorf("train does not print %q:\n%s", want, out.stdout)
 		}
@@ -61,6 +61,7 @@ func TestTrainEvalGenerate(t *testing.T) {
 		{[]string{"eval", dir, "--strict"}, 2, "are not for language models"},
 		{[]string{"predict", dir, "Ann"}, 2, "elastic generate " + dir},
 		{[]string{"explain", dir, "Ann"}, 2, "only taggers and classifiers"},
+		{[]string{"generate", dir, "--bytes", "0"}, 2, "--bytes is 0"},
 		{[]string{"generate", dir, "--top-p", "2"}, 2, "top_p is 2"},
 		{[]string{"generate", t.TempDir()}, 1, "config.json"},
 		{[]string{"train", "ner", "--run", dir, "--resume"}, 1, `task "lm", not "ner"`},

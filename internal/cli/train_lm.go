@@ -125,6 +125,7 @@ func (c trainLMCmd) Run(a *app) error {
 Run folder: %[1]s
   model/         the model, in GPT-2's layout
   run.json       config, seed, checksums, versions
+  journal.jsonl  what happened, for "elastic runs" and "elastic ui"
 Try next:
   %[2]s generate %[1]s "ROMEO:" --temperature 0.8
 `, dir, program())
