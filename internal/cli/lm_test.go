@@ -21,7 +21,7 @@ func TestTrainEvalGenerate(t *testing.T) {
 			t.Errorf("train does not print %q:\n%s", want, out.stdout)
 		}
 	}
-	if !strings.Contains(out.stderr, "epoch 1: dev loss") || !strings.Contains(out.stderr, "6000 bytes to train on") {
+	if !strings.Contains(out.stderr, "epoch 1: dev loss") || !strings.Contains(out.stderr, "6000 bytes to train on") || strings.Contains(out.stderr, "labels") {
 		t.Errorf("train does not show progress:\n%s", out.stderr)
 	}
 	if again := run(t, "", append(train, "--resume", "--json")...); again.code != 0 || !json.Valid([]byte(again.stdout)) || !strings.Contains(again.stderr, "continuing after update 12") {
@@ -29,6 +29,10 @@ func TestTrainEvalGenerate(t *testing.T) {
 	}
 	if rates := run(t, "", append(train[:len(train)-2:len(train)-2], "--range-test", "--range-updates", "12", "--range-from", "1e-4")...); rates.code != 0 || !strings.Contains(rates.stdout, "smoothed") {
 		t.Errorf("range test: code %d\n%s%s", rates.code, rates.stdout, rates.stderr)
+	}
+	next := filepath.Join(t.TempDir(), "next")
+	if out := run(t, "", append(train[:len(train)-1:len(train)-1], next, "--rate-from", dir)...); out.code != 0 || !strings.Contains(out.stderr, "earlier runs: rate 0.002 as in "+dir) {
+		t.Errorf("with the rates of an earlier run: code %d\n%s", out.code, out.stderr)
 	}
 	text := filepath.Join(t.TempDir(), "mine.txt")
 	if err := os.WriteFile(text, []byte("We met Ann in Rome.\n"), 0o644); err != nil {
@@ -62,6 +66,8 @@ func TestTrainEvalGenerate(t *testing.T) {
 		{[]string{"train", "ner", "--run", dir, "--resume"}, 1, `task "lm", not "ner"`},
 		{[]string{"train", "lm", "--data", "shakespeare"}, 2, "tinyshakespeare"},
 		{[]string{"train", "lm", "--dev", text}, 2, "need --train"},
+		{[]string{"train", "lm", "--data", "synthetic", "--hidden=-4", "--run", filepath.Join(t.TempDir(), "x")}, 1, "hidden is -4"},
+		{[]string{"train", "lm", "--rate-from", text}, 2, "--rate-from: "},
 		{[]string{"train", "lm", "--train", text}, 1, "too short"},
 		{[]string{"train", "lm", "--data", "synthetic", "--attention", `{"mask": "none"}`, "--run", filepath.Join(t.TempDir(), "x")}, 1, "hides later keys"},
 		{[]string{"train", "lm", "--data", "synthetic", "--max-length", "100", "--run", filepath.Join(t.TempDir(), "x")}, 1, "the context of the model"},

@@ -59,6 +59,8 @@ func TestPreview(t *testing.T) {
 		{[]string{"--precision", "f16"}, `precision "f16" is unknown; known: f32, bf16`},
 		{[]string{"--unfreeze", `{"every_epochs": 1, "stages": [{}]}`}, "unfreeze.stages[0].variables is empty"},
 		{[]string{"--unfreeze", `{"evry": 1}`}, "evry"},
+		{[]string{"--unfreeze", "epochs"}, "--unfreeze wants one of epoch, a JSON object"},
+		{[]string{"--control", "no-such-file.json"}, "--control wants a JSON list or a file"},
 		{[]string{"--explain", "--json"}, "prints a table"},
 	} {
 		if out := run(t, "", append([]string{"train", "ner"}, test.args...)...); out.code != 2 || !strings.Contains(out.stderr, test.want) {

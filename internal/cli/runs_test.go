@@ -101,6 +101,7 @@ func TestRunsUsage(t *testing.T) {
 		want string
 	}{
 		{[]string{"runs", "ls", "--dir", filepath.Join(root, "nowhere")}, 1, "train something first"},
+		{[]string{"runs", "ls", "--dir", root, "--limit=-1"}, 2, "limit is -1"},
 		{[]string{"runs", "ls", "--dir", root, "--where", "finished"}, 2, "as in status=finished"},
 		{[]string{"runs", "show", "--dir", root, "four"}, 1, `"four" in its name`},
 		{[]string{"runs", "show", "--dir", root, "one"}, 1, "means 2 runs"},

@@ -10,6 +10,7 @@ import (
 	"strings"
 
 	"github.com/elastic-attention/workbench/pkg/study/search"
+	"github.com/elastic-attention/workbench/pkg/study/search/journal"
 	trials "github.com/elastic-attention/workbench/pkg/study/search/program"
 )
 
@@ -84,9 +85,21 @@ func (c searchRunCmd) Run(a *app) error {
 		fmt.Fprintln(a.stderr, "The search is saved. The same command goes on with it.")
 	}
 	if err == nil {
+		err = nothingFinished(dir)
+	}
+	if err == nil {
 		fmt.Fprintf(a.stdout, "Folder: %[1]s\nTry next:\n  %[2]s search show %[1]s\n", dir, program())
 	}
 	return err
+}
+
+// nothingFinished is the error of a search all of whose trials failed, which says where the words of the program are.
+func nothingFinished(dir string) error {
+	_, all, err := journal.Read(dir)
+	if err != nil || len(all) == 0 || slices.ContainsFunc(all, func(t search.Trial) bool { return t.State != search.Failed }) {
+		return err
+	}
+	return fmt.Errorf("all trials in %s have failed; what the first printed is in %s", dir, filepath.Join(journal.TrialDir(dir, all[0].Number), trials.OutputFile))
 }
 
 // outcome says in a few words what became of a trial.

@@ -2,12 +2,10 @@ package cli
 
 import (
 	"fmt"
-	"io"
 	"math"
 	"strconv"
 	"strings"
 
-	"github.com/elastic-attention/workbench/internal/atomicfile"
 	"github.com/elastic-attention/workbench/pkg/study/search"
 	"github.com/elastic-attention/workbench/pkg/study/search/journal"
 	"github.com/elastic-attention/workbench/pkg/viz"
@@ -16,7 +14,7 @@ import (
 type searchShowCmd struct {
 	Folder string `arg:"" help:"Folder of a search." predictor:"path"`
 
-	Plot string `help:"Draw the values of the trials and the best so far into an SVG file." placeholder:"FILE" predictor:"path"`
+	Plot string `help:"Draw the values of the trials and the best so far: FILE.svg, or FILE.html." placeholder:"FILE" predictor:"path"`
 	JSON bool   `help:"Print the trials as JSON."`
 }
 
@@ -31,6 +29,9 @@ It reads what is there: a search that still runs can be shown.`
 
 // Run shows what a search found.
 func (c searchShowCmd) Run(a *app) error {
+	if err := checkPlot(c.Plot); err != nil {
+		return usageError{err}
+	}
 	config, all, err := journal.Read(c.Folder)
 	if err != nil {
 		return err
@@ -41,7 +42,7 @@ func (c searchShowCmd) Run(a *app) error {
 		if !found {
 			return fmt.Errorf("%s holds nothing to draw yet: no trial has finished", c.Folder)
 		}
-		if err := plotHistory(c.Plot, all, config.Maximize); err != nil {
+		if err := a.plot(c.Plot, "search", func() (string, error) { return history(all, config.Maximize) }); err != nil {
 			return err
 		}
 	}
@@ -100,8 +101,8 @@ func trialTable(space search.Space, all []search.Trial) string {
 	return b.String()
 }
 
-// plotHistory draws the best value so far, and behind it that of each finished trial.
-func plotHistory(file string, all []search.Trial, maximize bool) error {
+// history draws the best value so far, and behind it that of each finished trial.
+func history(all []search.Trial, maximize bool) (string, error) {
 	var numbers, bestSoFar, each []float64
 	for i, t := range all {
 		if best, ok := search.Best(all[:i+1], maximize); ok {
@@ -112,15 +113,8 @@ func plotHistory(file string, all []search.Trial, maximize bool) error {
 			numbers, bestSoFar, each = append(numbers, float64(t.Number)), append(bestSoFar, best.Value), append(each, value)
 		}
 	}
-	svg, err := viz.Chart{
+	return viz.Chart{
 		Title: "search", XLabel: "trial", YLabel: "value",
 		Series: []viz.Series{{Name: "best so far", X: numbers, Y: bestSoFar, Behind: [][]float64{each}}},
 	}.SVG()
-	if err != nil {
-		return err
-	}
-	return atomicfile.Write(file, func(w io.Writer) error {
-		_, err := io.WriteString(w, svg)
-		return err
-	})
 }

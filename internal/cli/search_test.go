@@ -60,11 +60,18 @@ func TestSearch(t *testing.T) {
 	for want, args := range map[string][]string{
 		"no such file; known: ner-rate": {"search", "run", "nothing"},
 		"--workers is 0":                {"search", "run", path("rates.json"), "--workers=0"},
+		"want a name that ends in":      {"search", "show", path("search"), "--plot", path("history.png")},
 		"trials is -1":                  {"search", "run", path("rates.json"), "--trials=-1"},
 	} {
 		if out := run(t, "", args...); out.code != 2 || !strings.Contains(out.stderr, want) {
 			t.Errorf("%v: code %d, errors %q, want %s", args, out.code, out.stderr, want)
 		}
+	}
+	if err := os.WriteFile(path("bad.json"), []byte(strings.Replace(rates, `"train"`, `"trian"`, 1)), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	if out := run(t, "", "search", "run", path("bad.json"), "--run", path("bad")); out.code != 1 || !strings.Contains(out.stderr, "all trials in "+path("bad")+" have failed; what the first printed is in "+path("bad/trials/0000/output.txt")) {
+		t.Errorf("trials that all fail: code %d, errors %q", out.code, out.stderr)
 	}
 	if out := run(t, "", "search", "show", folder); out.code != 1 || !strings.Contains(out.stderr, folder+" holds no search") {
 		t.Errorf("a folder without a search: code %d, errors %q", out.code, out.stderr)

@@ -1,11 +1,10 @@
 package cli
 
 import (
+	"errors"
 	"fmt"
-	"io"
 	"strings"
 
-	"github.com/elastic-attention/workbench/internal/atomicfile"
 	"github.com/elastic-attention/workbench/pkg/eval"
 	"github.com/elastic-attention/workbench/pkg/study"
 	"github.com/elastic-attention/workbench/pkg/viz"
@@ -15,7 +14,7 @@ type studyShowCmd struct {
 	Folder string `arg:"" help:"Study folder." predictor:"path"`
 
 	Resamples int    `help:"Times that the bootstrap draws." default:"10000"`
-	Plot      string `help:"Draw the differences on a test set into an SVG file." placeholder:"FILE" predictor:"path"`
+	Plot      string `help:"Draw the differences on a test set: FILE.svg, or FILE.html." placeholder:"FILE" predictor:"path"`
 	Set       string `help:"Test set of --plot. Default: the first." placeholder:"NAME"`
 	JSON      bool   `help:"Print the tables as JSON."`
 }
@@ -31,6 +30,12 @@ It reads what is there: a study that still runs can be shown.`
 
 // Run shows what a study found.
 func (c studyShowCmd) Run(a *app) error {
+	if err := checkPlot(c.Plot); err != nil {
+		return usageError{err}
+	}
+	if c.Set != "" && c.Plot == "" {
+		return usageError{errors.New("--set goes with --plot")}
+	}
 	folder, err := study.Open(c.Folder)
 	if err != nil {
 		return err
@@ -48,7 +53,7 @@ func (c studyShowCmd) Run(a *app) error {
 		return err
 	}
 	if c.Plot != "" {
-		if err := c.plot(variants); err != nil {
+		if err := c.plot(a, folder.Config.Measure(), variants); err != nil {
 			return err
 		}
 	}
@@ -65,7 +70,7 @@ func (c studyShowCmd) Run(a *app) error {
 	return nil
 }
 
-func (c studyShowCmd) plot(table study.Table) error {
+func (c studyShowCmd) plot(a *app, measure string, table study.Table) error {
 	sets := table.Sets()
 	if len(sets) == 0 {
 		return fmt.Errorf("%s holds nothing to draw yet: it needs results of two variants", c.Folder)
@@ -78,16 +83,9 @@ func (c studyShowCmd) plot(table study.Table) error {
 	if len(rows) == 0 {
 		return usageError{fmt.Errorf("--set: no results on %q, only on %s", set, strings.Join(sets, ", "))}
 	}
-	picture := viz.Forest{Title: table.Title + ": " + set, XLabel: "difference in F1 (points), 95 % interval"}
+	picture := viz.Forest{Title: table.Title + ": " + set, XLabel: "difference in " + measure + " (points), 95 % interval"}
 	for _, r := range rows {
 		picture.Rows = append(picture.Rows, viz.Estimate{Name: r.Name, Value: 100 * r.Difference.Difference, Low: 100 * r.Low, High: 100 * r.High})
 	}
-	svg, err := picture.SVG()
-	if err != nil {
-		return err
-	}
-	return atomicfile.Write(c.Plot, func(w io.Writer) error {
-		_, err := io.WriteString(w, svg)
-		return err
-	})
+	return a.plot(c.Plot, picture.Title, picture.SVG)
 }

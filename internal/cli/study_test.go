@@ -39,7 +39,7 @@ func TestStudy(t *testing.T) {
 	if out.code != 0 || !strings.Contains(out.stdout, "4 of 4 runs") || !strings.Contains(out.stdout, "**plain** (8 examples)") || !strings.Contains(out.stdout, "| sparse | ") {
 		t.Errorf("show: code %d, output %q, errors %q", out.code, out.stdout, out.stderr)
 	}
-	if svg, err := os.ReadFile(path("plain.svg")); err != nil || !strings.Contains(string(svg), "sparse: ") {
+	if svg, err := os.ReadFile(path("plain.svg")); err != nil || !strings.Contains(string(svg), "sparse: ") || !strings.Contains(string(svg), "difference in F1") {
 		t.Errorf("the plot: %v", err)
 	}
 	out = run(t, "", "study", "show", path("study"), "--resamples", "100", "--json")
@@ -50,6 +50,8 @@ func TestStudy(t *testing.T) {
 	for want, args := range map[string][]string{
 		"no such file; known: claim-": {"study", "run", "nothing"},
 		"resamples is -1":             {"study", "show", path("study"), "--resamples=-1"},
+		"want a name that ends in":    {"study", "show", path("study"), "--plot", path("x.png")},
+		"--set goes with --plot":      {"study", "show", path("study"), "--set", "plain"},
 		`no results on "moon"`:        {"study", "show", path("study"), "--plot", path("x.svg"), "--set", "moon"},
 	} {
 		if out := run(t, "", args...); out.code != 2 || !strings.Contains(out.stderr, want) {

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"reflect"
 	"slices"
 	"strings"
 	"time"
@@ -265,18 +266,21 @@ func spec[T any](flag, text string, into **T) error {
 	return nil
 }
 
-// jsonFlag reads what a flag holds, a JSON object or the name of a file that holds one.
+// jsonFlag reads what a flag holds, a JSON object or list or the name of a file that holds one.
 func jsonFlag(name, text string, into any) error {
-	content, from := []byte(text), name
+	content, from, form := []byte(text), name, "a JSON object"
+	if reflect.TypeOf(into).Elem().Kind() == reflect.Slice {
+		form = "a JSON list"
+	}
 	if start := strings.TrimSpace(text); !strings.HasPrefix(start, "{") && !strings.HasPrefix(start, "[") {
 		from = text
 		var err error
 		if content, err = os.ReadFile(text); err != nil {
-			return fmt.Errorf("%s wants a JSON object or a file that holds one: %w", name, err)
+			return fmt.Errorf("%s wants %s or a file that holds one: %w", name, form, err)
 		}
 	}
 	if len(bytes.TrimSpace(content)) == 0 {
-		return fmt.Errorf("%s is empty, want a JSON object", from)
+		return fmt.Errorf("%s is empty, want %s", from, form)
 	}
 	if err := strictjson.Decode(content, into); err != nil {
 		return fmt.Errorf("%s: %w", from, err)
@@ -307,7 +311,7 @@ func unfreezeFlag(text string, into *train.Unfreeze) error {
 		*into = train.Unfreeze{EveryEpochs: 1}
 		return nil
 	}
-	return jsonFlag("--unfreeze", text, into)
+	return kindFlag("--unfreeze", text, []string{"epoch"}, into)
 }
 
 // typeList reads a list of entity types; nil stands for all.
@@ -448,11 +452,14 @@ const manyLabels = 16
 
 // tellLoaded says what a run is about to work on.
 func (a *app) tellLoaded(l run.Loaded, model, data, items, dir string, resume bool) {
-	labels := "labels " + strings.Join(l.Labels, " ")
-	if len(l.Labels) > manyLabels {
-		labels = fmt.Sprintf("%d labels", len(l.Labels))
+	labels := ""
+	switch n := len(l.Labels); {
+	case n > manyLabels:
+		labels = fmt.Sprintf("; %d labels", n)
+	case n > 0:
+		labels = "; labels " + strings.Join(l.Labels, " ")
 	}
-	fmt.Fprintf(a.stderr, "model %s: %.1f M parameters; data %s: %d %s to train on, %d dev, %d test; %s\n",
+	fmt.Fprintf(a.stderr, "model %s: %.3g M parameters; data %s: %d %s to train on, %d dev, %d test%s\n",
 		model, float64(l.Parameters)/1e6, data, l.Train, items, l.Dev, l.Test, labels)
 	fmt.Fprintf(a.stderr, "%d batches an epoch in %d shapes, %.0f %% padding; run folder %s\n", l.Batches.Batches, l.Batches.Shapes, 100*l.Batches.Padding, dir)
 	for _, err := range l.Skipped {

@@ -59,8 +59,11 @@ func (c trainLMCmd) config() (experiment.Config, error) {
 	set(&config.Data.Limit, c.Limit)
 	set(&config.Model.Layers, c.Layers)
 	set(&config.Model.MaxPositions, c.Context)
-	if c.Hidden > 0 {
+	if c.Hidden != 0 {
 		config.Model.Hidden, config.Model.FeedForward = c.Hidden, 4*c.Hidden
+	}
+	if config.RateFrom, err = c.takeRates(hub.TaskLM, run.Scratch, &config.Train.Config); err != nil {
+		return config, usageError{err}
 	}
 	attention := &config.Model.Attention
 	if err := c.apply(&config.Train.Config, &config.Train.BatchSize, &config.Train.Length, &config.Train.Noise, &attention); err != nil {
@@ -88,6 +91,7 @@ func (c trainLMCmd) Run(a *app) error {
 		return err
 	}
 	record, recordErr := run.ReadRecord[experiment.Config](dir) // an error is experiment.Run's to explain
+	a.tellRateFrom(config.RateFrom)
 	progress := &trainProgress{w: a.stderr, started: time.Now()}
 	engine, choice, err := a.open()
 	if err != nil {

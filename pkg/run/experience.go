@@ -24,7 +24,7 @@ type Rates struct {
 // Experience is what earlier runs say about rates.
 type Experience struct {
 	Rates
-	// Models are those that the runs with these rates trained.
+	// Models are those that the runs with these rates trained, [Scratch] where a config describes the model.
 	Models []string
 	// Note says where the rates are from, and what speaks against them, for the record.
 	Note string
@@ -41,7 +41,7 @@ type earlier struct {
 
 func readEarlier(task, dir string) (earlier, error) {
 	record, err := ReadRecord[struct {
-		Model string `json:"model"`
+		Model json.RawMessage `json:"model"`
 		Train struct {
 			Schedule  schedule.Config `json:"schedule"`
 			Optimizer optim.Config    `json:"optimizer"`
@@ -58,8 +58,11 @@ func readEarlier(task, dir string) (earlier, error) {
 	if err != nil {
 		return earlier{}, err
 	}
-	train := record.Config.Train
-	e := earlier{dir, Rates{train.Schedule, train.Optimizer, train.Adapt.Gradient}, record.Config.Model, record.Data, math.Inf(-1)}
+	train, model := record.Config.Train, Scratch
+	if json.Unmarshal(record.Config.Model, &model) != nil {
+		model = Scratch // it is described, not named
+	}
+	e := earlier{dir, Rates{train.Schedule, train.Optimizer, train.Adapt.Gradient}, model, record.Data, math.Inf(-1)}
 	for _, m := range course.Metrics {
 		e.score = max(e.score, m.Value)
 	}

@@ -85,8 +85,11 @@ func ReadRecord[C any](dir string) (Record[C], error) {
 // folder in which a run with this config may not begin or, with resume, continue. A run that
 // ended before it had saved anything, say for a mistake in its config, is in nobody's way.
 func Check[C any](dir, task string, config C, resume bool) (record Record[C], begun bool, err error) {
-	if _, err := os.Stat(filepath.Join(dir, RecordFile)); errors.Is(err, fs.ErrNotExist) {
+	switch _, err := os.Stat(filepath.Join(dir, RecordFile)); {
+	case errors.Is(err, fs.ErrNotExist):
 		return record, false, checkFresh(dir, resume) // a run that was killed before it wrote anything begins anew
+	case err != nil:
+		return record, false, fmt.Errorf("%s cannot be a run folder: name another: %w", dir, err)
 	}
 	if !resume {
 		if nothingSaved(dir) {

@@ -138,6 +138,9 @@ func TestBegin(t *testing.T) {
 	if err := os.MkdirAll(filepath.Dir(checkpoint.Run{Dir: dir}.Path(0)), 0o755); err != nil {
 		t.Fatal(err)
 	}
+	file := filepath.Join(dir, run.RecordFile)
+	_, _, err = run.Check(file, hub.TaskClassify, config{Model: "m"}, false)
+	wants(t, "a file", err, file+" cannot be a run folder")
 	_, _, err = run.Check(dir, hub.TaskClassify, config{Model: "m"}, false)
 	wants(t, "without resume", err, "holds a run already")
 	_, _, err = run.Check(dir, hub.TaskNER, config{Model: "m"}, true)

@@ -8,6 +8,7 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/gofrs/flock"
@@ -241,7 +242,7 @@ func (s *study) one(ctx context.Context, l learner, i int, result *Result) (err 
 			score.Adaptation = adaptation.Name
 			name += "/" + adaptation.Name
 		}
-		journal.Scores(name, map[string]float64{s.config.measure(): score.Outcomes.F1()})
+		journal.Scores(name, map[string]float64{strings.ToLower(s.config.Measure()): score.Outcomes.F1()})
 		result.Scores = append(result.Scores, score)
 		return nil
 	}

@@ -144,6 +144,9 @@ func TestRunGoesOn(t *testing.T) {
 		for _, r := range opened.Results {
 			kept, err := track.ReadRun(filepath.Join(dir, study.RunsDir, fmt.Sprintf("%s-%d", r.Variant, r.Seed)))
 			loss, _ := kept.Metric("train/loss")
+			if _, scored := kept.Metric("dev/" + map[string]string{"ner": "f1", "classify": "accuracy", "lm": "accuracy"}[task]); !scored {
+				t.Errorf("%s: the run folder of %s, seed %d, has no score on dev by its name: %v", task, r.Variant, r.Seed, kept.Metrics)
+			}
 			if err != nil || kept.Status != track.Finished || loss.Count != r.Updates || kept.Field("config.variant") != r.Variant {
 				t.Errorf("%s: the run folder of %s, seed %d: %+v, %v", task, r.Variant, r.Seed, kept, err)
 			}

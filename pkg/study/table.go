@@ -166,7 +166,7 @@ func (t Table) On(set string) []Row {
 // Markdown writes the table, set by set, in points of F1 (for classes: of accuracy).
 func (t Table) Markdown() string {
 	var b strings.Builder
-	fmt.Fprintf(&b, "### %s\n\n%s\nNumbers are points (100·F1; of classes, accuracy), means over seeds; differences with 95 %% intervals of the paired bootstrap;\np-values by Holm's correction over all %d rows; the effect is Cohen's d_z over seeds; the least is that of the worst seed.\n", t.Title, t.Caption, len(t.Rows))
+	fmt.Fprintf(&b, "### %s\n\n%s\nNumbers are points (100·F1; of classes and bytes, accuracy), means over seeds; differences with 95 %% intervals of the paired bootstrap;\np-values by Holm's correction over all %d rows; the effect is Cohen's d_z over seeds; the least is that of the worst seed.\n", t.Title, t.Caption, len(t.Rows))
 	for _, set := range t.Sets() {
 		rows := t.On(set)
 		fmt.Fprintf(&b, "\n**%s** (%d examples)\n\n", set, rows[0].Examples)

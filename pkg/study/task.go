@@ -29,12 +29,12 @@ var tasks = map[string]func(ctx context.Context, client *hub.Client, config Conf
 	"ner":      newEntities,
 }
 
-// measure names what the scores of a study's task are.
-func (c Config) measure() string {
-	if c.Task == hub.TaskClassify {
-		return "accuracy"
+// Measure names what the scores of the study's task are: F1, or accuracy of texts or of bytes.
+func (c Config) Measure() string {
+	if c.Task == hub.TaskNER {
+		return "F1"
 	}
-	return "f1"
+	return "accuracy"
 }
 
 // task is what a study is about.

@@ -33,6 +33,9 @@ func (s *Store) Runs(ctx context.Context, q Query) ([]Run, error) {
 			return nil, err
 		}
 	}
+	if q.Limit < 0 {
+		return nil, fmt.Errorf("limit is %d, want 0 or more", q.Limit)
+	}
 	runs, err := s.all(ctx)
 	if err != nil {
 		return nil, err
@@ -229,7 +232,7 @@ type Row struct {
 	// Values has one for each run, empty where it has none.
 	Values []string `json:"values"`
 	// Best are the places of the best values, if better can be told from worse: lower is better where the name has a
-	// part loss, error, perplexity or seconds, higher where it has f1, accuracy, precision, recall, score, bleu or auc. None
+	// part loss, error, perplexity, bits or seconds, higher where it has f1, accuracy, precision, recall, score, bleu or auc. None
 	// if one run only has it, or all are equal.
 	Best []int `json:"best,omitempty"`
 }
@@ -279,7 +282,7 @@ func Compare(runs ...Run) Comparison {
 // Direction tells whether greater values of a metric are better (1), lower ones (-1), or whether its name does not say (0).
 func Direction(name string) int {
 	parts := strings.FieldsFunc(strings.ToLower(name), func(c rune) bool { return strings.ContainsRune("/_-. ", c) })
-	for words, sign := range map[string]int{"loss error perplexity seconds": -1, "f1 accuracy precision recall score bleu auc": 1} {
+	for words, sign := range map[string]int{"loss error perplexity bits seconds": -1, "f1 accuracy precision recall score bleu auc": 1} {
 		for _, word := range strings.Fields(words) {
 			if slices.Contains(parts, word) {
 				return sign

@@ -372,7 +372,7 @@ func TestCompare(t *testing.T) {
 	if _, err := json.Marshal(c); err != nil {
 		t.Errorf("as JSON: %v", err)
 	}
-	for name, want := range map[string]int{"train/loss": -1, "dev/macro_f1": 1, "lossless": 0, "rate": 0, "seconds": -1} {
+	for name, want := range map[string]int{"train/loss": -1, "dev/bits_per_byte": -1, "dev/macro_f1": 1, "lossless": 0, "rate": 0, "seconds": -1} {
 		if track.Direction(name) != want {
 			t.Errorf("direction of %s is %d", name, track.Direction(name))
 		}

@@ -10,6 +10,7 @@
 package experiment
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -42,6 +43,9 @@ type Config struct {
 	Model transformer.Config `json:"model"`
 	// Train is the recipe.
 	Train lm.TrainConfig `json:"train"`
+	// RateFrom says, if rates of Train are those of earlier runs, of which and why; for the record. See
+	// [run.BestRates].
+	RateFrom string `json:"rate_from,omitempty"`
 }
 
 // Data names a text: one of the catalogue or [Synthetic], or files.
@@ -147,7 +151,7 @@ func (d Data) Load(ctx context.Context, client *hub.Client) (Corpus, error) {
 	corpus := Corpus{Checksums: map[string]string{}}
 	read := func(part, path string, into *[]byte) (err error) {
 		if *into, err = os.ReadFile(path); err != nil {
-			return fmt.Errorf("reading %s text: %w", part, err)
+			return fmt.Errorf("reading the text: %w", err)
 		}
 		corpus.Checksums[part], err = run.Checksum(path)
 		return err
@@ -192,7 +196,7 @@ func (d Data) Load(ctx context.Context, client *hub.Client) (Corpus, error) {
 			*part = (*part)[:d.Limit]
 		}
 		if len(*part) < 2 {
-			return Corpus{}, errors.New("the text is too short: train, dev and test need at least 2 bytes each")
+			return Corpus{}, fmt.Errorf("the text %s is too short: train, dev and test need at least 2 bytes each", cmp.Or(d.TrainFile, d.Name))
 		}
 	}
 	return corpus, nil
