@@ -24,6 +24,7 @@ import (
 	"hash/fnv"
 	"math/rand/v2"
 	"regexp"
+	"slices"
 	"strings"
 
 	"github.com/gomlx/compute/dtypes"
@@ -59,6 +60,20 @@ func (v Variable) Size() int {
 // Matcher returns a function that reports whether a path fits a pattern, in which * stands for any text.
 func Matcher(pattern string) func(path string) bool {
 	return regexp.MustCompile("^" + strings.ReplaceAll(regexp.QuoteMeta(pattern), `\*`, ".*") + "$").MatchString
+}
+
+// number is the number of a layer, an expert and the like in a path.
+var number = regexp.MustCompile(`_\d+`)
+
+// Patterns lists what variables there are, for messages: their paths with * in place of numbers, each once.
+func Patterns(variables []Variable) []string {
+	var patterns []string
+	for _, v := range variables {
+		if pattern := number.ReplaceAllString(v.Path, "_*"); !slices.Contains(patterns, pattern) {
+			patterns = append(patterns, pattern)
+		}
+	}
+	return patterns
 }
 
 // Init is an initial distribution: normal with mean 0 and standard deviation

@@ -120,3 +120,8 @@ func Example() {
 	fmt.Println(y.Value())
 	// Output: [[3 8]]
 }
+
+func ExamplePatterns() {
+	fmt.Println(elastic.Patterns([]elastic.Variable{{Path: "/layer_0/norm/scale"}, {Path: "/layer_11/norm/scale"}, {Path: "/head/bias"}}))
+	// Output: [/layer_*/norm/scale /head/bias]
+}

@@ -269,7 +269,7 @@ func Select(variables []elastic.Variable, patterns []string) ([]elastic.Variable
 	var problems []error
 	for i, ok := range matched {
 		if !ok {
-			problems = append(problems, fmt.Errorf("pattern %q matches no variable of the model", patterns[i]))
+			problems = append(problems, fmt.Errorf("pattern %q matches no variable of the model; there are %s", patterns[i], strings.Join(elastic.Patterns(variables), " ")))
 		}
 	}
 	if len(chosen) == 0 && len(problems) == 0 {

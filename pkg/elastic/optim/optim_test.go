@@ -209,7 +209,7 @@ func TestErrorsNameWhatIsWrong(t *testing.T) {
 		{`{"kind": "chain", "of": []}`, "optimizer.of is empty"},
 		{`{"kind": "chain", "of": [{"kind": "adam"}, {"kind": "clip_norm"}]}`, "optimizer.of[1].limit is 0"},
 		{`{"kind": "chain", "of": [{"kind": "adam"}, {"kind": "lion"}]}`, `"adam" and "lion" in one chain keep the same state "m"`},
-		{`{"groups": [{"variables": ["/heads/*"]}]}`, "optimizer.groups[0]: /heads/* match no parameter"},
+		{`{"groups": [{"variables": ["/heads/*"]}]}`, "optimizer.groups[0]: /heads/* match no parameter that is trained; those are /"},
 		{`{"groups": [{"variables": ["*"]}, {"variables": ["/head/*"]}]}`, "optimizer.groups[1]: all that /head/* match is in groups before it"},
 		{`{"groups": [{"variables": []}]}`, "optimizer.groups[0].variables is empty"},
 		{`{"groups": [{"variables": ["*"], "lr": 1}]}`, `optimizer.groups[0]: unknown field "lr"`},

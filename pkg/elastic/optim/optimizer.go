@@ -99,7 +99,7 @@ func (o *Optimizer) match() ([]int, error) {
 	var problems []error
 	for j, g := range o.config.Groups {
 		if !used[j] {
-			problems = append(problems, fmt.Errorf("optimizer.groups[%d]: %s match no parameter that is trained", j, strings.Join(g.Variables, ", ")))
+			problems = append(problems, fmt.Errorf("optimizer.groups[%d]: %s match no parameter that is trained; those are %s", j, strings.Join(g.Variables, ", "), strings.Join(elastic.Patterns(o.parameters), " ")))
 		} else if !slices.Contains(groups, j) {
 			problems = append(problems, fmt.Errorf("optimizer.groups[%d]: all that %s match is in groups before it", j, strings.Join(g.Variables, ", ")))
 		}

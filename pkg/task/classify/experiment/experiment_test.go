@@ -206,6 +206,27 @@ func TestFiles(t *testing.T) {
 	}
 }
 
+// TestUnseenClasses: a class that only test has is told, since it cannot be learned.
+func TestUnseenClasses(t *testing.T) {
+	dir := t.TempDir()
+	first := tiny(t)
+	first.Train.MaxUpdates = 1
+	if err := run(t, first, experiment.Options{Dir: filepath.Join(dir, "first")}); err != nil {
+		t.Fatal(err)
+	}
+	config := first
+	config.Model, config.Data = filepath.Join(dir, "first"), experiment.Data{TrainFile: filepath.Join(dir, "train.csv"), TestFile: filepath.Join(dir, "test.csv")}
+	for path, content := range map[string]string{config.Data.TrainFile: "text,label\na,card\nb,fee\n", config.Data.TestFile: "text,label\na,crad\nb,fee\n"} {
+		if err := os.WriteFile(path, []byte(content), 0o644); err != nil {
+			t.Fatal(err)
+		}
+	}
+	result, err := experiment.Run(t.Context(), gxtest.Backend(t), config, experiment.Options{Dir: filepath.Join(dir, "second")})
+	if err != nil || !strings.Contains(result.Note, `no training text has the class ["crad"]`) || !strings.Contains(result.Text(), "crad") {
+		t.Errorf("note %q, error %v", result.Note, err)
+	}
+}
+
 // TestCorpora reads the corpora of the catalogue from a folder of data sets.
 func TestCorpora(t *testing.T) {
 	t.Setenv(hub.DataDirEnv, filepath.Dir(golden.Shared(t, "data/cls_banking77")))

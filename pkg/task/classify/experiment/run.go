@@ -190,8 +190,16 @@ func (c Config) corpus(ctx context.Context, client *hub.Client) (Corpus, []strin
 		return corpus, nil, err
 	}
 	labels, err := classify.Labels(slices.Concat(corpus.Train, corpus.Dev, corpus.Test))
-	if err == nil && len(labels) < 2 {
-		err = fmt.Errorf("the data has one class only, %q: there is nothing to learn", labels)
+	if err != nil {
+		return corpus, nil, err
+	}
+	if len(labels) < 2 {
+		return corpus, nil, fmt.Errorf("the data has one class only, %q: there is nothing to learn", labels)
+	}
+	learned, err := classify.Labels(corpus.Train)
+	unseen := slices.DeleteFunc(slices.Clone(labels), func(label string) bool { return slices.Contains(learned, label) })
+	if len(unseen) > 0 { // a misspelt label, often
+		corpus.note(fmt.Sprintf("no training text has the class %q, which dev or test has: it cannot be learned", unseen))
 	}
 	return corpus, labels, err
 }

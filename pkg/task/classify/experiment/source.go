@@ -45,6 +45,14 @@ type Corpus struct {
 	Note string
 }
 
+// note adds to what must be said.
+func (c *Corpus) note(text string) {
+	if c.Note != "" {
+		c.Note += "; "
+	}
+	c.Note += text
+}
+
 // layout says where the parts of a corpus of the catalogue are.
 type layout struct {
 	files map[data.Split]string // by part; a part that is missing is held out of train
