@@ -240,7 +240,7 @@ func Commit(temp, path string) error {
 }
 
 // Explain wraps an error that has a plain cause (no space left, read-only, no
-// permission) with what the cause is and what to do; other errors come back as they are.
+// permission, no folder) with what the cause is and what to do; other errors come back as they are.
 func Explain(err error, dir string) error {
 	switch {
 	case err == nil:
@@ -251,6 +251,10 @@ func Explain(err error, dir string) error {
 		return fmt.Errorf("%s is on a read-only file system, choose another folder: %w", dir, err)
 	case errors.Is(err, fs.ErrPermission):
 		return fmt.Errorf("%s may not be written by this user, change its permissions or choose another folder: %w", dir, err)
+	case errors.Is(err, fs.ErrNotExist):
+		if _, missing := os.Stat(dir); errors.Is(missing, fs.ErrNotExist) {
+			return fmt.Errorf("there is no folder %s, make it or choose another: %w", dir, err)
+		}
 	}
 	return err
 }

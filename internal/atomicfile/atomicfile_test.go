@@ -122,8 +122,8 @@ func TestWriteFails(t *testing.T) {
 
 func TestWriteWhereNothingCanBe(t *testing.T) {
 	dir := t.TempDir()
-	if err := atomicfile.WriteFile(filepath.Join(dir, "absent", "x"), nil); !errors.Is(err, fs.ErrNotExist) {
-		t.Errorf("no folder: got %v, want fs.ErrNotExist", err)
+	if err := atomicfile.WriteFile(filepath.Join(dir, "absent", "x"), nil); !errors.Is(err, fs.ErrNotExist) || !strings.Contains(err.Error(), "there is no folder "+filepath.Join(dir, "absent")) {
+		t.Errorf("no folder: got %v, want fs.ErrNotExist that names it", err)
 	}
 	if err := atomicfile.WriteFile(dir, nil); err == nil || !strings.Contains(err.Error(), "is a folder") {
 		t.Errorf("folder in the way: got %v", err)
