@@ -144,7 +144,7 @@ func (c Config) Validate() error {
 	}
 	switch {
 	case c.Model == "":
-		add("model is empty")
+		add("model is empty, want a pretrained one, or %q for task %q", run.Scratch, taskLM)
 	case c.Task == taskLM:
 		if err := checkLanguage(c); err != nil {
 			problems = append(problems, err)
