@@ -67,6 +67,7 @@ func TestTrainEvalGenerate(t *testing.T) {
 		{[]string{"train", "ner", "--run", dir, "--resume"}, 1, `task "lm", not "ner"`},
 		{[]string{"train", "lm", "--data", "shakespeare"}, 2, "tinyshakespeare"},
 		{[]string{"train", "lm", "--dev", text}, 2, "need --train"},
+		{[]string{"train", "lm", "--data", "synthetic", "--lr", "0"}, 2, "peak is 0"},
 		{[]string{"train", "lm", "--data", "synthetic", "--hidden=-4", "--run", filepath.Join(t.TempDir(), "x")}, 1, "hidden is -4"},
 		{[]string{"train", "lm", "--rate-from", text}, 2, "--rate-from: "},
 		{[]string{"train", "lm", "--train", text}, 1, "too short"},

@@ -32,26 +32,26 @@ type trainCmd struct {
 
 // recipeFlags are those of every task.
 type recipeFlags struct {
-	Epochs        int     `help:"Times to go through the data." placeholder:"N"`
-	MaxUpdates    int     `help:"Stop after so many updates." placeholder:"N"`
-	BatchSize     int     `help:"Sentences, texts or windows of a text a batch." placeholder:"N"`
-	Accumulate    int     `help:"Batches an update." placeholder:"N"`
-	LearningRate  float64 `name:"lr" help:"Highest learning rate." placeholder:"RATE"`
-	Patience      int     `help:"Stop after so many epochs without a better score on dev." placeholder:"N"`
-	SaveEvery     int     `help:"Updates between checkpoints." placeholder:"N"`
-	MaxLength     int     `help:"Longest training example in tokens." placeholder:"N"`
-	RateFrom      string  `help:"Take rate, optimizer and factors by pattern from the best of earlier runs, by their score on dev: folders, by comma." placeholder:"RUNS" predictor:"path"`
-	Optimizer     string  `help:"Update rule: adamw, lion, muon, prodigy, schedule_free_adamw, adafactor, sgd or another (a wrong name lists all); or a JSON object, or a file that holds one." placeholder:"RULE" predictor:"path"`
-	Loss          string  `help:"Loss in place of plain cross-entropy: a JSON object with label_smoothing, focal_gamma, class_weights or balanced, r_drop, mixup (classify), penalties; or a file that holds one." placeholder:"LOSS" predictor:"path"`
-	Schedule      string  `help:"Schedule of the learning rate: a kind such as linear, constant, cosine or wsd; or a JSON object, or a file that holds one." placeholder:"KIND" predictor:"path"`
-	Control       string  `help:"Controllers of the learning rate: a JSON list, or a file that holds one." placeholder:"LIST" predictor:"path"`
-	Unfreeze      string  `help:"When variables begin to train: epoch (one layer more after each, from the top), or a JSON object, or a file that holds one." placeholder:"STAGES" predictor:"path"`
-	SkipNonFinite bool    `help:"Pass over updates whose loss or gradients are not finite, in place of ending the run."`
-	Precision     string  `help:"Of products of matrices while training: f32, or bf16 with weights and updates in float32. bf16 is for hardware that has it; on most CPUs it is slower." placeholder:"KIND"`
-	Attention     string  `help:"Attention in place of the model's: a JSON spec, or a file that holds one." placeholder:"SPEC" predictor:"path"`
-	DropPath      float64 `help:"Probability that the last layer's parts are left out for a text while training; less below (stochastic depth)." placeholder:"RATE"`
-	WordDropout   float64 `help:"Probability that a token is replaced by [MASK] while training." placeholder:"RATE"`
-	Seed          *uint64 `help:"Seed of data order, fresh weights and dropout." placeholder:"N"`
+	Epochs        int      `help:"Times to go through the data." placeholder:"N"`
+	MaxUpdates    int      `help:"Stop after so many updates." placeholder:"N"`
+	BatchSize     int      `help:"Sentences, texts or windows of a text a batch." placeholder:"N"`
+	Accumulate    int      `help:"Batches an update." placeholder:"N"`
+	LearningRate  *float64 `name:"lr" help:"Highest learning rate." placeholder:"RATE"`
+	Patience      int      `help:"Stop after so many epochs without a better score on dev." placeholder:"N"`
+	SaveEvery     int      `help:"Updates between checkpoints." placeholder:"N"`
+	MaxLength     int      `help:"Longest training example in tokens." placeholder:"N"`
+	RateFrom      string   `help:"Take rate, optimizer and factors by pattern from the best of earlier runs, by their score on dev: folders, by comma." placeholder:"RUNS" predictor:"path"`
+	Optimizer     string   `help:"Update rule: adamw, lion, muon, prodigy, schedule_free_adamw, adafactor, sgd or another (a wrong name lists all); or a JSON object, or a file that holds one." placeholder:"RULE" predictor:"path"`
+	Loss          string   `help:"Loss in place of plain cross-entropy: a JSON object with label_smoothing, focal_gamma, class_weights or balanced, r_drop, mixup (classify), penalties; or a file that holds one." placeholder:"LOSS" predictor:"path"`
+	Schedule      string   `help:"Schedule of the learning rate: a kind such as linear, constant, cosine or wsd; or a JSON object, or a file that holds one." placeholder:"KIND" predictor:"path"`
+	Control       string   `help:"Controllers of the learning rate: a JSON list, or a file that holds one." placeholder:"LIST" predictor:"path"`
+	Unfreeze      string   `help:"When variables begin to train: epoch (one layer more after each, from the top), or a JSON object, or a file that holds one." placeholder:"STAGES" predictor:"path"`
+	SkipNonFinite bool     `help:"Pass over updates whose loss or gradients are not finite, in place of ending the run."`
+	Precision     string   `help:"Of products of matrices while training: f32, or bf16 with weights and updates in float32. bf16 is for hardware that has it; on most CPUs it is slower." placeholder:"KIND"`
+	Attention     string   `help:"Attention in place of the model's: a JSON spec, or a file that holds one." placeholder:"SPEC" predictor:"path"`
+	DropPath      float64  `help:"Probability that the last layer's parts are left out for a text while training; less below (stochastic depth)." placeholder:"RATE"`
+	WordDropout   float64  `help:"Probability that a token is replaced by [MASK] while training." placeholder:"RATE"`
+	Seed          *uint64  `help:"Seed of data order, fresh weights and dropout." placeholder:"N"`
 
 	previewFlags
 
@@ -76,8 +76,8 @@ func (f recipeFlags) apply(recipe *train.Config, batchSize, maxLength *int, nois
 	set(&recipe.SaveEvery, f.SaveEvery)
 	set(batchSize, f.BatchSize)
 	set(maxLength, f.MaxLength)
-	if f.LearningRate != 0 {
-		recipe.Schedule.Peak = f.LearningRate
+	if f.LearningRate != nil {
+		recipe.Schedule.Peak = *f.LearningRate
 	}
 	if f.Precision != "" {
 		recipe.Precision = f.Precision
@@ -111,7 +111,7 @@ func (f recipeFlags) takeRates(task, model string, recipe *train.Config) (note s
 	if f.RateFrom == "" {
 		return "", nil
 	}
-	if f.LearningRate != 0 {
+	if f.LearningRate != nil {
 		return "", errors.New("--lr and --rate-from exclude each other")
 	}
 	found, err := run.BestRates(task, strings.Split(f.RateFrom, ","))
@@ -235,7 +235,7 @@ func (c trainNERCmd) config() (experiment.Config, error) {
 		spec("--experts", c.Experts, &tagger.Experts), kindFlag("--peft", c.Peft, peft.Kinds(), &tagger.Adapter)); err != nil {
 		return config, usageError{err}
 	}
-	if c.Peft != "" && c.LearningRate == 0 && c.RateFrom == "" {
+	if c.Peft != "" && c.LearningRate == nil && c.RateFrom == "" {
 		config.Train.Schedule.Peak = adapterRate
 	}
 	config.Merge = c.Merge

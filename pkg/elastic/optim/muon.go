@@ -65,6 +65,13 @@ func (r Muon) matrix(p elastic.Variable) bool {
 	return len(p.Shape) == 2 && !anyMatches(exclude, p.Path)
 }
 
+func (r Muon) other(p elastic.Variable) (kind string, rate, decay float64) {
+	if r.matrix(p) {
+		return "", 0, 0
+	}
+	return r.Adam.Kind(), or(r.AdamRate, 1), r.AdamDecay
+}
+
 // Slots returns the momentum, or Adam's moments.
 func (r Muon) Slots(p elastic.Variable) []Slot {
 	if r.matrix(p) {

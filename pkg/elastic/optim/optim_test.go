@@ -306,6 +306,27 @@ func TestStateIsAsLarge(t *testing.T) {
 	}
 }
 
+// TestExplainTellsRulesApart: what Muon leaves to Adam has a row of its own, with Adam's rate and decay.
+func TestExplainTellsRulesApart(t *testing.T) {
+	parameters := []elastic.Variable{{Path: "/layer_0/weights", Shape: []int{4, 4}, Decay: true}, {Path: "/embeddings/word", Shape: []int{9, 4}, Decay: true}, {Path: "/layer_0/bias", Shape: []int{4}}}
+	optimizer, err := optim.New(optim.Config{Rule: optim.Muon{WeightDecay: 0.5, AdamRate: 0.25, AdamDecay: 0.125}}, parameters)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var rows [][]string
+	for line := range strings.Lines(optimizer.Explain()) {
+		rows = append(rows, strings.Fields(line))
+	}
+	want := [][]string{
+		{"rest", "muon", "1", "0.5", "1", "16", "64", "/layer_0/weights"},
+		{"rest", "muon:", "adam", "0.25", "0.125", "1", "36", "288", "/embeddings/word"},
+		{"rest", "muon:", "adam", "0.25", "0", "1", "4", "32", "/layer_0/bias"},
+	}
+	if len(rows) != 4 || !reflect.DeepEqual(rows[1:], want) {
+		t.Errorf("rows %q, want %q", rows, want)
+	}
+}
+
 func ExampleOptimizer_Explain() {
 	var config optim.Config
 	err := json.Unmarshal([]byte(`{

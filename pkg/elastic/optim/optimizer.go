@@ -348,6 +348,12 @@ func (o *Optimizer) Perturb(in Input) []*Node {
 	return values
 }
 
+// partly is a rule that moves some parameters by another: of which kind, at which factor of the rate and with
+// which decay; an empty kind means by itself.
+type partly interface {
+	other(p elastic.Variable) (kind string, rate, decay float64)
+}
+
 // Explain returns a table of what holds for which parameters: group, rule, factor of the learning
 // rate, weight decay, and how many parameters and bytes of state.
 func (o *Optimizer) Explain() string {
@@ -379,6 +385,13 @@ func (o *Optimizer) Explain() string {
 			p := o.parameters[j]
 			s.Parameters, s.settings = append(s.Parameters, p), append(s.settings, o.settings[j])
 			r := row{group: "rest", rule: c.rule.Kind(), rate: o.settings[j].rate, decay: s.decay(i, lambda)}
+			for _, t := range c.links {
+				if split, ok := t.(partly); ok {
+					if kind, rate, decay := split.other(p); kind != "" {
+						r.rule, r.rate, r.decay = r.rule+": "+kind, r.rate*rate, s.decay(i, decay)
+					}
+				}
+			}
 			if g := c.groups[i]; g >= 0 {
 				r.group = strings.Join(o.config.Groups[g].Variables, " ")
 			}
