@@ -82,7 +82,11 @@ func (c evalCmd) language(a *app) error {
 		return err
 	}
 	if c.JSON {
-		return a.printJSON(score)
+		return a.printJSON(struct {
+			lm.Score
+			BitsPerByte float64 `json:"bits_per_byte"`
+			Perplexity  float64 `json:"perplexity"`
+		}{score, score.BitsPerByte(), score.Perplexity()})
 	}
 	fmt.Fprintf(a.stdout, "%d bytes: loss %.*f nats, %.*f bits per byte, perplexity %.*f, accuracy %.*f\n",
 		score.Bytes, c.Digits, score.Loss, c.Digits, score.BitsPerByte(), c.Digits, score.Perplexity(), c.Digits, score.Accuracy)

@@ -42,8 +42,9 @@ func TestTrainEvalGenerate(t *testing.T) {
 	var score struct {
 		Bytes int
 		Loss  float64
+		Bits  float64 `json:"bits_per_byte"`
 	}
-	if err := json.Unmarshal([]byte(scored.stdout), &score); scored.code != 0 || err != nil || score.Bytes != 19 || !(score.Loss > 0) {
+	if err := json.Unmarshal([]byte(scored.stdout), &score); scored.code != 0 || err != nil || score.Bytes != 19 || !(score.Loss > 0) || score.Bits < score.Loss {
 		t.Errorf("eval: code %d, %v\n%s%s", scored.code, err, scored.stdout, scored.stderr)
 	}
 	if plain := run(t, "", "eval", dir, "--split", "dev"); plain.code != 0 || !strings.Contains(plain.stdout, "bits per byte") {
