@@ -6,6 +6,9 @@ cd "$(dirname "$0")/.."
 tools/venv.sh
 tools/kernel.sh --gopls --data-dir user
 mkdir -p notebooks
+# No question about news on the first start, and no request for them or for updates.
+mkdir -p .cache/venv/share/jupyter/lab/settings
+echo '{"@jupyterlab/apputils-extension:notification": {"fetchNews": "false", "checkForUpdates": false}}' >.cache/venv/share/jupyter/lab/settings/overrides.json
 root=()
 if [[ $(id -u) == 0 ]]; then root=(--allow-root); fi # as in a container
 export PATH=$PWD/.cache/venv/bin:$PATH
