@@ -41,6 +41,7 @@ func TestNbRun(t *testing.T) {
 	if err != nil || n.Cells[1].Text("stdout") != "b,c\n" {
 		t.Errorf("the executed copy: %v, %+v", err, n)
 	}
+	t.Setenv("GOMLX_BACKEND", "go")
 	out = run(t, "", "nb", "run", "--write", "--json", good, "nowhere.ipynb")
 	lines := strings.Split(strings.TrimSpace(out.stdout), "\n")
 	if out.code != 1 || len(lines) != 2 || !strings.Contains(lines[0], `"ok":true`) || !strings.Contains(lines[1], "nowhere.ipynb: no such file") || !json.Valid([]byte(lines[1])) {
