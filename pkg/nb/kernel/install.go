@@ -83,7 +83,7 @@ func Install(ctx context.Context, o InstallOptions) (Installed, error) {
 	run := func(dir string, args ...string) error {
 		command := exec.CommandContext(ctx, goProgram, args...)
 		command.Dir = dir
-		command.Env = append(os.Environ(), "GOBIN="+bin, "GOFLAGS=")
+		command.Env = append(os.Environ(), "GOBIN="+bin, "GOFLAGS=", "GOWORK=")
 		var said bytes.Buffer
 		command.Stderr = &said
 		if o.Log != nil {
@@ -98,9 +98,21 @@ func Install(ctx context.Context, o InstallOptions) (Installed, error) {
 		return Installed{}, fmt.Errorf("building the kernel: %w", err)
 	}
 	// Fetched now, so that cells need no network: what notebooks import beyond the packages, which deps.go pins, and the
-	// go.mod of everything that the module could need, which go reads because a cell builds in a workspace.
-	for _, args := range [][]string{{"list", "-deps", "-test", "-tags", "notebooks", "./..."}, {"mod", "graph"}} {
-		if err := run(module, args...); err != nil {
+	// go.mod of everything that the module could need, which go reads because a cell builds in a workspace. It is
+	// a workspace of its own that asks for them, since the module's go.sum would be written otherwise.
+	if err := run(module, "list", "-deps", "-test", "-tags", "notebooks", "./..."); err != nil {
+		return Installed{}, fmt.Errorf("fetching what notebooks import: %w", err)
+	}
+	cell, err := os.MkdirTemp("", "cell-")
+	if err != nil {
+		return Installed{}, fmt.Errorf("making a folder like a cell's: %w", err)
+	}
+	defer os.RemoveAll(cell)
+	if err := os.WriteFile(filepath.Join(cell, "go.mod"), []byte("module cell\n"), 0o644); err != nil {
+		return Installed{}, fmt.Errorf("making a module like a cell's: %w", err)
+	}
+	for _, args := range [][]string{{"work", "init", ".", module}, {"mod", "graph"}} {
+		if err := run(cell, args...); err != nil {
 			return Installed{}, fmt.Errorf("fetching what notebooks import: %w", err)
 		}
 	}
