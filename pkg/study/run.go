@@ -205,10 +205,16 @@ func (s *study) journal(result Result) (*run.Journal, error) {
 	if err := os.MkdirAll(dir, 0o755); err != nil {
 		return nil, fmt.Errorf("making a run folder: %w", atomicfile.Explain(err, dir))
 	}
+	at := slices.IndexFunc(s.config.Variants, func(v Variant) bool { return v.Name == result.Variant })
+	recipe, err := s.config.Variants[at].recipe(s.config.Recipe)
+	if err != nil {
+		return nil, err
+	}
+	recipe.Schedule.Peak = result.Rate // a range test may have found another
 	return run.NewJournal(dir, run.Record[any]{
 		Task: s.config.Task, Seed: result.Seed, Data: s.record.Data, Model: s.record.Model, Versions: s.record.Versions, Backend: s.record.Backend,
 		Config: map[string]any{
-			"study": s.config.Name, "variant": result.Variant, "attention": result.Spec, "parts": result.Parts, "model": s.config.Model, "recipe": s.config.Recipe,
+			"study": s.config.Name, "variant": result.Variant, "attention": result.Spec, "parts": result.Parts, "model": s.config.Model, "recipe": recipe,
 		},
 		Started: time.Now().UTC(),
 	}, 0)

@@ -26,6 +26,7 @@ import (
 	"github.com/elastic-attention/workbench/pkg/elastic/transformer"
 	"github.com/elastic-attention/workbench/pkg/eval"
 	"github.com/elastic-attention/workbench/pkg/ner"
+	"github.com/elastic-attention/workbench/pkg/run"
 	"github.com/elastic-attention/workbench/pkg/study"
 	"github.com/elastic-attention/workbench/pkg/track"
 )
@@ -233,6 +234,19 @@ func TestVariantsOfTheRecipe(t *testing.T) {
 	}
 	if r[0].Rate != config.Recipe.Schedule.Peak || r[4].Rate < 1e-4 || r[4].Rate > 1 || r[4].Rate == r[0].Rate {
 		t.Errorf("rates %g and, of a range test, %g", r[0].Rate, r[4].Rate)
+	}
+	for at, want := range map[int]string{0: "adamw", 3: "lion", 4: "adamw"} { // records say how each variant was trained, not how the first was
+		record, err := run.ReadRecord[struct{ Recipe study.Recipe }](filepath.Join(folder.Dir, study.RunsDir, r[at].Variant+"-7"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		rule := "adamw" // which stands for none
+		if got := record.Config.Recipe.Optimizer.Rule; got != nil {
+			rule = got.Kind()
+		}
+		if rule != want || record.Config.Recipe.Schedule.Peak != r[at].Rate {
+			t.Errorf("%s is recorded with %s at %g, want %s at %g", r[at].Variant, rule, record.Config.Recipe.Schedule.Peak, want, r[at].Rate)
+		}
 	}
 	for fields, want := range map[string]string{
 		`{"optimiser": {"kind": "lion"}}`: `variant "wrong": recipe: unknown field "optimiser"`,
