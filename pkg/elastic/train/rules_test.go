@@ -2,6 +2,7 @@ package train_test
 
 import (
 	"context"
+	"encoding/json"
 	"fmt"
 	"iter"
 	"math"
@@ -29,6 +30,37 @@ var rules = []optim.Rule{
 	optim.Prodigy{D0: 0.01}, optim.DAdaptSGD{D0: 0.01}, optim.DoWG{}, optim.MoMo{}, optim.COCOB{}, optim.ScheduleFreeAdamW{},
 	optim.Chain{optim.SAM{}, optim.SGD{Momentum: 0.9}}, optim.Chain{optim.AdamW{}, optim.EMA{Beta: 0.9}}, optim.Chain{optim.AdamW{}, optim.SWA{Start: 5}},
 	optim.Chain{optim.Noise{Eta: 0.01}, optim.AdamW{}}, optim.Chain{optim.AdamW{}, optim.Lookahead{}}, optim.Chain{optim.Adam{}, optim.Hypergradient{Beta: 1e-4}}, optim.Chain{optim.AdamW{}, optim.Mechanic{Start: 0.1}},
+	optim.RAdam{}, optim.Adamax{}, optim.AdaBelief{}, optim.Yogi{}, optim.QHAdam{}, optim.ADOPT{}, optim.AdEMAMix{}, optim.Adan{}, optim.MARS{},
+	optim.AdamP{}, optim.StableAdamW{}, optim.RMSprop{Momentum: 0.9, Centered: true}, optim.Adagrad{}, optim.Adadelta{}, optim.SM3{}, optim.NovoGrad{}, optim.CAME{},
+	optim.LAMB{}, optim.LARS{}, optim.Signum{}, optim.ScheduleFreeSGD{}, optim.DAdaptAdam{D0: 0.01}, optim.DAdaptLion{D0: 0.01}, optim.DoG{Start: 0.1}, optim.Polyak{},
+	optim.Chain{optim.Momentum{Beta: 0.9}}, optim.Chain{optim.Mean{Beta: 0.9}}, optim.Chain{optim.SecondMoment{Beta: 0.9}, optim.ScheduleFree{}},
+}
+
+// TestRulesAreAll: every kind that keeps state is among the rules.
+func TestRulesAreAll(t *testing.T) {
+	there := map[string]bool{}
+	for _, rule := range rules {
+		there[rule.Kind()] = true
+		if chain, ok := rule.(optim.Chain); ok {
+			for _, link := range chain {
+				there[link.Kind()] = true
+			}
+		}
+	}
+	for _, kind := range optim.Kinds() {
+		var config optim.Config
+		if err := json.Unmarshal([]byte(`{"kind": "`+kind+`"}`), &config); err != nil {
+			t.Fatal(err)
+		}
+		link, isLink := config.Rule.(interface {
+			Slots(elastic.Variable) []optim.Slot
+		})
+		shared, shares := config.Rule.(interface{ Shared() []optim.Slot })
+		keeps := !isLink || len(link.Slots(elastic.Variable{Path: "/w", Shape: []int{2, 2}})) > 0 || shares && len(shared.Shared()) > 0
+		if keeps && kind != (optim.Chain{}).Kind() && !there[kind] {
+			t.Errorf("%s keeps state, and is not tested", kind)
+		}
+	}
 }
 
 // TestResumeOfRules: with each rule, a run that ends in the middle of an epoch and goes on from its
