@@ -42,8 +42,9 @@ var mayImport = map[string][]string{
 	"pkg/study":           {"internal/", "pkg/data", "pkg/elastic", "pkg/eval", "pkg/ner", "pkg/run", "pkg/task", "pkg/track"},
 	"pkg/track":           {"internal/"},
 	"pkg/track/ui":        {"internal/", "pkg/track", "pkg/viz"},
+	"pkg/memo":            {"internal/"},
 	"pkg/nb":              {"internal/"},
-	"pkg/viz":             {"internal/", "pkg/nb"},
+	"pkg/viz":             {"internal/", "pkg/memo", "pkg/nb"},
 	"cmd/":                {"internal/cli"},
 }
 
@@ -61,7 +62,7 @@ var reserved = map[string][]string{
 	"github.com/yuin/goldmark":                {"pkg/nb/site"},
 	"github.com/alecthomas/chroma":            {"pkg/nb/site"},
 	"golang.org/x/tools":                      {"pkg/nb/export"},
-	"golang.org/x/mod":                        {"pkg/nb"},
+	"golang.org/x/mod":                        {"pkg/memo", "pkg/nb"},
 	"github.com/alecthomas/kong":              {"internal/cli"},
 	"gonum.org/v1/plot":                       {"pkg/viz"},
 	"modernc.org/sqlite":                      {"pkg/track"},
