@@ -36,15 +36,16 @@ var mayImport = map[string][]string{
 	"pkg/data":            {"internal/"},
 	"pkg/elastic":         {"internal/"},
 	"pkg/ner":             {"internal/", "pkg/data", "pkg/elastic", "pkg/run"},
-	"pkg/run":             {"internal/", "pkg/data", "pkg/elastic", "pkg/track"},
+	"pkg/run":             {"internal/", "pkg/data", "pkg/elastic", "pkg/track", "pkg/track/usage"},
 	"pkg/eval":            {"internal/"},
 	"pkg/task":            {"internal/", "pkg/data", "pkg/elastic", "pkg/eval", "pkg/run"},
 	"pkg/study":           {"internal/", "pkg/data", "pkg/elastic", "pkg/eval", "pkg/ner", "pkg/run", "pkg/task", "pkg/track"},
 	"pkg/track":           {"internal/"},
+	"pkg/track/usage":     {"internal/"},
 	"pkg/track/ui":        {"internal/", "pkg/track", "pkg/viz"},
 	"pkg/memo":            {"internal/"},
 	"pkg/nb":              {"internal/"},
-	"pkg/viz":             {"internal/", "pkg/memo", "pkg/nb"},
+	"pkg/viz":             {"internal/", "pkg/memo", "pkg/nb", "pkg/track/usage"},
 	"cmd/":                {"internal/cli"},
 }
 
@@ -65,6 +66,7 @@ var reserved = map[string][]string{
 	"golang.org/x/mod":                        {"pkg/memo", "pkg/nb"},
 	"github.com/alecthomas/kong":              {"internal/cli"},
 	"gonum.org/v1/plot":                       {"pkg/viz"},
+	"github.com/shirou/gopsutil":              {"pkg/track/usage"},
 	"modernc.org/sqlite":                      {"pkg/track"},
 	"log":                                     {}, // packages return errors; commands use log/slog
 	"github.com/google/go-cmp":                {},
