@@ -45,6 +45,7 @@ var mayImport = map[string][]string{
 	"pkg/track/ui":        {"internal/", "pkg/track", "pkg/viz"},
 	"pkg/memo":            {"internal/"},
 	"pkg/nb":              {"internal/"},
+	"pkg/notify":          {"internal/"},
 	"pkg/viz":             {"internal/", "pkg/memo", "pkg/nb", "pkg/track/usage"},
 	"cmd/":                {"internal/cli"},
 }
