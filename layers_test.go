@@ -67,6 +67,7 @@ var reserved = map[string][]string{
 	"golang.org/x/mod":                        {"pkg/memo", "pkg/nb"},
 	"github.com/alecthomas/kong":              {"internal/cli"},
 	"gonum.org/v1/plot":                       {"pkg/viz"},
+	"github.com/mattn/go-sixel":               {"pkg/viz", "internal/cli"}, // the latter asks the terminal
 	"github.com/shirou/gopsutil":              {"pkg/track/usage"},
 	"modernc.org/sqlite":                      {"pkg/track"},
 	"log":                                     {}, // packages return errors; commands use log/slog
