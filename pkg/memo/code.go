@@ -16,14 +16,12 @@ import (
 	"reflect"
 	"regexp"
 	"runtime"
-	"runtime/debug"
 	"slices"
 	"strconv"
 	"strings"
 	"time"
 
 	"golang.org/x/mod/modfile"
-	"golang.org/x/mod/module"
 )
 
 // executable is the part of a code that stands for all of it.
@@ -68,7 +66,7 @@ type source struct {
 // localModule is a module whose sources lie where they can be edited, so that its version says nothing.
 type localModule struct {
 	path, dir string
-	requires  []module.Version
+	requires  []string // paths with versions
 }
 
 // declaration is one of a package, by its text without comments and layout.
@@ -90,6 +88,13 @@ func (s *source) function(file string, line int) error {
 	if s.modules, err = modules(filepath.Dir(file)); err != nil {
 		return err
 	}
+	// The versions of all other modules follow from what these require.
+	var requires []string
+	for _, m := range s.modules {
+		requires = append(requires, m.requires...)
+	}
+	slices.Sort(requires)
+	s.parts["go.mod"] = hash(slices.Compact(requires)...)
 	fset := token.NewFileSet()
 	parsed, err := parser.ParseFile(fset, file, text, parser.SkipObjectResolution)
 	if err != nil {
@@ -256,25 +261,16 @@ func (i importSpec) used(identifiers map[string]bool) bool {
 	return slices.ContainsFunc(append(notLetters.Split(base, -1), base), func(name string) bool { return identifiers[name] })
 }
 
-// imported adds a package and what it imports itself.
+// imported adds a package of a local module, and what it imports itself.
 func (s *source) imported(importPath string) error {
 	if s.seen[importPath] {
 		return nil
 	}
 	s.seen[importPath] = true
 	for _, m := range s.modules {
-		rest, ok := strings.CutPrefix(importPath+"/", m.path+"/")
-		if !ok {
-			continue
+		if rest, ok := strings.CutPrefix(importPath+"/", m.path+"/"); ok {
+			return s.local(importPath, filepath.Join(m.dir, filepath.FromSlash(rest)))
 		}
-		for _, required := range m.requires {
-			s.version(required.Path, required.Version)
-		}
-		return s.local(importPath, filepath.Join(m.dir, filepath.FromSlash(rest)))
-	}
-	first, _, _ := strings.Cut(importPath, "/")
-	if strings.Contains(first, ".") && !s.version(importPath, "") {
-		return errNoSource
 	}
 	return nil
 }
@@ -338,39 +334,6 @@ func (s *source) local(importPath, dir string) error {
 	return nil
 }
 
-// version adds the module of a package by its version, and reports whether it could. What is not linked into the
-// program does not count. Programs that do not know what is, such as tests, take the version that was required.
-func (s *source) version(importPath, required string) bool {
-	info, ok := debug.ReadBuildInfo()
-	if !ok || len(info.Deps) == 0 {
-		if required != "" {
-			s.parts["module "+importPath] = required
-			return true
-		}
-		for part := range s.parts {
-			if name, ok := strings.CutPrefix(part, "module "); ok && strings.HasPrefix(importPath+"/", name+"/") {
-				return true
-			}
-		}
-		return false
-	}
-	best := &debug.Module{}
-	for _, m := range info.Deps {
-		if strings.HasPrefix(importPath+"/", m.Path+"/") && len(m.Path) > len(best.Path) {
-			best = m
-		}
-	}
-	if best.Path == "" {
-		return true
-	}
-	name := best.Path
-	if best.Replace != nil {
-		best = best.Replace
-	}
-	s.parts["module "+name] = strings.TrimSpace(best.Path + " " + best.Version + " " + best.Sum)
-	return true
-}
-
 // modules finds the local modules that code in a folder sees: its own, those of a workspace, and replacements.
 func modules(dir string) ([]localModule, error) {
 	var found []localModule
@@ -386,14 +349,18 @@ func modules(dir string) ([]localModule, error) {
 		}
 		m := localModule{path: file.Module.Mod.Path, dir: dir}
 		for _, r := range file.Require {
-			m.requires = append(m.requires, r.Mod)
+			m.requires = append(m.requires, r.Mod.String())
 		}
 		found = append(found, m)
 		return file, nil
 	}
 	replaced := func(dir string, list []*modfile.Replace) {
 		for _, r := range list {
-			if r.New.Version == "" { // a folder
+			if r.New.Version != "" {
+				if len(found) > 0 {
+					found[0].requires = append(found[0].requires, r.Old.String()+" => "+r.New.String())
+				}
+			} else { // a folder
 				if _, err := add(under(dir, r.New.Path)); err == nil {
 					found[len(found)-1].path = r.Old.Path
 				}
@@ -431,6 +398,9 @@ func modules(dir string) ([]localModule, error) {
 			replaced(under(root, use.Path), other.Replace)
 		}
 		replaced(root, file.Replace)
+	}
+	if len(found) == 0 {
+		return nil, errNoSource
 	}
 	// The longest path first: a module may lie within another.
 	slices.SortStableFunc(found, func(a, b localModule) int { return len(b.path) - len(a.path) })

@@ -85,7 +85,7 @@ func codeOf(t *testing.T, files map[string]string) map[string]string {
 
 func TestCodeParts(t *testing.T) {
 	got := slices.Sorted(maps.Keys(codeOf(t, workspace)))
-	want := []string{"const steps", "func config.scaled", "func train", "function literal", "module github.com/gofrs/flock",
+	want := []string{"const steps", "func config.scaled", "func train", "function literal", "go.mod",
 		"package example.org/lib/deep", "package example.org/lib/net", "type config", "var factor"}
 	if !slices.Equal(got, want) {
 		t.Errorf("parts %q,\nwant %q", got, want)
@@ -106,7 +106,11 @@ func TestCodeChanges(t *testing.T) {
 		{"lib/net/net.go", "deep.Dig()", "deep.Dig(); deep.Dig()", "package example.org/lib/net"},
 		{"lib/deep/deep.go", "Dig() {}", "Dig() { println() }", "package example.org/lib/deep"},
 		{"lib/deep/presets/a.json", "{}", "{} ", "package example.org/lib/deep"},
+		{"lib/go.mod", "v0.0.1", "v0.0.2", "go.mod"},
+		{"cell/go.mod", "go 1.26", "go 1.26\nrequire example.org/more v1.0.0", "go.mod"},
 		// What does not count.
+		{"cell/go.mod", "module cell", "module cell_of_another_kernel", ""},
+		{"cell/main.go", "	\"example.org/lib/other\"\n", "	\"example.org/lib/other\"\n	\"example.org/more\"\n", ""},
 		{"cell/main.go", "// of training", "// updates\n\n\n", ""},
 		{"cell/main.go", "unrelated = 1", "unrelated = 2", ""},
 		{"cell/main.go", "{ other.Draw() }", "{ other.Draw(); other.Draw() }", ""},

@@ -6,8 +6,8 @@
 //	dir, err := cache.Folder(ctx, "model", params, func(dir string) error { return train(params).Save(dir) })
 //
 // A value is known by a name, by its parameters as JSON, and by the code that computes it: the function, the
-// declarations of its package that it reaches by name, the packages of local modules that these import, and the versions
-// of all other modules and of Go. See [Cache] for what that does not see. A change of any of these computes the value
+// declarations of its package that it reaches by name, the packages of local modules that these import, the versions that
+// go.mod files require of all other modules, and that of Go. See [Cache] for what that does not see. A change of any of these computes the value
 // again, and [Cache.Tell] says which. A value that comes from the disk was checked against its checksum; one that is
 // damaged is computed again. Errors are not kept.
 //
