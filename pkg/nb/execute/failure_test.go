@@ -10,7 +10,7 @@ import (
 // TestPanicSpeaksOfCells has what the kernel wrote of a cell whose graph could not be built: must prints the error with
 // its stack, and then the runtime its own.
 func TestPanicSpeaksOfCells(t *testing.T) {
-	const cell = "\n\t \x1b[7m[[ Cell [6] Line %d ]]\x1b[0m /tmp/gonb_1/main.go:%d +0x4d4\n"
+	const cell = "\n\t \x1b[7m[[ Cell [6] Line %d ]]\x1b[0m /cells/main.go:%d +0x4d4\n"
 	at := func(line string) string {
 		return strings.NewReplacer("%d ]]", line+" ]]", "%d", line+"0").Replace(cell)
 	}
