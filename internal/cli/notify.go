@@ -10,7 +10,6 @@ import (
 
 	"github.com/alecthomas/kong"
 
-	"github.com/elastic-attention/workbench/pkg/elastic/train"
 	"github.com/elastic-attention/workbench/pkg/notify"
 	"github.com/elastic-attention/workbench/pkg/track"
 )
@@ -91,7 +90,7 @@ func (a *app) message(err error) notify.Message {
 	m := notify.Message{Run: a.ending.run, Results: a.ending.results, Status: notify.Finished}
 	m.Host, _ = os.Hostname() // empty if the system does not tell
 	switch {
-	case errors.Is(err, train.ErrInterrupted), errors.Is(err, context.Canceled):
+	case err != nil && a.ctx.Err() != nil:
 		m.Status = notify.Interrupted
 	case err != nil:
 		m.Status = notify.Failed

@@ -1,6 +1,7 @@
 package cli_test
 
 import (
+	"context"
 	"encoding/json"
 	"io"
 	"net/http"
@@ -10,6 +11,7 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/elastic-attention/workbench/internal/cli"
 	"github.com/elastic-attention/workbench/pkg/notify"
 )
 
@@ -64,9 +66,16 @@ func TestNotify(t *testing.T) {
 		t.Errorf("the programs of cells see where to notify: %v", err)
 	}
 
+	ctx, cancel := context.WithCancel(t.Context())
+	cancel()
+	var quiet strings.Builder
+	if code := cli.Run(ctx, []string{"nb", "run", notebook, "--notify", server.URL}, strings.NewReader(""), &quiet, &quiet); code != 1 || last(4).Status != notify.Interrupted {
+		t.Errorf("code %d, %+v", code, got)
+	}
+
 	t.Setenv("ELASTIC_NOTIFY", server.URL+"/bad")
 	out = run(t, "", "nb", "run", notebook)
-	if last(4); out.code != 0 || !strings.Contains(out.stderr, "elastic: notifying 127.0.0.1:") || !strings.Contains(out.stderr, "it answers 403") {
+	if last(5); out.code != 0 || !strings.Contains(out.stderr, "elastic: notifying 127.0.0.1:") || !strings.Contains(out.stderr, "it answers 403") {
 		t.Errorf("code %d, errors %q: want success, and what went wrong told", out.code, out.stderr)
 	}
 
@@ -75,10 +84,10 @@ func TestNotify(t *testing.T) {
 		t.Errorf("code %d, errors %q", out.code, out.stderr)
 	}
 	t.Setenv("ELASTIC_NOTIFY", server.URL) // a command without the flag does not look at it
-	if out = run(t, "", "version"); out.code != 0 || len(got) != 4 {
+	if out = run(t, "", "version"); out.code != 0 || len(got) != 5 {
 		t.Errorf("code %d, %d messages", out.code, len(got))
 	}
-	if out = run(t, "", "train", "ner", "--lr=-1"); out.code != 2 || len(got) != 4 {
+	if out = run(t, "", "train", "ner", "--lr=-1"); out.code != 2 || len(got) != 5 {
 		t.Errorf("code %d, %d messages: nothing was begun", out.code, len(got))
 	}
 }

@@ -383,26 +383,32 @@ func (c *Cache) Entries() ([]Entry, error) {
 	return all, nil
 }
 
-// Clear removes the values of names, or all if there are none. Nobody should be using them.
+// Clear removes the values of names, or all if there are none, and what killed processes have left of them. Nobody
+// should be using them.
 func (c *Cache) Clear(names ...string) error {
 	root, err := c.dir()
 	if err != nil {
 		return err
 	}
-	entries, err := c.Entries()
-	if err != nil {
-		return err
+	folders, err := os.ReadDir(root)
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return fmt.Errorf("reading the cache: %w", err)
+	}
+	var known []string
+	for _, folder := range folders {
+		known = append(known, folder.Name())
 	}
 	for _, name := range names {
-		if !slices.ContainsFunc(entries, func(e Entry) bool { return e.Name == name }) {
+		if !slices.Contains(known, name) {
 			return fmt.Errorf("nothing named %q is kept in %s", name, root)
 		}
 	}
-	for _, e := range entries {
-		if len(names) == 0 || slices.Contains(names, e.Name) {
-			if err := os.RemoveAll(e.Dir); err != nil {
-				return fmt.Errorf("clearing the cache: %w", err)
-			}
+	if len(names) == 0 {
+		names = known
+	}
+	for _, name := range names {
+		if err := os.RemoveAll(filepath.Join(root, name)); err != nil {
+			return fmt.Errorf("clearing the cache: %w", err)
 		}
 	}
 	return nil

@@ -55,8 +55,8 @@ func failure(c *nb.Cell) error {
 var (
 	panicLine = regexp.MustCompile(`(?m)^(?:panic: |fatal error: )`)
 	// GoNB writes the place in the notebook before that in the file, of a frame of the runtime's and of one of an error
-	// that says where it began.
-	cellFrame = regexp.MustCompile(`(?m)^main\.([^\s(]+).*\n\s*\[\[ (Cell .*?) \]\]`)
+	// that says where it began; also of what nb.Must in package viz/nb writes.
+	cellFrame = regexp.MustCompile(`(?m)^(?:main\.([^\s(]+).*\n\s*\[\[ (Cell .*?) \]\]|\s*at\s+\[\[ (Cell .*?) \]\] \S+ in (\S+))`)
 )
 
 // panicked returns what a program said when it panicked, and the lines of the notebook that led there, the innermost
@@ -73,7 +73,7 @@ func panicked(stderr string) string {
 	lines = lines[:min(len(lines), words/2)]
 	places := len(lines)
 	for _, frame := range cellFrame.FindAllStringSubmatch(text, -1) {
-		line := fmt.Sprintf("at %s, in %s", frame[2], frame[1])
+		line := fmt.Sprintf("at %s, in %s", frame[2]+frame[3], frame[1]+frame[4])
 		if !slices.Contains(lines, line) && len(lines) < words {
 			lines = append(lines, line)
 		}

@@ -30,6 +30,13 @@ func TestPanicSpeaksOfCells(t *testing.T) {
 	if err == nil || err.Error() != want {
 		t.Errorf("got\n%v\nwant\n%s", err, want)
 	}
+	// The same with nb.Must, which says the lines of the notebook only.
+	c.Outputs[1].Text = "shapes differ\n  at  \x1b[7m[[ Cell [6] Line 3 ]]\x1b[0m /cells/main.go:30 in attend\n  at  \x1b[7m[[ Cell [6] Line 21 ]]\x1b[0m /cells/main.go:210 in run.func1\n\n" +
+		"panic: shapes differ: [2 3]\nand [3 2]\n\ngoroutine 1 [running]:\n" + library +
+		"main.run.func1({0x1, 0x2})" + at("21") + library + "main.run(...)" + at("21") + "main.main()" + at("27") + "exit status 2\n"
+	if err := failure(c); err == nil || err.Error() != want {
+		t.Errorf("got\n%v\nwant\n%s", err, want)
+	}
 	c.Outputs[1].Text = "panic: elsewhere\n\ngoroutine 7 [running]:\n/lib/graph.go:12\nexit status 2\n"
 	if err = failure(c); err == nil || !strings.Contains(err.Error(), "many") || !strings.Contains(err.Error(), "goroutine 7") {
 		t.Errorf("a panic without a line of the notebook: %v", err)

@@ -102,3 +102,10 @@ func TestDevicesOfThisProcess(t *testing.T) {
 		t.Errorf("%+v", r)
 	}
 }
+
+func BenchmarkRead(b *testing.B) {
+	m := New(b.TempDir())
+	for b.Loop() {
+		m.Read()
+	}
+}
