@@ -224,7 +224,7 @@ func TestRefused(t *testing.T) {
 		"unsupported value": func() error { _, err := Of(ctx, c, "n", math.NaN(), never); return err },
 		"want a name":       func() error { _, err := Of(ctx, c, "../n", nil, never); return err },
 		"field count of memo.hidden": func() error {
-			_, err := Of(ctx, c, "n", nil, func() (hidden, error) { t.Error("computed"); return hidden{}, nil })
+			_, err := Of(ctx, c, "n", nil, func() (hidden, error) { t.Error("computed"); return hidden{1, 2}, nil })
 			return err
 		},
 		"func() cannot be kept": func() error {
@@ -241,7 +241,7 @@ func TestRefused(t *testing.T) {
 
 type hidden struct {
 	Seen  int
-	count int
+	count int // what would be lost
 }
 
 func TestTrim(t *testing.T) {
