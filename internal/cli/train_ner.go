@@ -23,6 +23,7 @@ type trainNERCmd struct {
 	Peft    string `help:"Train an adapter and the head only: ${adapters}, or a JSON spec, or a file that holds one." placeholder:"KIND" predictor:"path"`
 	Merge   bool   `help:"Save the model with the adapter of --peft in its weights, in place of the adapter."`
 	Adapt   string `help:"Strategy by which the model adapts while it is trained: a JSON object, or a file that holds one." placeholder:"STRATEGY" predictor:"path"`
+	teacherFlags
 	recipeFlags
 }
 
@@ -44,6 +45,7 @@ func (trainNERCmd) Help() string {
   elastic train ner --optimizer '{"kind": "adamw", "weight_decay": 0.01, "layer_decay": 0.8}' --schedule cosine
   elastic train ner --loss '{"label_smoothing": 0.1, "class_weights": {"O": 0.5}}'
   elastic train ner --loss '{"r_drop": 1, "penalties": [{"variables": ["/head/*"], "l1": 1e-4}]}'
+  elastic train ner --teacher runs/large --temperature 3   learn from another run's model too
   elastic train ner --drop-path 0.1 --word-dropout 0.05
   elastic train ner --control '[{"spike": {}}, {"plateau": {"patience": 1}}]'
   elastic train ner --rate-from runs/a,runs/b,runs/c    the rate of the best of them
@@ -79,6 +81,7 @@ func (c trainNERCmd) config() (experiment.Config, error) {
 		config.Data.Types = typeList(c.Types)
 	}
 	training, tagger := &config.Train, &config.Tagger
+	training.Distill = run.Distill(c.teacherFlags)
 	config.Merge = c.Merge
 	config.RateFrom, err = c.apply(hub.TaskNER, config.Model, recipe{&training.Config, &training.BatchSize, &tagger.MaxLength, &training.Noise, &tagger.Attention})
 	if err := errors.Join(err,
