@@ -13,7 +13,7 @@ import (
 type trainClassifyCmd struct {
 	Preset string `help:"Recipe: quick (2 epochs) or full (5 epochs)." enum:"${classifyPresets}" default:"${defaultClassifyPreset}"`
 
-	baseFlags   `set:"family= of the BERT family" set:"data=Corpus: ${classifyCorpora}" set:"train=Training file (.csv, or .tsv with tabs, with a header; plain or gzip), in place of --data." set:"kind=file" set:"limit=so many texts of each part, evenly spread over it"`
+	baseFlags   `kong:"set='family= of the BERT family',set='data=Corpus: ${classifyCorpora}',set='train=Training file (.csv, or .tsv with tabs, with a header; plain or gzip), in place of --data.',set='kind=file',set='limit=so many texts of each part, evenly spread over it'"`
 	TrainLimit  int    `help:"The same for the training part only." placeholder:"N"`
 	TextColumn  string `help:"Column of files that has the text. Default: text." placeholder:"NAME"`
 	LabelColumn string `help:"Column of files that has the class. Default: label." placeholder:"NAME"`

@@ -15,7 +15,7 @@ import (
 type trainNERCmd struct {
 	Preset string `help:"Recipe: quick (1 epoch), full (5 epochs at 1e-4) or seed (5 epochs at 2e-5, the article's)." enum:"${presets}" default:"${defaultPreset}"`
 
-	baseFlags `set:"family=" set:"data=Corpus: ${corpora}" set:"train=Training file (CoNLL or UNER .iob2, plain or gzip), in place of --data." set:"kind=file" set:"limit=the first sentences of each part"`
+	baseFlags `kong:"set='family=',set='data=Corpus: ${corpora}',set='train=Training file (CoNLL or UNER .iob2, plain or gzip), in place of --data.',set='kind=file',set='limit=the first sentences of each part'"`
 	Types     string `help:"Entity types to keep, by comma; others become O. \"all\" keeps every type." placeholder:"A,B"`
 
 	Depth   string `help:"Depth that adapts, in JSON or a file: {\"kind\": \"early_exit\"} or {\"kind\": \"act\"}." placeholder:"SPEC" predictor:"path"`
