@@ -206,6 +206,18 @@ func torchRule(opt string, o *options) (optim.Rule, error) {
 		}
 		o.skip("lr_1d")
 		return decoupled(optim.MARS{Beta1: b[0], Beta2: b[1], Gamma: o.number("gamma", 0.025), Epsilon: o.number("eps", 1e-8)}, 0), nil
+	case "po:Shampoo":
+		r := optim.Shampoo{Epsilon: o.number("matrix_eps", 1e-6), Every: int(o.number("preconditioning_compute_steps", 1))}
+		if o.flag("weight_decouple") {
+			return decoupled(r, 0), nil
+		}
+		return coupled(r), nil
+	case "po:SOAP":
+		b := betas(0.95, 0.95)
+		return optim.SOAP{
+			Beta1: b[0], Beta2: b[1], BasisBeta: o.number("shampoo_beta", 0), Epsilon: o.number("eps", 1e-8), WeightDecay: decay(1e-2),
+			Every: int(o.number("precondition_frequency", 10)), Limit: int(o.number("max_precondition_dim", 10000)),
+		}, nil
 	case "own:sgd_hd":
 		return optim.Chain{optim.SGD{}, optim.Hypergradient{Beta: o.number("beta", 0), Multiplicative: o.flag("mult")}}, nil
 	case "own:adam_hd":
