@@ -70,7 +70,7 @@ func precision(x *Node) float64 {
 const tiny = 1e-30
 
 // panel is how many columns are made orthogonal at a time.
-const panel = 16
+const panel = 8
 
 // orthogonalIteration makes rounds of Q ← orthogonal factor of M·Q, of matrices M [k, n, n], symmetric without
 // negative eigenvalues, and orthogonal Q; rounds is an int32 scalar. The columns of Q turn to the eigenvectors of
