@@ -245,3 +245,47 @@ func TestSOAPIsAdamInTheEigenbasis(t *testing.T) {
 		}
 	}
 }
+
+// TestOrthogonalOfWideMatrices: for matrices of twice the width and more, which take another way through their products, Newton and
+// Schulz's steps give the same as for their singular values, U·p(S)·Vᵀ; small ones are not lost.
+func TestOrthogonalOfWideMatrices(t *testing.T) {
+	for dtype, tolerance := range precisions {
+		for _, width := range []int{1, 2, 4} { // times the height
+			const n = 6
+			u, v := rotation(n, 7), rotation(n*width, 8)
+			values := make([]float64, n)
+			length := 0.0
+			for i := range values {
+				values[i] = math.Pow(0.05, float64(i))
+				length += values[i] * values[i]
+			}
+			wide, want := make([][]float64, n), make([][]float64, n)
+			for i := range n {
+				wide[i], want[i] = make([]float64, n*width), make([]float64, n*width)
+				for j := range n * width {
+					for k, s := range values {
+						x := s / (math.Sqrt(length) + 1e-8)
+						for range 5 {
+							x = 3.4445*x - 4.7750*math.Pow(x, 3) + 2.0315*math.Pow(x, 5)
+						}
+						wide[i][j] += u[i][k] * s * v[j][k]
+						want[i][j] += u[i][k] * x * v[j][k]
+					}
+				}
+			}
+			for _, turned := range []bool{false, true} {
+				out, err := graph.CallOnce(gxtest.Backend(t), func(x *graph.Node) *graph.Node {
+					x = graph.ConvertDType(x, dtype)
+					if turned {
+						return graph.Transpose(orthogonal(graph.Transpose(x, 0, 1)), 0, 1)
+					}
+					return orthogonal(x)
+				}, wide)
+				if err != nil {
+					t.Fatal(err)
+				}
+				gxtest.Close(t, out, want, tolerance)
+			}
+		}
+	}
+}
