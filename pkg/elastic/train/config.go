@@ -51,6 +51,9 @@ type Config struct {
 	// and adapters' small matrices stay in float32, as do weights, slots, norms, softmax, losses and updates,
 	// checkpoints and all evaluations. There is no 16-bit float with a smaller range, which would need loss scaling.
 	Precision string `json:"precision,omitempty"`
+	// CheckpointBlocks keeps of each block of layers only its input for the gradient, and computes the rest again: less
+	// memory for about a second forward pass. Results are the same.
+	CheckpointBlocks bool `json:"checkpoint_blocks,omitempty"`
 	// Patience ends the run after that many epochs without a better metric; 0 means never.
 	Patience int `json:"patience,omitempty"`
 	// SaveEvery is the number of updates between checkpoints within an epoch; 0 means none.
