@@ -25,15 +25,18 @@ import (
 	"github.com/elastic-attention/workbench/pkg/elastic/transformer"
 )
 
+// miniLM is a tagger of MiniLM's size.
+var miniLM = transformer.Config{
+	VocabSize: 30522, Hidden: 384, Layers: 6, FeedForward: 1536, MaxPositions: 512, TypeVocab: 2, Activation: "gelu", NormEpsilon: 1e-12, InitStd: 0.02,
+	Attention: attention.Spec{Heads: 12}, Head: transformer.Head{Kind: transformer.Tokens, Labels: []string{"O", "A", "B", "C", "D", "E", "F"}},
+}
+
 // BenchmarkStep holds a training step of MiniLM's size, rows of 128 tokens without dropout, against
 // one of GoMLX's own trainer with its Adam: the same loss of the same model, in turn. Ratio is the median
 // of the ratios of neighbours. Goals: AdamW at most 1.03, Muon at most
 // 1.3; what Muon adds, products of each matrix with itself, does not depend on the batch, so that it is measured with a larger one too.
 func BenchmarkStep(b *testing.B) {
-	config := transformer.Config{
-		VocabSize: 30522, Hidden: 384, Layers: 6, FeedForward: 1536, MaxPositions: 512, TypeVocab: 2, Activation: "gelu", NormEpsilon: 1e-12, InitStd: 0.02,
-		Attention: attention.Spec{Heads: 12}, Head: transformer.Head{Kind: transformer.Tokens, Labels: []string{"O", "A", "B", "C", "D", "E", "F"}},
-	}
+	config := miniLM
 	few, many, length := 4, 16, 128
 	if gxtest.Backend(b).String() == "go" {
 		config.Layers, config.VocabSize, few, many, length = 1, 1000, 1, 2, 32 // the whole takes minutes
@@ -59,14 +62,7 @@ func BenchmarkStep(b *testing.B) {
 				sum, count := theirs.Loss(elastic.WeightsOf(scope.Store(), ids.Graph()), []*graph.Node{ids}, []*graph.Node{labels}, nil)
 				return graph.Div(sum, count)
 			}, func(_, predictions []*graph.Node) *graph.Node { return predictions[0] }, optimizer.Adam().LearningRate(1e-5).Done(), nil, nil)
-			batch := func() mltrain.Batch {
-				ids, labels := make([]int32, rows*length), make([]int32, rows*length)
-				for i := range ids {
-					ids[i], labels[i] = int32(i*641%1000), int32(i*13%7)
-				}
-				tensor := func(ids []int32) *tensors.Tensor { return tensors.FromFlatDataAndDimensions(ids, rows, length) }
-				return mltrain.Batch{Inputs: []*tensors.Tensor{tensor(ids)}, Labels: []*tensors.Tensor{tensor(labels)}}
-			}
+			batch := func() mltrain.Batch { return batchOf(rows, length) }
 			var ratios []float64
 			ctx, stop := context.WithCancel(context.Background())
 			_, err = trainer.Run(ctx, repeated{batch}, train.Hooks{Step: func(s train.Step) {
@@ -103,6 +99,45 @@ func BenchmarkStep(b *testing.B) {
 			}
 		})
 	}
+}
+
+// BenchmarkCheckpointBlocks times steps of MiniLM's size, 16 rows of 128 tokens without dropout, with all of the forward pass kept for
+// the gradient and with the blocks' inputs alone. In XLA_FLAGS, --xla_dump_to=DIR makes XLA write down what memory either takes.
+func BenchmarkCheckpointBlocks(b *testing.B) {
+	config, rows, length := miniLM, 16, 128
+	if gxtest.Backend(b).String() == "go" {
+		config.Layers, config.VocabSize, rows, length = 2, 1000, 2, 32
+	}
+	for _, checkpoint := range []bool{false, true} {
+		b.Run(fmt.Sprint(checkpoint), func(b *testing.B) {
+			trainer, err := train.New(gxtest.Backend(b), tagger(b, config), train.Config{
+				Schedule: schedule.Config{Kind: "constant", Peak: 1e-5}, CheckpointBlocks: checkpoint, MaxUpdates: b.N + 1,
+			})
+			if err != nil {
+				b.Fatal(err)
+			}
+			if _, err := trainer.Run(b.Context(), repeated{func() mltrain.Batch { return batchOf(rows, length) }}, train.Hooks{Step: func(s train.Step) {
+				if s.Update == 1 {
+					b.ResetTimer() // after the compilation
+				}
+			}}); err != nil {
+				b.Fatal(err)
+			}
+			if err := trainer.Finalize(); err != nil {
+				b.Fatal(err)
+			}
+		})
+	}
+}
+
+// batchOf is a batch of made-up tokens and labels.
+func batchOf(rows, length int) mltrain.Batch {
+	ids, labels := make([]int32, rows*length), make([]int32, rows*length)
+	for i := range ids {
+		ids[i], labels[i] = int32(i*641%1000), int32(i*13%7)
+	}
+	tensor := func(ids []int32) *tensors.Tensor { return tensors.FromFlatDataAndDimensions(ids, rows, length) }
+	return mltrain.Batch{Inputs: []*tensors.Tensor{tensor(ids)}, Labels: []*tensors.Tensor{tensor(labels)}}
 }
 
 // encoder is a tagger as a task.

