@@ -77,26 +77,27 @@ type teacherFlags struct {
 
 // recipeFlags are those of every task.
 type recipeFlags struct {
-	Epochs        int      `help:"Times to go through the data." placeholder:"N"`
-	MaxUpdates    int      `help:"Stop after so many updates." placeholder:"N"`
-	BatchSize     int      `help:"Sentences, texts or windows of a text a batch." placeholder:"N"`
-	Accumulate    int      `help:"Batches an update." placeholder:"N"`
-	LearningRate  *float64 `name:"lr" help:"Highest learning rate." placeholder:"RATE"`
-	Patience      int      `help:"Stop after so many epochs without a better score on dev." placeholder:"N"`
-	SaveEvery     int      `help:"Updates between checkpoints." placeholder:"N"`
-	MaxLength     int      `help:"Longest training example in tokens." placeholder:"N"`
-	RateFrom      string   `help:"Take rate, optimizer and factors by pattern from the best of earlier runs, by their score on dev: folders, by comma." placeholder:"RUNS" predictor:"path"`
-	Optimizer     string   `help:"Update rule: adamw, lion, muon, prodigy, schedule_free_adamw, adafactor, sgd or another (a wrong name lists all); or a JSON object, or a file that holds one." placeholder:"RULE" predictor:"path"`
-	Loss          string   `help:"Loss in place of plain cross-entropy: a JSON object with label_smoothing, focal_gamma, class_weights or balanced, r_drop, mixup (classify), penalties; or a file that holds one." placeholder:"LOSS" predictor:"path"`
-	Schedule      string   `help:"Schedule of the learning rate: a kind such as linear, constant, cosine or wsd; or a JSON object, or a file that holds one." placeholder:"KIND" predictor:"path"`
-	Control       string   `help:"Controllers of the learning rate: a JSON list, or a file that holds one." placeholder:"LIST" predictor:"path"`
-	Unfreeze      string   `help:"When variables begin to train: epoch (one layer more after each, from the top), or a JSON object, or a file that holds one." placeholder:"STAGES" predictor:"path"`
-	SkipNonFinite bool     `help:"Pass over updates whose loss or gradients are not finite, in place of ending the run."`
-	Precision     string   `help:"Of products of matrices while training: f32, or bf16 with weights and updates in float32. bf16 is for hardware that has it; on most CPUs it is slower." placeholder:"KIND"`
-	Attention     string   `help:"Attention in place of the model's: a JSON spec, or a file that holds one." placeholder:"SPEC" predictor:"path"`
-	DropPath      float64  `help:"Probability that the last layer's parts are left out for a text while training; less below (stochastic depth)." placeholder:"RATE"`
-	WordDropout   float64  `help:"Probability that a token is replaced by [MASK] while training." placeholder:"RATE"`
-	Seed          *uint64  `help:"Seed of data order, fresh weights and dropout." placeholder:"N"`
+	Epochs           int      `help:"Times to go through the data." placeholder:"N"`
+	MaxUpdates       int      `help:"Stop after so many updates." placeholder:"N"`
+	BatchSize        int      `help:"Sentences, texts or windows of a text a batch." placeholder:"N"`
+	Accumulate       int      `help:"Batches an update." placeholder:"N"`
+	LearningRate     *float64 `name:"lr" help:"Highest learning rate." placeholder:"RATE"`
+	Patience         int      `help:"Stop after so many epochs without a better score on dev." placeholder:"N"`
+	SaveEvery        int      `help:"Updates between checkpoints." placeholder:"N"`
+	MaxLength        int      `help:"Longest training example in tokens." placeholder:"N"`
+	RateFrom         string   `help:"Take rate, optimizer and factors by pattern from the best of earlier runs, by their score on dev: folders, by comma." placeholder:"RUNS" predictor:"path"`
+	Optimizer        string   `help:"Update rule: adamw, lion, muon, prodigy, schedule_free_adamw, adafactor, sgd or another (a wrong name lists all); or a JSON object, or a file that holds one." placeholder:"RULE" predictor:"path"`
+	Loss             string   `help:"Loss in place of plain cross-entropy: a JSON object with label_smoothing, focal_gamma, class_weights or balanced, r_drop, mixup (classify), penalties; or a file that holds one." placeholder:"LOSS" predictor:"path"`
+	Schedule         string   `help:"Schedule of the learning rate: a kind such as linear, constant, cosine or wsd; or a JSON object, or a file that holds one." placeholder:"KIND" predictor:"path"`
+	Control          string   `help:"Controllers of the learning rate: a JSON list, or a file that holds one." placeholder:"LIST" predictor:"path"`
+	Unfreeze         string   `help:"When variables begin to train: epoch (one layer more after each, from the top), or a JSON object, or a file that holds one." placeholder:"STAGES" predictor:"path"`
+	SkipNonFinite    bool     `help:"Pass over updates whose loss or gradients are not finite, in place of ending the run."`
+	Precision        string   `help:"Of products of matrices while training: f32, or bf16 with weights and updates in float32. bf16 is for hardware that has it; on most CPUs it is slower." placeholder:"KIND"`
+	CheckpointBlocks bool     `help:"Keep of each block of layers only its input for gradients, and compute the rest again: less memory for about a second forward pass."`
+	Attention        string   `help:"Attention in place of the model's: a JSON spec, or a file that holds one." placeholder:"SPEC" predictor:"path"`
+	DropPath         float64  `help:"Probability that the last layer's parts are left out for a text while training; less below (stochastic depth)." placeholder:"RATE"`
+	WordDropout      float64  `help:"Probability that a token is replaced by [MASK] while training." placeholder:"RATE"`
+	Seed             *uint64  `help:"Seed of data order, fresh weights and dropout." placeholder:"N"`
 
 	previewFlags
 
@@ -135,6 +136,7 @@ func (f recipeFlags) apply(task, model string, r recipe) (note string, err error
 	set(&r.SaveEvery, f.SaveEvery)
 	set(&r.Precision, f.Precision)
 	set(&r.SkipNonFinite, f.SkipNonFinite)
+	set(&r.CheckpointBlocks, f.CheckpointBlocks)
 	set(r.batchSize, f.BatchSize)
 	set(r.maxLength, f.MaxLength)
 	set(&r.noise.DropPath, f.DropPath)
