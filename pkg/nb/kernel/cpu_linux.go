@@ -15,10 +15,10 @@ const tick = 10 * time.Millisecond
 // up to now. Of those that have ended it counts what their parents have waited for.
 //
 // Source: proc_pid_stat(5).
-func cpuTime(pid int) (time.Duration, bool) {
+func cpuTime(pid int) time.Duration {
 	files, err := filepath.Glob("/proc/[0-9]*/stat")
 	if err != nil {
-		return 0, false
+		return 0
 	}
 	used, children := map[int]time.Duration{}, map[int][]int{}
 	for _, file := range files {
@@ -43,8 +43,7 @@ func cpuTime(pid int) (time.Duration, bool) {
 		parent, _ := strconv.Atoi(fields[1])
 		children[parent] = append(children[parent], id)
 	}
-	_, found := used[pid]
-	return sum(pid, used, children), found
+	return sum(pid, used, children)
 }
 
 func sum(pid int, used map[int]time.Duration, children map[int][]int) time.Duration {

@@ -19,7 +19,7 @@ type Timing struct {
 	// CPU is the median of the processor time of the kernel and all that it starts, which other programs on the machine
 	// change little. Linux only; 0 elsewhere.
 	CPU   float64 `json:"cpu_s,omitempty"`
-	Times int     `json:"times"` // that the medians are of
+	Times int     `json:"times"` // how many the medians are of
 }
 
 // MeasureOptions say how [Measure] measures.
@@ -102,17 +102,19 @@ func Measure(ctx context.Context, spec Spec, o MeasureOptions) ([]Timing, error)
 	measure := func(t Timing, do func(i int) error) error {
 		var seconds, cpu []float64
 		for i := range times + 1 {
-			used := time.Duration(0)
+			before, used := k, time.Duration(0)
 			if k != nil {
-				used, _ = cpuTime(k.command.Process.Pid)
+				used = cpuTime(k.command.Process.Pid)
 			}
 			began := time.Now()
 			if err := do(i); err != nil {
 				return fmt.Errorf("measuring: %s: %w", t.What, err)
 			}
 			seconds = append(seconds, time.Since(began).Seconds())
-			now, _ := cpuTime(k.command.Process.Pid)
-			cpu = append(cpu, (now - used).Seconds())
+			if k != before { // a new process, which has used nothing yet
+				used = 0
+			}
+			cpu = append(cpu, (cpuTime(k.command.Process.Pid) - used).Seconds())
 		}
 		t.First, t.Median, t.CPU, t.Times = seconds[0], median(seconds[1:]), median(cpu[1:]), times
 		all = append(all, t)
