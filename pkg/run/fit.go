@@ -74,6 +74,9 @@ func Fit(ctx context.Context, backend compute.Backend, task train.Task, data tra
 		}
 	}
 	result, err := trainer.Run(ctx, data, hooks)
+	if errors.Is(err, train.ErrInterrupted) && f.Run.Dir != "" {
+		err = fmt.Errorf("%w; it is saved as %s", err, f.Run.Path(result.State.Update))
+	}
 	if err != nil {
 		return result, err
 	}

@@ -22,12 +22,48 @@ var changes = []change{
 		"internal/goexec/goplsclient/exec.go", "time.After(ConnectTimeout)", "time.After(20 * time.Millisecond)", 2,
 	},
 	{
+		"the language server is started when the files of the workspace are there, and does not take it for a module alone: this no longer starts it",
+		"internal/goexec/goexec.go", "\t\terr = s.gopls.Start()\n\t\tif err != nil {\n\t\t\tklog.Errorf(\"Failed to start `gopls`: %v\", err)\n\t\t}\n\t\tklog.V(1).Infof(\"Started `gopls`.\")\n", "", 1,
+	},
+	{
+		"and this starts it",
+		"internal/goexec/goexec.go", "// Stop stops gopls and removes temporary files and directories.\n",
+		"// StartGopls starts gopls, if there is one.\nfunc (s *State) StartGopls() {\n\tif s.gopls != nil {\n\t\t_ = os.WriteFile(path.Join(s.TempDir, MainGo), []byte(\"package main\\n\\nfunc main() {}\\n\"), 0600)\n\t\tif err := s.gopls.Start(); err != nil {\n\t\t\tklog.Errorf(\"Failed to start `gopls`: %v\", err)\n\t\t}\n\t}\n}\n\n// Stop stops gopls and removes temporary files and directories.\n", 1,
+	},
+	{
+		"at this time",
+		"main.go", "\t// Orchestrate dispatching of messages.\n", "\tgoExec.StartGopls()\n\n\t// Orchestrate dispatching of messages.\n", 1,
+	},
+	{
+		"the language server takes the program from GoNB from the beginning on, and does not read it while it is written: it would never learn of its imports",
+		"internal/goexec/goplsclient/exec.go", "\t\t\t\t// Connected!\n", "\t\t\t\t_ = c.NotifyDidOpenOrChange(ctx, c.dir+\"/main.go\")\n", 1,
+	},
+	{
+		"columns are counted in UTF-16, as the language server does, and not in bytes: this counts",
+		"internal/goexec/goplsclient/goplsclient.go", "// Span returns the text spanning",
+		"// column16 is a column of bytes counted in UTF-16.\nfunc (c *Client) column16(filePath string, line, col int) (n int) {\n\tc.mu.Lock()\n\tdefer c.mu.Unlock()\n\tf := c.fileCache[filePath]\n\tif f == nil || line < 0 || line >= len(f.LineStarts) {\n\t\treturn col\n\t}\n\tstart := f.LineStarts[line]\n\tfor _, r := range f.Content[start:min(start+col, len(f.Content))] {\n\t\tif n++; r > 0xFFFF {\n\t\t\tn++\n\t\t}\n\t}\n\treturn n\n}\n\n// Span returns the text spanning", 1,
+	},
+	{
+		"this for completion",
+		"internal/goexec/goplsclient/goplsclient.go", "\tvar items *lsp.CompletionList\n", "\tcol = c.column16(filePath, line, col)\n\tvar items *lsp.CompletionList\n", 1,
+	},
+	{
+		"and this for inspection",
+		"internal/goexec/goplsclient/goplsclient.go", "\tvar results []lsp.Location\n", "\tcol = c.column16(filePath, line, col)\n\tvar results []lsp.Location\n", 1,
+	},
+	{
 		"the language server reads files that nobody has changed by itself; GoNB sends it each file of the checkout, to be analysed as if it were edited",
 		"internal/goexec/tracking.go", "\t\t\tif !ti.updated.Has(path) {\n\t\t\t\tti.updated.Insert(path)\n", "\t\t\tif !ti.updated.Has(path) {\n", 1,
 	},
 	{
 		"the same for files that are named",
 		"internal/goexec/tracking.go", "\t} else {\n\t\tti.updated.Insert(fileOrDirPath)\n\t}\n", "\t}\n", 1,
+	},
+	{
+		"a change of a file replaces it; GoNB's says that the new text was inserted before the old one, all of which stays",
+		"internal/goexec/goplsclient/conn.go",
+		"\t\tContentChanges: []lsp.TextDocumentContentChangeEvent{\n\t\t\t{\n\t\t\t\tText: fileData.Content,\n\t\t\t},\n\t\t},\n\t}\n\terr = c.jsonConn.Notify(ctx, lsp.MethodTextDocumentDidChange, params)",
+		"\t}\n\terr = c.jsonConn.Notify(ctx, lsp.MethodTextDocumentDidChange, map[string]any{\n\t\t\"textDocument\": params.TextDocument, \"contentChanges\": []map[string]string{{\"text\": fileData.Content}},\n\t})", 1,
 	},
 	{
 		"a training that was interrupted has the time to save a checkpoint; GoNB kills it after 5 s",

@@ -96,11 +96,17 @@ func Install(ctx context.Context, o InstallOptions) (Installed, error) {
 		}
 		return nil
 	}
-	modfile, err := changed(filepath.Join(module, "tools"), filepath.Join(module, ".cache", Name), run)
+	copied, err := os.MkdirTemp("", "gonb-")
 	if err != nil {
 		return Installed{}, fmt.Errorf("building the kernel: %w", err)
 	}
-	if err := run(filepath.Join(module, "tools"), nil, append([]string{"install", "-modfile=" + modfile}, tools...)...); err != nil {
+	defer os.RemoveAll(copied)
+	modfile, err := changed(filepath.Join(module, "tools"), copied, run)
+	if err != nil {
+		return Installed{}, fmt.Errorf("building the kernel: %w", err)
+	}
+	// Without the path of the copy, what is built can be used again.
+	if err := run(filepath.Join(module, "tools"), nil, append([]string{"install", "-trimpath", "-modfile=" + modfile}, tools...)...); err != nil {
 		return Installed{}, fmt.Errorf("building the kernel: %w", err)
 	}
 	// Fetched now, so that cells need no network: what notebooks import beyond the packages, which deps.go pins, and the
@@ -152,9 +158,6 @@ func changed(tools, dir string, run func(dir string, out io.Writer, args ...stri
 	var source struct{ Dir string }
 	if err := json.Unmarshal(said.Bytes(), &source); err != nil {
 		return "", fmt.Errorf("finding the source of GoNB: %w", err)
-	}
-	if err := os.RemoveAll(dir); err != nil {
-		return "", err
 	}
 	copied := filepath.Join(dir, "source")
 	if err := os.CopyFS(copied, os.DirFS(source.Dir)); err != nil {
