@@ -36,7 +36,20 @@ var changes = []change{
 	},
 	{
 		"the language server takes the program from GoNB from the beginning on, and does not read it while it is written: it would never learn of its imports",
-		"internal/goexec/goplsclient/exec.go", "\t\t\t\t// Connected!\n", "\t\t\t\t_ = c.NotifyDidOpenOrChange(ctx, c.dir+\"/main.go\")\n", 1,
+		"internal/goexec/goplsclient/exec.go", "\t\t\t\t// Connected!\n", "\t\t\t\tfor _, name := range []string{\"main.go\", \"go.mod\", \"go.work\"} {\n\t\t\t\t\t_ = c.NotifyDidOpenOrChange(ctx, c.dir+\"/\"+name)\n\t\t\t\t}\n", 1,
+	},
+	{
+		"the language server learns what a cell imports while the cell runs, and not when somebody asks: this tells it",
+		"internal/goexec/inspect.go", "// runeIndicesForLine returns",
+		"// tellGopls tells gopls, if there is one, of the files as they are.\nfunc (s *State) tellGopls() {\n\tif s.gopls != nil {\n\t\t_ = s.notifyAboutStandardAndTrackedFiles(context.Background())\n\t}\n}\n\n// runeIndicesForLine returns", 1,
+	},
+	{
+		"when the cell is compiled",
+		"internal/goexec/execcode.go", "\t// Compilation successful: save merged", "\tgo s.tellGopls()\n\n\t// Compilation successful: save merged", 1,
+	},
+	{
+		"on a busy machine the language server may take longer than GoNB's 8 s to load what is imported",
+		"internal/goexec/goplsclient/conn.go", "CommunicationTimeout = 8000 * time.Millisecond", "CommunicationTimeout = 30 * time.Second", 1,
 	},
 	{
 		"columns are counted in UTF-16, as the language server does, and not in bytes: this counts",

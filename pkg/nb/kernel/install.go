@@ -78,7 +78,7 @@ func Install(ctx context.Context, o InstallOptions) (Installed, error) {
 		return Installed{}, err
 	}
 	bin := filepath.Join(module, ".cache", "bin")
-	tools := []string{gonbPath, goimportsPath}
+	tools := []string{goimportsPath}
 	if o.Gopls {
 		tools = append(tools, goplsPath)
 	}
@@ -106,8 +106,11 @@ func Install(ctx context.Context, o InstallOptions) (Installed, error) {
 		return Installed{}, fmt.Errorf("building the kernel: %w", err)
 	}
 	// Without the path of the copy, what is built can be used again.
-	if err := run(filepath.Join(module, "tools"), nil, append([]string{"install", "-trimpath", "-modfile=" + modfile}, tools...)...); err != nil {
+	if err := run(filepath.Join(module, "tools"), nil, "install", "-trimpath", "-modfile="+modfile, gonbPath); err != nil {
 		return Installed{}, fmt.Errorf("building the kernel: %w", err)
+	}
+	if err := run(filepath.Join(module, "tools"), nil, append([]string{"install"}, tools...)...); err != nil {
+		return Installed{}, fmt.Errorf("building the kernel's tools: %w", err)
 	}
 	// Fetched now, so that cells need no network: what notebooks import beyond the packages, which deps.go pins, and the
 	// go.mod of everything that the module could need, which go reads because a cell builds in a workspace. It is
