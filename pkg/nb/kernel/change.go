@@ -41,7 +41,7 @@ var changes = []change{
 	{
 		"the language server learns what a cell imports while the cell runs, and not when somebody asks: this tells it",
 		"internal/goexec/inspect.go", "// runeIndicesForLine returns",
-		"// tellGopls tells gopls, if there is one, of the files as they are.\nfunc (s *State) tellGopls() {\n\tif s.gopls != nil {\n\t\t_ = s.notifyAboutStandardAndTrackedFiles(context.Background())\n\t}\n}\n\n// runeIndicesForLine returns", 1,
+		"// tellGopls tells gopls, if there is one, of the files as they are, and asks it something, so that it reads them.\nfunc (s *State) tellGopls() {\n\tif s.gopls != nil && s.notifyAboutStandardAndTrackedFiles(context.Background()) == nil {\n\t\t_, _ = s.gopls.CallHover(context.Background(), path.Join(s.TempDir, MainGo), 0, 0)\n\t}\n}\n\n// runeIndicesForLine returns", 1,
 	},
 	{
 		"when the cell is compiled",
@@ -50,6 +50,10 @@ var changes = []change{
 	{
 		"on a busy machine the language server may take longer than GoNB's 8 s to load what is imported",
 		"internal/goexec/goplsclient/conn.go", "CommunicationTimeout = 8000 * time.Millisecond", "CommunicationTimeout = 30 * time.Second", 1,
+	},
+	{
+		"the language server answers and does not diagnose, which nobody sees in a notebook: it would analyse all that is imported for a minute",
+		"internal/goexec/goplsclient/conn.go", "\t\t// Capabilities:          lsp.ClientCapabilities{},\n", "\t\tInitializationOptions: map[string]any{\"diagnosticsTrigger\": \"Save\", \"expandWorkspaceToModule\": false},\n", 1,
 	},
 	{
 		"columns are counted in UTF-16, as the language server does, and not in bytes: this counts",
