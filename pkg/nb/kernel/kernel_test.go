@@ -97,6 +97,18 @@ func TestAskBusy(t *testing.T) {
 	}
 }
 
+// TestMeasure: a kernel that knows nothing of our packages is not measured as if it did.
+func TestMeasure(t *testing.T) {
+	var told []kernel.Timing
+	timings, err := kernel.Measure(t.Context(), fakekernel.Spec(), kernel.MeasureOptions{Times: 2, Done: func(m kernel.Timing) { told = append(told, m) }})
+	if err == nil || !strings.Contains(err.Error(), "measuring: completion: ") || !strings.Contains(err.Error(), "want Spec") {
+		t.Errorf("error %v", err)
+	}
+	if diff := cmp.Diff(told, timings); diff != "" || len(timings) != 2 || timings[0].Goal != 1 || timings[0].First <= 0 || timings[1].Times != 2 {
+		t.Errorf("timings %+v, told %+v", timings, told)
+	}
+}
+
 func TestInterrupt(t *testing.T) {
 	k := start(t, kernel.Options{})
 	ctx, cancel := context.WithTimeout(t.Context(), 300*time.Millisecond)
