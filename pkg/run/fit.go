@@ -106,6 +106,9 @@ func Fit[E any, S Score](ctx context.Context, backend compute.Backend, task trai
 		}
 	}
 	result, err := trainer.Run(ctx, batches, hooks)
+	if errors.Is(err, train.ErrInterrupted) && f.Run.Dir != "" {
+		err = fmt.Errorf("%w; it is saved as %s", err, f.Run.Path(result.State.Update))
+	}
 	if err != nil {
 		return result, err
 	}
