@@ -10,15 +10,16 @@ import (
 
 // Trials finds the rate by trying. Before the first update, the loop trains for some updates under each of several factors of
 // the scheduled rate, on the same batches and with the same dropout, and puts weights and optimizer back after
-// each. The factor with the lowest mean loss in the last quarter of its updates is chosen, its half and its double are
+// each. The factor with the lowest mean loss in the last quarter of its updates is found, its half and its double are
 // tried too, and the run begins under the best of all. After twice as many updates as a trial has, the double is tried
-// again, and is taken if it wins; this goes on until it does not.
+// again, and is taken if it is not worse; this goes on until it is.
 //
 // In a trial the rate is the highest that the schedule still has, times the factor; at last it falls to 0. Before the
 // first update it rises in the first quarter and falls in the rest, as in a run in small; later it falls in the second half. Without the
-// fall, the lowest rate would nearly always win, since it has the least noise at its end. The rest of that bias is why the
-// first choice is rather low than high, and why later trials only raise: lowering is what the schedule is for.
-// But too few updates find too high a rate, because what that destroys in a long run does not show yet.
+// fall, the lowest rate would nearly always win, since it has the least noise at its end. Losses that differ by at most 1 % are
+// alike. The first choice is then the lower rate, since too high a rate destroys what does not show within a trial;
+// later choices are the higher, since what is left of the bias of short trials speaks for low rates. No trial lowers the rate after the
+// beginning: that is what the schedule is for.
 //
 // A rate that is far too high destroys nothing here, which no controller that only lowers the rate can achieve. What that
 // costs is the updates of the trials, [Trials.Cost].
@@ -143,17 +144,21 @@ func (t *trials) tried(update int, losses []float64) []Event {
 			return events
 		}
 	case t.Next > 0 && (best.Failed || best.Factor == t.Scale):
-		return append(events, tell("keep", "the double is not better"))
+		return append(events, tell("keep", "the double is worse"))
 	}
-	events = append(events, tell("choose", "loss %.4g is the lowest of %d factors", best.Loss, len(t.Tried)))
+	events = append(events, tell("choose", "loss %.4g is the lowest of %d factors, or within %g %% of it", best.Loss, len(t.Tried), 100*alike))
 	t.Scale, t.Next = best.Factor, update+2*t.options.Updates
 	t.Tried, t.Queue = nil, []float64{t.Scale, 2 * t.Scale}
 	return events
 }
 
-// best returns the outcome with the lowest loss, or, if all failed, that with the lowest rate.
+// alike is by what share a loss may be greater than the lowest and yet count as the same.
+const alike = 0.01
+
+// best returns the outcome to go on with: of those whose losses are alike, before the first update the one with the lowest
+// rate, if half of the best has been tried too, and later the one with the highest. If all failed, it is the one with the lowest rate.
 func (t *trials) best() outcome {
-	return slices.MinFunc(t.Tried, func(a, b outcome) int {
+	lowest := slices.MinFunc(t.Tried, func(a, b outcome) int {
 		switch {
 		case a.Failed && b.Failed:
 			return cmp.Compare(a.Factor, b.Factor)
@@ -164,4 +169,15 @@ func (t *trials) best() outcome {
 		}
 		return cmp.Compare(a.Loss, b.Loss)
 	})
+	best := lowest
+	for _, o := range t.Tried {
+		better := t.Refined && o.Factor < best.Factor
+		if t.Next > 0 {
+			better = o.Factor > best.Factor
+		}
+		if better && !o.Failed && o.Loss-lowest.Loss <= alike*math.Abs(lowest.Loss) {
+			best = o
+		}
+	}
+	return best
 }

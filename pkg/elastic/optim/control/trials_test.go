@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"math"
+	"slices"
 	"strings"
 	"testing"
 
@@ -84,6 +85,26 @@ func TestTrials(t *testing.T) {
 		if len(events) > 0 {
 			t.Errorf("best %g: trials go on after one that changed nothing: %v", best, events)
 		}
+	}
+}
+
+// TestTrialsAlike: of rates whose losses are within 1 %, the run begins with the lowest, and rises to the highest.
+func TestTrialsAlike(t *testing.T) {
+	flat := func(trial control.Trial) []float64 {
+		loss := 2.1
+		if trial.Scale >= 0.25 && trial.Scale <= 4 {
+			loss = 2 + 0.001*trial.Scale
+		}
+		return slices.Repeat([]float64{loss}, trial.Updates)
+	}
+	set := start(t, []control.Config{{Trials: &control.Trials{Updates: 12}}})
+	for i, want := range []float64{0.25, 0.5, 1, 2, 4, 4, 4} {
+		if set, _ = try(t, set, nil, 24*i, flat); set.Scale() != want {
+			t.Errorf("after %d updates the factor is %g, want %g", 24*i, set.Scale(), want)
+		}
+	}
+	if _, due := set.Trial(1000); due {
+		t.Error("trials go on")
 	}
 }
 
