@@ -46,7 +46,7 @@ func (f curveFlags) charts(runs []track.Run) ([]viz.Chart, error) {
 	var charts []viz.Chart
 	for _, name := range names {
 		if known[name] == nil {
-			return nil, usageError{fmt.Errorf("--metric: no run has %q, only %s", name, strings.Join(slices.Sorted(maps.Keys(known)), ", "))}
+			return nil, usageError{fmt.Errorf("--metric: %w", track.CheckName("metric", name, slices.Sorted(maps.Keys(known))))}
 		}
 		charts = append(charts, viz.Chart{Title: name, XLabel: "step", YLabel: name, LogY: f.Log, Series: known[name]})
 	}

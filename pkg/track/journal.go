@@ -93,13 +93,14 @@ type Artefact struct {
 // Status is how a run stands.
 type Status string
 
-// The statuses. A run is killed if its process was cancelled or died.
+// The statuses.
 const (
-	Running  Status = "running"
-	Finished Status = "finished"
-	Failed   Status = "failed"
-	Killed   Status = "killed"
-	Unknown  Status = "unknown" // a run folder without a journal
+	Running     Status = "running"
+	Finished    Status = "finished"
+	Failed      Status = "failed"
+	Interrupted Status = "interrupted" // its context was cancelled, as by Ctrl-C: it has saved what it was asked to and can be resumed
+	Killed      Status = "killed"      // its process died
+	Unknown     Status = "unknown"     // a run folder without a journal
 )
 
 // Journal writes what happens in a run. Its methods may be called concurrently. An error of writing is kept, stops all
@@ -263,14 +264,14 @@ func (j *Journal) Sync() error {
 	return j.err
 }
 
-// Close ends the run: finished if cause is nil, killed if its context was cancelled, else failed. It returns an error of
+// Close ends the run: finished if cause is nil, interrupted if its context was cancelled, else failed. It returns an error of
 // writing the journal, not cause. A journal that is not closed is that of a run that was killed.
 func (j *Journal) Close(cause error) error {
 	end := event{Event: eventEnd, Status: Finished}
 	if cause != nil {
 		end.Status, end.Error = Failed, cause.Error()
 		if errors.Is(cause, context.Canceled) || errors.Is(cause, context.DeadlineExceeded) {
-			end.Status = Killed
+			end.Status = Interrupted
 		}
 	}
 	j.write(end)

@@ -275,7 +275,7 @@ func TestJournal(t *testing.T) {
 	if err := journal.Sync(); !errors.Is(err, fs.ErrClosed) {
 		t.Errorf("logging after the end: %v", err)
 	}
-	if r, err := track.ReadRun(dir); err != nil || r.Status != track.Killed || r.Error != "stopped: context canceled" {
+	if r, err := track.ReadRun(dir); err != nil || r.Status != track.Interrupted || r.Error != "stopped: context canceled" {
 		t.Errorf("cancelled: %s %q, %v", r.Status, r.Error, err)
 	}
 

@@ -168,7 +168,7 @@ func status(s track.Status) string {
 		return "RUNNING"
 	case track.Finished:
 		return "FINISHED"
-	case track.Killed:
+	case track.Interrupted, track.Killed:
 		return "KILLED"
 	}
 	return "FAILED"
