@@ -79,6 +79,7 @@ func (c searchRunCmd) Run(a *app) error {
 		Warn: func(message string) { fmt.Fprintln(a.stderr, message) },
 		Done: func(t search.Trial) {
 			fmt.Fprintf(a.stderr, "trial %d  %s  %s\n", t.Number, outcome(t), values(spec.Search.Space, t.Params))
+			fmt.Fprint(a.stderr, failure(dir, t))
 		},
 	})
 	if errors.Is(err, context.Canceled) {
@@ -99,7 +100,7 @@ func nothingFinished(dir string) error {
 	if err != nil || len(all) == 0 || slices.ContainsFunc(all, func(t search.Trial) bool { return t.State != search.Failed }) {
 		return err
 	}
-	return fmt.Errorf("all trials in %s have failed; what the first printed is in %s", dir, filepath.Join(journal.TrialDir(dir, all[0].Number), trials.OutputFile))
+	return fmt.Errorf("all trials in %s have failed; what the first printed is in %s", dir, trials.OutputPath(dir, all[0].Number))
 }
 
 // outcome says in a few words what became of a trial.
@@ -114,6 +115,19 @@ func outcome(t search.Trial) string {
 		return fmt.Sprintf("%s at %d: %.4g", t.State, last.Resource, last.Value)
 	}
 	return string(t.State)
+}
+
+// failure is where the output of a trial that failed is, and its last lines; empty for any other trial.
+func failure(dir string, t search.Trial) string {
+	const most = 10
+	if t.State != search.Failed {
+		return ""
+	}
+	last, err := trials.Tail(dir, t.Number, most)
+	if err != nil || len(last) == 0 {
+		return "" // it printed nothing
+	}
+	return fmt.Sprintf("  %s ends with\n    %s\n", trials.OutputPath(dir, t.Number), strings.Join(last, "\n    "))
 }
 
 // values writes parameters in the order of the space.

@@ -73,6 +73,30 @@ func TestSearch(t *testing.T) {
 	if out := run(t, "", "search", "run", path("bad.json"), "--run", path("bad")); out.code != 1 || !strings.Contains(out.stderr, "all trials in "+path("bad")+" have failed; what the first printed is in "+path("bad/trials/0000/output.txt")) {
 		t.Errorf("trials that all fail: code %d, errors %q", out.code, out.stderr)
 	}
+	out = run(t, "", "search", "show", path("bad"))
+	for _, want := range []string{"4 trials: 0 finished, 0 stopped, 0 paused, 4 failed", "\nFailed\ntrial 0: ", "(its output: trials/0000/output.txt)", "bad/trials/0000/output.txt ends with\n    ", "unexpected argument trian", "and 1 more\n"} {
+		if !strings.Contains(out.stdout, want) {
+			t.Errorf("show of failed trials has no %q: %s", want, out.stdout)
+		}
+	}
+	journal, err := os.ReadFile(path("search/journal.jsonl"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	lines := strings.SplitAfter(string(journal), "\n")
+	lines[2] = strings.Replace(lines[2], ":", "", 1)
+	if err := os.WriteFile(path("search/journal.jsonl"), []byte(strings.Join(lines, "")), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	if out := run(t, "", "search", "show", path("search")); out.code != 1 || !strings.Contains(out.stderr, path("search/journal.jsonl")+":3: ") || !strings.Contains(out.stderr, "cut it off before that line (head -n 2)") {
+		t.Errorf("a damaged journal: code %d, errors %q", out.code, out.stderr)
+	}
+	if err := os.WriteFile(path("search/journal.jsonl"), []byte(strings.Join(lines[:2], "")), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	if out := run(t, "", "search", "show", path("search")); out.code != 0 || !strings.Contains(out.stdout, "1 trials") {
+		t.Errorf("a journal that was cut off: code %d, %s, errors %q", out.code, out.stdout, out.stderr)
+	}
 	if out := run(t, "", "search", "show", folder); out.code != 1 || !strings.Contains(out.stderr, folder+" holds no search") {
 		t.Errorf("a folder without a search: code %d, errors %q", out.code, out.stderr)
 	}
