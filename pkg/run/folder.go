@@ -6,6 +6,7 @@
 //
 //	run.json              config, seed, checksums of model and data, versions, backend
 //	journal.jsonl         what happened, for package track
+//	code.diff             changes of the program's source that were not committed, if there were any
 //	checkpoints/          the last states, and the best epoch's
 //	model/                the final model, which transformers loads too
 //	report.txt, .json     the scores on dev and test
@@ -281,7 +282,9 @@ func orUnset(value any) any {
 	return value
 }
 
-// Versions returns the versions that a result depends on.
+// Versions returns the versions that a result depends on. Of a program that was built from changes that were not committed, or
+// does not say of what commit, the SHA-256 of its file is among them (executable_sha256) and, if the working directory is in
+// its source, that of the changes (vcs.diff_sha256).
 func Versions() map[string]string {
 	out := map[string]string{"go": runtime.Version(), "platform": runtime.GOOS + "/" + runtime.GOARCH}
 	if info, ok := debug.ReadBuildInfo(); ok {
@@ -296,6 +299,15 @@ func Versions() map[string]string {
 				out[setting.Key] = setting.Value
 			}
 		}
+	}
+	c := uncommitted()
+	for key, value := range map[string]string{"executable_sha256": c.executable, "vcs.diff_sha256": c.sum} {
+		if value != "" {
+			out[key] = value
+		}
+	}
+	if out["vcs.revision"] == "" && c.revision != "" {
+		out["vcs.revision"] = c.revision
 	}
 	return out
 }

@@ -30,7 +30,17 @@ func NewJournal(dir string, record any, update int) (*Journal, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &Journal{journal: journal, dir: dir, update: update}, nil
+	j := &Journal{journal: journal, dir: dir, update: update}
+	if diff := uncommitted().diff; update == 0 && len(diff) > 0 {
+		err := atomicfile.WriteFile(filepath.Join(dir, DiffFile), diff)
+		if err == nil {
+			err = journal.Artefact(DiffFile)
+		}
+		if err != nil {
+			return nil, j.End(err)
+		}
+	}
+	return j, nil
 }
 
 // Step logs an update.

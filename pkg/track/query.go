@@ -171,7 +171,7 @@ func order(a, b string, descending bool) int {
 }
 
 // Field returns a field of a run as text, empty if there is none: id, status, task, seed, started, ended, seconds, host,
-// error, note, code (the revision), a field of the config ("config.train.seed"), or the last value of a metric by its
+// error, note, code (the revision; with + and a checksum if it had changes that were not committed), a field of the config ("config.train.seed"), or the last value of a metric by its
 // name. Tags are joined by commas.
 func (r Run) Field(name string) string {
 	switch name {
@@ -210,7 +210,7 @@ func (r Run) Field(name string) string {
 	case "tag":
 		return strings.Join(r.Notes.Tags, ",")
 	case "code":
-		return r.Versions["vcs.revision"]
+		return r.code()
 	}
 	if path, ok := strings.CutPrefix(name, "config."); ok {
 		return r.Fields()[path]
@@ -313,6 +313,18 @@ func (c condition) holds(r Run) bool {
 	return sign >= 0
 }
 
+// code is the revision of the code, with the beginning of the checksum of what was not committed.
+func (r Run) code() string {
+	changed := r.Versions["vcs.diff_sha256"]
+	if changed == "" {
+		changed = r.Versions["executable_sha256"]
+	}
+	if changed == "" {
+		return r.Versions["vcs.revision"]
+	}
+	return r.Versions["vcs.revision"] + "+" + changed[:min(len(changed), 12)]
+}
+
 // Comparison puts runs side by side.
 type Comparison struct {
 	Runs []Run `json:"runs"`
@@ -339,7 +351,7 @@ func Compare(runs ...Run) Comparison {
 	settings, metrics := map[string]bool{}, map[string]bool{}
 	all := make([]map[string]string, len(runs))
 	for i, r := range runs {
-		all[i] = map[string]string{"task": r.Task, "seed": strconv.FormatUint(r.Seed, 10), "code": r.Versions["vcs.revision"]}
+		all[i] = map[string]string{"task": r.Task, "seed": strconv.FormatUint(r.Seed, 10), "code": r.code()}
 		for path, value := range r.Fields() {
 			all[i]["config."+path] = value
 		}
