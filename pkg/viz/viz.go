@@ -92,7 +92,34 @@ var dashes = [][]vg.Length{nil, {6, 3}, {2, 2}, {8, 3, 2, 3}}
 // It returns an error for a series whose X and Y differ in length, a Smooth outside [0, 1), a mark that is nowhere and
 // a negative size; all problems are in one error.
 func (c Chart) SVG() (string, error) {
-	return drawn(c.Title, c.Width, pixels(c.Height, 360), c)
+	svg, _, err := c.Draw()
+	return svg, err
+}
+
+// Draw is [Chart.SVG] that also says where the points are, for a page that tells the values under a pointer.
+func (c Chart) Draw() (svg string, area Area, err error) {
+	svg, areas, err := drawn(c.Title, c.Width, pixels(c.Height, 360), c)
+	if err != nil {
+		return "", Area{}, err
+	}
+	return svg, areas[0], nil
+}
+
+// Area is the place of the points in the picture of a chart, in the units of its viewBox: x grows to the right and y
+// downwards. X and Y are the values at its borders. On a logarithmic axis places follow the logarithms of values.
+type Area struct {
+	Left, Right, Top, Bottom float64
+	X, Y                     [2]float64 // at left and right, at bottom and top
+	LogX, LogY               bool
+}
+
+// Place returns where a value on the x axis lies.
+func (a Area) Place(x float64) float64 {
+	low, high := a.X[0], a.X[1]
+	if a.LogX {
+		x, low, high = math.Log(x), math.Log(low), math.Log(high)
+	}
+	return a.Left + (x-low)/(high-low)*(a.Right-a.Left)
 }
 
 // Panels are charts one below the other, equally high, over one x axis: several quantities of one thing.
@@ -114,16 +141,17 @@ func (p Panels) SVG() (string, error) {
 		charts[i].Title = ""
 	}
 	charts[0].Title = p.Title
-	return drawn(p.Title, p.Width, pixels(p.Height, 220)*vg.Length(len(charts)), charts...)
+	svg, _, err := drawn(p.Title, p.Width, pixels(p.Height, 220)*vg.Length(len(charts)), charts...)
+	return svg, err
 }
 
 // drawn draws charts one below the other.
-func drawn(title string, width float64, height vg.Length, charts ...Chart) (string, error) {
+func drawn(title string, width float64, height vg.Length, charts ...Chart) (svg string, areas []Area, err error) {
 	var plots [][]*plot.Plot
 	var words []string
 	for _, c := range charts {
 		if err := c.validate(); err != nil {
-			return "", fmt.Errorf("drawing %q: %w", c.Title, err)
+			return "", nil, fmt.Errorf("drawing %q: %w", c.Title, err)
 		}
 		p, said := c.plot()
 		plots = append(plots, []*plot.Plot{p})
@@ -132,8 +160,16 @@ func drawn(title string, width float64, height vg.Length, charts ...Chart) (stri
 	canvas := vgsvg.New(pixels(width, 640), height)
 	margin := vg.Points(6)
 	whole := draw.Crop(draw.New(canvas), margin, -margin, margin, -margin)
+	place := func(chart Chart, p *plot.Plot, canvas draw.Canvas) {
+		p.Draw(canvas)
+		inner := p.DataCanvas(canvas)
+		areas = append(areas, Area{
+			Left: inner.Min.X.Points(), Right: inner.Max.X.Points(), Top: (height - inner.Max.Y).Points(), Bottom: (height - inner.Min.Y).Points(),
+			X: [2]float64{p.X.Min, p.X.Max}, Y: [2]float64{p.Y.Min, p.Y.Max}, LogX: chart.LogX, LogY: chart.LogY,
+		})
+	}
 	if len(plots) == 1 {
-		plots[0][0].Draw(whole)
+		place(charts[0], plots[0][0], whole)
 	} else {
 		low, high := plots[0][0].X.Min, plots[0][0].X.Max
 		for _, row := range plots {
@@ -144,14 +180,14 @@ func drawn(title string, width float64, height vg.Length, charts ...Chart) (stri
 		}
 		tiles := draw.Tiles{Rows: len(plots), Cols: 1, PadY: vg.Points(10)}
 		for i, row := range plot.Align(plots, tiles, whole) {
-			plots[i][0].Draw(row[0])
+			place(charts[i], plots[i][0], row[0])
 		}
 	}
 	var buf bytes.Buffer
 	if _, err := canvas.WriteTo(&buf); err != nil {
-		return "", fmt.Errorf("drawing %q: %w", title, err)
+		return "", nil, fmt.Errorf("drawing %q: %w", title, err)
 	}
-	return label(buf.String(), title, strings.Join(words, " ")), nil
+	return label(buf.String(), title, strings.Join(words, " ")), areas, nil
 }
 
 // plot returns the chart with its axes and curves, and what it shows in words.
