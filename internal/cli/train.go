@@ -389,6 +389,9 @@ func (c trainNERCmd) Run(a *app) error {
 	}
 	fmt.Fprintf(a.stdout, "\n%s\n", result.Text())
 	a.printSamples(result)
+	if err := a.keepAttention(dir, result); err != nil {
+		fmt.Fprintf(a.stderr, "no pictures of attention: %v\n", err)
+	}
 	fmt.Fprintf(a.stdout, "%d updates, compilations: %d, %s in all. ", result.Updates, result.Compilations, (time.Duration(result.Seconds) * time.Second))
 	if result.BestEpoch > 0 {
 		fmt.Fprintf(a.stdout, "The weights are those of epoch %d, the best on dev.", result.BestEpoch)
@@ -405,6 +408,7 @@ Run folder: %[1]s
   model/         %[3]s
   run.json       config, seed, checksums, versions
   journal.jsonl  what happened, for "elastic runs" and "elastic ui"
+  pictures/      what heads attend to in sentences of the test data
 Try next:
   %[2]s predict %[1]s "Angela Merkel met Tim Cook of Apple in Berlin."
   %[2]s explain %[1]s "Angela Merkel met Tim Cook of Apple in Berlin."

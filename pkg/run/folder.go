@@ -10,6 +10,7 @@
 //	checkpoints/          the last states, and the best epoch's
 //	model/                the final model, which transformers loads too
 //	report.txt, .json     the scores on dev and test
+//	pictures/             what was drawn of it
 package run
 
 import (
@@ -45,6 +46,8 @@ const (
 	ReportFile = "report.json"
 	TextFile   = "report.txt"
 	ModelDir   = "model"
+	// PicturesDir has pictures that were made of the run, for "elastic ui".
+	PicturesDir = "pictures"
 )
 
 // Record is the content of run.json; C is the config of the task's experiments.

@@ -144,6 +144,37 @@ func Start(dir string, record Record) (*Journal, error) {
 // steps counts no longer, since they are made again. A fresh run begins after step 0, and then nothing that stood there
 // counts. One process at a time may write.
 func Begin(dir string, step int) (*Journal, error) {
+	j, err := openJournal(dir, os.O_CREATE)
+	if err != nil {
+		return nil, err
+	}
+	host, _ := os.Hostname() // empty if the system does not tell
+	j.write(event{Event: eventBegin, Step: step, Machine: &Machine{Host: host, Platform: runtime.GOOS + "/" + runtime.GOARCH, CPUs: runtime.NumCPU(), PID: os.Getpid()}})
+	if err := j.Sync(); err != nil {
+		j.release()
+		return nil, err
+	}
+	return j, nil
+}
+
+// AddArtefact notes a file of a run that has ended, or each file of a folder in it: what was made of the run later. How the run
+// ended stays as it is. The error wraps [fs.ErrNotExist] if there is no journal; a run that goes on is an error too.
+func AddArtefact(dir, path string) error {
+	if _, err := os.Stat(filepath.Join(dir, JournalFile)); err != nil {
+		return fmt.Errorf("noting an artefact: %w", err)
+	}
+	j, err := openJournal(dir, 0)
+	if err != nil {
+		return err
+	}
+	err = j.Artefact(path)
+	err = errors.Join(err, j.Sync())
+	j.release()
+	return err
+}
+
+// openJournal takes the lock of a run folder and opens its journal.
+func openJournal(dir string, flags int) (*Journal, error) {
 	path := filepath.Join(dir, JournalFile)
 	j := &Journal{dir: dir, lock: flock.New(filepath.Join(dir, lockFile))}
 	// A reader that asks whether anybody writes holds the lock for a moment.
@@ -156,18 +187,12 @@ func Begin(dir string, step int) (*Journal, error) {
 		}
 		return nil, fmt.Errorf("locking %s: %w", path, atomicfile.Explain(err, dir))
 	}
-	if j.file, err = os.OpenFile(path, os.O_RDWR|os.O_CREATE|os.O_APPEND, 0o644); err == nil {
+	if j.file, err = os.OpenFile(path, os.O_RDWR|os.O_APPEND|flags, 0o644); err == nil {
 		err = cutTail(j.file)
 	}
 	if err != nil {
 		j.release()
 		return nil, fmt.Errorf("opening %s: %w", path, atomicfile.Explain(err, dir))
-	}
-	host, _ := os.Hostname() // empty if the system does not tell
-	j.write(event{Event: eventBegin, Step: step, Machine: &Machine{Host: host, Platform: runtime.GOOS + "/" + runtime.GOARCH, CPUs: runtime.NumCPU(), PID: os.Getpid()}})
-	if err := j.Sync(); err != nil {
-		j.release()
-		return nil, err
 	}
 	return j, nil
 }
