@@ -31,8 +31,8 @@ func (f recipeFlags) checkPreview() error {
 	switch {
 	case !f.RangeTest && (f.RangeFrom != 0 || f.RangeTo != 0 || f.RangeUpdates != 0 || f.Plot != ""):
 		return errors.New("--range-from, --range-to, --range-updates and --plot go with --range-test")
-	case f.previews() && (f.Resume || f.Folder != ""):
-		return errors.New("--explain and --range-test leave no run folder: take --run and --resume away")
+	case f.previews() && (f.Resume || f.Continue || f.Folder != "" || f.From != ""):
+		return errors.New("--explain and --range-test leave no run folder: take --run, --resume, --continue and --from away")
 	case f.Explain && f.JSON:
 		return errors.New("--explain prints a table: take --json away")
 	}

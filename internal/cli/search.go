@@ -41,7 +41,7 @@ trial:
   {"name": "rate",
    "search": {"space": [{"name": "lr", "kind": "float", "low": 1e-5, "high": 1e-3, "log": true}],
               "trials": 10, "maximize": true},
-   "command": ["{elastic}", "train", "classify", "--lr", "{lr}", "--run", "{dir}/run", "--resume", "--json"],
+   "command": ["{elastic}", "train", "classify", "--lr", "{lr}", "--run", "{dir}/run", "--continue", "--json"],
    "result": "dev.accuracy"}
 
 It can be stopped in any way: the same command goes on with what is missing.`

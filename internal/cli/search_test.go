@@ -19,7 +19,7 @@ const rates = `{
 		"scheduler": {"kind": "asha", "max": 3}, "trials": 4, "maximize": true, "seed": 3
 	},
 	"command": ["{elastic}", "train", "ner", "--model", "scratch", "--data", "synthetic", "--limit", "40", "--epochs", "3", "--batch-size", "8",
-		"--lr", "{lr}", "--schedule={schedule}", "--run", "{dir}/run", "--resume", "--json"],
+		"--lr", "{lr}", "--schedule={schedule}", "--run", "{dir}/run", "--continue", "--json"],
 	"result": "dev.micro.f1",
 	"reports": "epoch (\\d+): dev F1 (\\S+)"
 }`

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"errors"
 	"fmt"
+	"io/fs"
 	"os"
 	"path/filepath"
 	"reflect"
@@ -32,14 +33,14 @@ type trainCmd struct {
 
 // recipeFlags are those of every task.
 type recipeFlags struct {
-	Epochs        int      `help:"Times to go through the data." placeholder:"N"`
-	MaxUpdates    int      `help:"Stop after so many updates." placeholder:"N"`
-	BatchSize     int      `help:"Sentences, texts or windows of a text a batch." placeholder:"N"`
-	Accumulate    int      `help:"Batches an update." placeholder:"N"`
+	Epochs        *int     `help:"Times to go through the data." placeholder:"N"`
+	MaxUpdates    *int     `help:"Stop after so many updates." placeholder:"N"`
+	BatchSize     *int     `help:"Sentences, texts or windows of a text a batch." placeholder:"N"`
+	Accumulate    *int     `help:"Batches an update." placeholder:"N"`
 	LearningRate  *float64 `name:"lr" help:"Highest learning rate." placeholder:"RATE"`
-	Patience      int      `help:"Stop after so many epochs without a better score on dev." placeholder:"N"`
-	SaveEvery     int      `help:"Updates between checkpoints." placeholder:"N"`
-	MaxLength     int      `help:"Longest training example in tokens." placeholder:"N"`
+	Patience      *int     `help:"Stop after so many epochs without a better score on dev." placeholder:"N"`
+	SaveEvery     *int     `help:"Updates between checkpoints." placeholder:"N"`
+	MaxLength     *int     `help:"Longest training example in tokens." placeholder:"N"`
 	RateFrom      string   `help:"Take rate, optimizer and factors by pattern from the best of earlier runs, by their score on dev: folders, by comma." placeholder:"RUNS" predictor:"path"`
 	Optimizer     string   `help:"Update rule: adamw, lion, muon, prodigy, schedule_free_adamw, adafactor, sgd or another (a wrong name lists all); or a JSON object, or a file that holds one." placeholder:"RULE" predictor:"path"`
 	Loss          string   `help:"Loss in place of plain cross-entropy: a JSON object with label_smoothing, focal_gamma, class_weights or balanced, r_drop, mixup (classify), penalties; or a file that holds one." placeholder:"LOSS" predictor:"path"`
@@ -49,26 +50,67 @@ type recipeFlags struct {
 	SkipNonFinite bool     `help:"Pass over updates whose loss or gradients are not finite, in place of ending the run."`
 	Precision     string   `help:"Of products of matrices while training: f32, or bf16 with weights and updates in float32. bf16 is for hardware that has it; on most CPUs it is slower." placeholder:"KIND"`
 	Attention     string   `help:"Attention in place of the model's: a JSON spec, or a file that holds one." placeholder:"SPEC" predictor:"path"`
-	DropPath      float64  `help:"Probability that the last layer's parts are left out for a text while training; less below (stochastic depth)." placeholder:"RATE"`
-	WordDropout   float64  `help:"Probability that a token is replaced by [MASK] while training." placeholder:"RATE"`
+	DropPath      *float64 `help:"Probability that the last layer's parts are left out for a text while training; less below (stochastic depth)." placeholder:"RATE"`
+	WordDropout   *float64 `help:"Probability that a token is replaced by [MASK] while training." placeholder:"RATE"`
 	Seed          *uint64  `help:"Seed of data order, fresh weights and dropout." placeholder:"N"`
 
 	previewFlags
 
-	Folder string `name:"run" help:"Run folder. Default: runs/TASK-PRESET-TIME." placeholder:"DIR" predictor:"path"`
-	Resume bool   `help:"Continue an interrupted run: the one in --run, or the newest of this preset below runs/."`
-	JSON   bool   `help:"Print the result as JSON."`
+	Folder   string `name:"run" help:"Run folder. Default: runs/TASK-PRESET-TIME." placeholder:"DIR" predictor:"path"`
+	Resume   bool   `help:"Continue an interrupted run: the one in --run, or the newest of this preset below runs/." xor:"begin"`
+	Continue bool   `help:"Continue the run in --run, or begin it if there is none: for programs that start a command again and again." xor:"begin"`
+	From     string `help:"Run whose weights, optimizer state and place in the data to begin with, at the end of its last epoch; of the settings only the recipe may differ." placeholder:"RUN" predictor:"path"`
+	JSON     bool   `help:"Print the result as JSON."`
 }
 
 // set replaces a value where a flag gives one.
-func set(into *int, value int) {
-	if value != 0 {
-		*into = value
+func set[T any](into *T, value *T) {
+	if value != nil {
+		*into = *value
 	}
+}
+
+// counted is a flag of which there must be one at least, if it is given: in a config 0 would be its default.
+type counted struct {
+	flag  string
+	value *int
+}
+
+// some refuses flags that are 0 or less.
+func some(flags ...counted) error {
+	var problems []error
+	for _, f := range flags {
+		if f.value != nil && *f.value < 1 {
+			problems = append(problems, fmt.Errorf("%s is %d, want 1 or more", f.flag, *f.value))
+		}
+	}
+	return errors.Join(problems...)
+}
+
+// begin makes ready the folder of a run, and reports whether there is a run in it to be continued.
+func begin[C any](f recipeFlags, dir, task string, config C) (resume bool, err error) {
+	_, err = os.Stat(filepath.Join(dir, run.RecordFile))
+	begun := err == nil
+	switch {
+	case f.Resume && f.From != "":
+		return false, usageError{errors.New("--from begins a run and --resume continues one: --continue goes with either")}
+	case f.Continue && f.Folder == "":
+		return false, usageError{errors.New("--continue wants the folder of the run, by --run")}
+	case f.Resume && !begun:
+		if _, err := os.Stat(dir); errors.Is(err, fs.ErrNotExist) {
+			return false, fmt.Errorf("there is no run in %s to resume: leave --resume out to begin one, or name the folder of a run", dir)
+		}
+	case f.From != "" && !(begun && f.Continue):
+		return true, run.Fork(dir, f.From, task, config)
+	}
+	return f.Resume || f.Continue, nil
 }
 
 // apply changes a recipe as the flags say.
 func (f recipeFlags) apply(recipe *train.Config, batchSize, maxLength *int, noise *run.Noise, attended **attention.Spec) error {
+	if err := some(counted{"--epochs", f.Epochs}, counted{"--batch-size", f.BatchSize}, counted{"--accumulate", f.Accumulate}, counted{"--max-length", f.MaxLength}); err != nil {
+		return err
+	}
 	set(&recipe.Epochs, f.Epochs)
 	set(&recipe.MaxUpdates, f.MaxUpdates)
 	set(&recipe.Accumulate, f.Accumulate)
@@ -76,22 +118,14 @@ func (f recipeFlags) apply(recipe *train.Config, batchSize, maxLength *int, nois
 	set(&recipe.SaveEvery, f.SaveEvery)
 	set(batchSize, f.BatchSize)
 	set(maxLength, f.MaxLength)
-	if f.LearningRate != nil {
-		recipe.Schedule.Peak = *f.LearningRate
-	}
+	set(&recipe.Schedule.Peak, f.LearningRate)
 	if f.Precision != "" {
 		recipe.Precision = f.Precision
 	}
 	recipe.SkipNonFinite = recipe.SkipNonFinite || f.SkipNonFinite
-	if f.DropPath != 0 {
-		noise.DropPath = f.DropPath
-	}
-	if f.WordDropout != 0 {
-		noise.WordDropout = f.WordDropout
-	}
-	if f.Seed != nil {
-		recipe.Seed = *f.Seed
-	}
+	set(&noise.DropPath, f.DropPath)
+	set(&noise.WordDropout, f.WordDropout)
+	set(&recipe.Seed, f.Seed)
 	if err := errors.Join(
 		f.checkPreview(),
 		kindFlag("--optimizer", f.Optimizer, optim.Kinds(), &recipe.Optimizer),
@@ -101,6 +135,12 @@ func (f recipeFlags) apply(recipe *train.Config, batchSize, maxLength *int, nois
 		unfreezeFlag(f.Unfreeze, &recipe.Unfreeze),
 	); err != nil {
 		return err
+	}
+	switch {
+	case f.Loss != "" && recipe.Loss.IsZero():
+		return errors.New("--loss changes nothing: leave it out for plain cross-entropy")
+	case f.Unfreeze != "" && recipe.Unfreeze.IsZero():
+		return errors.New("--unfreeze says nothing of when: want epoch, every_epochs, every_updates or stages, or leave it out")
 	}
 	return spec("--attention", f.Attention, attended)
 }
@@ -155,7 +195,7 @@ type trainNERCmd struct {
 	Dev   string `help:"Development file; the best epoch on it is kept." placeholder:"FILE" predictor:"path"`
 	Test  string `help:"Test file." placeholder:"FILE" predictor:"path"`
 	Types string `help:"Entity types to keep, by comma; others become O. \"all\" keeps every type." placeholder:"A,B"`
-	Limit int    `help:"Take only the first sentences of each part." placeholder:"N"`
+	Limit *int   `help:"Take only the first sentences of each part." placeholder:"N"`
 
 	Depth   string `help:"Depth that adapts, in JSON or a file: {\"kind\": \"early_exit\"} or {\"kind\": \"act\"}." placeholder:"SPEC" predictor:"path"`
 	Experts string `help:"Experts in place of feed-forward parts, in JSON or a file: {\"count\": 4}." placeholder:"SPEC" predictor:"path"`
@@ -190,6 +230,7 @@ func (trainNERCmd) Help() string {
   elastic train ner --optimizer lion --explain          which parameters learn how; trains nothing
   elastic train ner --range-test --plot rates.svg       how does the loss go with growing learning rates?
   elastic train ner --resume                           after Ctrl-C, a crash or kill -9; with the flags of before
+  elastic train ner --from runs/a --lr 1e-5 --epochs 8 from the last epoch of another run, with another rate
 
 Without a network and without a mirror, a run with the preset's model and data falls back to a
 small transformer from scratch on a synthetic corpus, and says so.`
@@ -341,6 +382,9 @@ func (c trainNERCmd) Run(a *app) error {
 	}
 	dir, err := c.dir(hub.TaskNER, c.Preset)
 	if err != nil {
+		return err
+	}
+	if c.Resume, err = begin(c.recipeFlags, dir, hub.TaskNER, config); err != nil {
 		return err
 	}
 	record, recordErr := run.ReadRecord[experiment.Config](dir) // an error is experiment.Run's to explain

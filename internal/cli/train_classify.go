@@ -21,8 +21,8 @@ type trainClassifyCmd struct {
 	Test        string `help:"Test file." placeholder:"FILE" predictor:"path"`
 	TextColumn  string `help:"Column of files that has the text. Default: text." placeholder:"NAME"`
 	LabelColumn string `help:"Column of files that has the class. Default: label." placeholder:"NAME"`
-	Limit       int    `help:"Take only so many texts of each part, evenly spread over it." placeholder:"N"`
-	TrainLimit  int    `help:"The same for the training part only." placeholder:"N"`
+	Limit       *int   `help:"Take only so many texts of each part, evenly spread over it." placeholder:"N"`
+	TrainLimit  *int   `help:"The same for the training part only." placeholder:"N"`
 	Pooling     string `help:"How a text's tokens become one vector: cls (the first), mean, or attention (a learned vector scores them). Default: the preset's, mean." placeholder:"KIND"`
 
 	recipeFlags
@@ -102,6 +102,9 @@ func (c trainClassifyCmd) Run(a *app) error {
 	}
 	dir, err := c.dir(hub.TaskClassify, c.Preset)
 	if err != nil {
+		return err
+	}
+	if c.Resume, err = begin(c.recipeFlags, dir, hub.TaskClassify, config); err != nil {
 		return err
 	}
 	record, recordErr := run.ReadRecord[experiment.Config](dir) // an error is experiment.Run's to explain

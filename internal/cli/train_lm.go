@@ -18,10 +18,10 @@ type trainLMCmd struct {
 	Train   string `help:"Training text, a file of UTF-8, in place of --data. Without --dev and --test its last tenth serves as these." placeholder:"FILE" predictor:"path"`
 	Dev     string `help:"Development text; the best epoch on it is kept." placeholder:"FILE" predictor:"path"`
 	Test    string `help:"Test text." placeholder:"FILE" predictor:"path"`
-	Limit   int    `help:"Take only so many bytes of each part." placeholder:"N"`
-	Layers  int    `help:"Layers of the model." placeholder:"N"`
-	Hidden  int    `help:"Width of the model; feed-forward parts are four times as wide." placeholder:"N"`
-	Context int    `help:"Bytes that the model can see." placeholder:"N"`
+	Limit   *int   `help:"Take only so many bytes of each part." placeholder:"N"`
+	Layers  *int   `help:"Layers of the model." placeholder:"N"`
+	Hidden  *int   `help:"Width of the model; feed-forward parts are four times as wide." placeholder:"N"`
+	Context *int   `help:"Bytes that the model can see." placeholder:"N"`
 
 	recipeFlags
 }
@@ -57,10 +57,13 @@ func (c trainLMCmd) config() (experiment.Config, error) {
 		config.Data.Name = c.Data
 	}
 	set(&config.Data.Limit, c.Limit)
+	if err := some(counted{"--layers", c.Layers}, counted{"--hidden", c.Hidden}, counted{"--context", c.Context}); err != nil {
+		return config, usageError{err}
+	}
 	set(&config.Model.Layers, c.Layers)
 	set(&config.Model.MaxPositions, c.Context)
-	if c.Hidden != 0 {
-		config.Model.Hidden, config.Model.FeedForward = c.Hidden, 4*c.Hidden
+	if c.Hidden != nil {
+		config.Model.Hidden, config.Model.FeedForward = *c.Hidden, 4**c.Hidden
 	}
 	if config.RateFrom, err = c.takeRates(hub.TaskLM, run.Scratch, &config.Train.Config); err != nil {
 		return config, usageError{err}
@@ -88,6 +91,9 @@ func (c trainLMCmd) Run(a *app) error {
 	}
 	dir, err := c.dir(hub.TaskLM, c.Preset)
 	if err != nil {
+		return err
+	}
+	if c.Resume, err = begin(c.recipeFlags, dir, hub.TaskLM, config); err != nil {
 		return err
 	}
 	record, recordErr := run.ReadRecord[experiment.Config](dir) // an error is experiment.Run's to explain

@@ -63,6 +63,7 @@ type Record[C any] struct {
 	Backend   any               `json:"backend,omitempty"`
 	Started   time.Time         `json:"started"`
 	Resumed   []time.Time       `json:"resumed,omitempty"`
+	Parent    *Parent           `json:"parent,omitempty"` // of a run that was made by [Fork]
 	Seed      uint64            `json:"seed"`
 	Sentences [3]int            `json:"sentences"` // sentences or texts of train, dev, test
 }
@@ -243,8 +244,26 @@ func SameData(dir string, was, is map[string]string) error {
 	return nil
 }
 
+// difference is a field in which two configs differ, with both values.
+type difference struct {
+	field   string
+	was, is any
+}
+
+func (d difference) String() string {
+	return fmt.Sprintf("%s was %v and is %v", d.field, orUnset(d.was), orUnset(d.is))
+}
+
 // firstDifference names the first field in which two configs differ, with both values.
 func firstDifference(was, is any) string {
+	if all := differences(was, is); len(all) > 0 {
+		return all[0].String()
+	}
+	return ""
+}
+
+// differences lists the fields in which two configs differ: those that the first has, by name, then the others.
+func differences(was, is any) (list []difference) {
 	flat := func(c any) map[string]any {
 		out := map[string]any{}
 		content, _ := json.Marshal(c)
@@ -265,17 +284,17 @@ func firstDifference(was, is any) string {
 	}
 	a, b := flat(was), flat(is)
 	names := slices.Sorted(maps.Keys(a))
-	for name := range b {
+	for _, name := range slices.Sorted(maps.Keys(b)) {
 		if _, ok := a[name]; !ok {
 			names = append(names, name)
 		}
 	}
 	for _, name := range names {
 		if a[name] != b[name] {
-			return fmt.Sprintf("%s was %v and is %v", name, orUnset(a[name]), orUnset(b[name]))
+			list = append(list, difference{name, a[name], b[name]})
 		}
 	}
-	return ""
+	return list
 }
 
 func orUnset(value any) any {

@@ -20,6 +20,7 @@ var kinds = map[string]string{".svg": "image/svg+xml", ".png": "image/png", ".ht
 // kept is a picture that a run has noted.
 type kept struct {
 	Path, URL string
+	Title     string
 	Text      string // what it shows, in words
 	Page      bool   // shown in a frame
 }
@@ -31,39 +32,47 @@ func pictures(run track.Run) (list []kept) {
 		if kinds[ext] == "" {
 			continue
 		}
-		k := kept{Path: a.Path, Text: a.Path, Page: ext == ".html", URL: (&url.URL{Path: "/file", RawQuery: url.Values{"run": {run.ID}, "path": {a.Path}}.Encode()}).String()}
+		k := kept{Path: a.Path, Title: a.Path, Page: ext == ".html", URL: (&url.URL{Path: "/file", RawQuery: url.Values{"run": {run.ID}, "path": {a.Path}}.Encode()}).String()}
 		if ext == ".svg" {
-			k.Text = description(run.Dir, a.Path)
+			k.describe(run.Dir)
 		}
 		list = append(list, k)
 	}
 	return list
 }
 
-// description is the title and the description of an SVG, or its name if it has none.
-func description(dir, name string) string {
-	file, err := open(dir, name)
+// describe takes title and description from an SVG, as far as it has them.
+func (k *kept) describe(dir string) {
+	file, err := open(dir, k.Path)
 	if err != nil {
-		return name
+		return
 	}
 	defer file.Close()
-	const most = 64 << 10 // they stand at the beginning
+	const most, longest = 64 << 10, 1000 // they stand at the beginning
 	decoder := xml.NewDecoder(io.LimitReader(file, most))
-	var words []string
 	for {
 		token, err := decoder.Token()
+		if err != nil {
+			return
+		}
 		start, ok := token.(xml.StartElement)
-		switch {
-		case err != nil || ok && start.Name.Local == "g" || len(words) == 2:
-			if len(words) == 0 {
-				return name
-			}
-			return strings.Join(words, ": ")
-		case ok && (start.Name.Local == "title" || start.Name.Local == "desc"):
-			var text string
-			if decoder.DecodeElement(&text, &start) == nil && strings.TrimSpace(text) != "" {
-				words = append(words, strings.TrimSpace(text))
-			}
+		if !ok {
+			continue
+		}
+		var into *string
+		switch start.Name.Local {
+		case "title":
+			into = &k.Title
+		case "desc":
+			into = &k.Text
+		case "g": // what follows is about parts of it
+			return
+		default:
+			continue
+		}
+		var text string
+		if decoder.DecodeElement(&text, &start) == nil && strings.TrimSpace(text) != "" {
+			*into = strings.ToValidUTF8(text[:min(len(text), longest)], "")
 		}
 	}
 }

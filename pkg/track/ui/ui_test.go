@@ -140,7 +140,7 @@ func TestPages(t *testing.T) {
 		{"/?where=nonsense", 400, []string{`role="alert"`, "is none: want a field"}},
 		{"/?where=seed%3D99", 200, []string{"No run fits."}},
 		{"/run/one%20%3Cb%3E", 200, []string{"<h1>one &lt;b&gt;</h1>", "<title>train/loss</title>", "<title>dev/f1</title>", "NaN", "3 points from (1, 1) to (3, 0.3333)",
-			`alt="heads &lt;1&gt;: two words"`, `<iframe src="/file?path=b.HTML&amp;run=one&#43;%3Cb%3E" title="b.HTML" sandbox`, `alt="c.png"`}},
+			`alt="heads &lt;1&gt;"`, `<span class="soft">two words</span>`, `<iframe src="/file?path=b.HTML&amp;run=one&#43;%3Cb%3E" title="b.HTML" sandbox`, `alt="c.png"`}},
 		{"/run/live", 200, []string{"a &lt;script&gt; note", "running", "Confusion", ">7</td>", "What attention learned about itself", "<title>span by layer</title>"}},
 		{"/run/live?metric=odd&log=1&smooth=0.5", 200, []string{"<title>odd</title>", "3 not drawn", `value="odd" checked`}},
 		{"/run/study-x/runs/two-2", 200, []string{"finished"}},
