@@ -48,11 +48,15 @@ func TestFrom(t *testing.T) {
 	if out := lm("other", "--epochs", "3", "--from", path("parent"), "--lr", "1e-4", "--seed", "7", "--continue"); out.code != 0 || strings.Contains(out.stderr, "epoch 3: ") {
 		t.Errorf("to be continued: code %d\n%s", out.code, out.stderr)
 	}
+	if out := lm("stub", "--max-updates", "1", "--epochs", "3"); out.code != 0 {
+		t.Fatal(out.stderr)
+	}
 	for want, args := range map[string][]string{
 		"holds a run already":                    {"other", "--epochs", "3", "--from", path("parent")},
 		"epochs is 2: nothing is left to do":     {"new", "--epochs", "2", "--from", path("parent")},
 		"train.batch_size was 8 and is 4; of":    {"new", "--epochs", "3", "--from", path("parent"), "--batch-size", "4"},
 		"model.layers was 1 and is 2; of":        {"new", "--epochs", "3", "--from", path("parent"), "--layers", "2"},
+		"has no checkpoint of a whole epoch":     {"new", "--epochs", "3", "--from", path("stub")},
 		"reading run record":                     {"new", "--from", path("nothing")},
 		"it belongs to another model or":         {"new", "--epochs", "3", "--from", path("parent"), "--optimizer", "sgd"},
 		"there is no run in " + path("nowhere"):  {"nowhere", "--resume"},
