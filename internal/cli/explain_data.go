@@ -70,7 +70,7 @@ func (a *app) keepAttention(dir string, result experiment.Result) error {
 		if err != nil {
 			return err
 		}
-		if err := keep(dir, fmt.Sprintf("attention-%d", i+1), "", attentionGrid(m).SVG); err != nil {
+		if err := keepPictures(dir, fmt.Sprintf("attention-%d", i+1), "", attentionGrid(m).SVG); err != nil {
 			return err
 		}
 	}

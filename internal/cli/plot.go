@@ -51,15 +51,15 @@ func (c explainCmd) plot(a *app, title string, draw ...func() (string, error)) e
 			name = what
 		}
 	}
-	if err := keep(c.Model, strings.Join(append([]string{name}, c.Text...), " "), title, draw...); err != nil {
+	if err := keepPictures(c.Model, strings.Join(append([]string{name}, c.Text...), " "), title, draw...); err != nil {
 		return err
 	}
 	fmt.Fprintf(a.stderr, "kept in %s: elastic ui shows it\n", filepath.Join(c.Model, run.PicturesDir))
 	return nil
 }
 
-// keep draws pictures into the folder of a run, into one file whose name says what they show, and notes it there.
-func keep(dir, name, title string, draw ...func() (string, error)) error {
+// keepPictures draws pictures into the folder of a run, into one file whose name says what they show, and notes it there.
+func keepPictures(dir, name, title string, draw ...func() (string, error)) error {
 	pictures, err := drawn(draw)
 	if err != nil {
 		return err

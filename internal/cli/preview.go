@@ -26,13 +26,17 @@ type previewFlags struct {
 // previews reports whether nothing is to be trained.
 func (f previewFlags) previews() bool { return f.Explain || f.RangeTest }
 
-// checkPreview refuses flags without what they go with.
-func (f recipeFlags) checkPreview() error {
+// check refuses flags without what they go with.
+func (f recipeFlags) check() error {
 	switch {
 	case !f.RangeTest && (f.RangeFrom != 0 || f.RangeTo != 0 || f.RangeUpdates != 0 || f.Plot != ""):
 		return errors.New("--range-from, --range-to, --range-updates and --plot go with --range-test")
 	case f.previews() && (f.Resume || f.Continue || f.Folder != "" || f.From != ""):
 		return errors.New("--explain and --range-test leave no run folder: take --run, --resume, --continue and --from away")
+	case f.Resume && f.From != "":
+		return errors.New("--from begins a run and --resume continues one: --continue goes with either")
+	case f.Continue && f.Folder == "":
+		return errors.New("--continue wants the folder of the run, by --run")
 	case f.Explain && f.JSON:
 		return errors.New("--explain prints a table: take --json away")
 	}

@@ -17,10 +17,8 @@ import (
 	"github.com/elastic-attention/workbench/pkg/data/batch"
 	"github.com/elastic-attention/workbench/pkg/elastic"
 	"github.com/elastic-attention/workbench/pkg/elastic/adapt"
-	"github.com/elastic-attention/workbench/pkg/elastic/checkpoint"
 	"github.com/elastic-attention/workbench/pkg/elastic/dropout"
 	"github.com/elastic-attention/workbench/pkg/elastic/loss"
-	"github.com/elastic-attention/workbench/pkg/elastic/optim/control"
 	"github.com/elastic-attention/workbench/pkg/elastic/train"
 	"github.com/elastic-attention/workbench/pkg/elastic/transformer"
 	"github.com/elastic-attention/workbench/pkg/run"
@@ -49,31 +47,7 @@ func (c TrainConfig) Validate() error {
 }
 
 // TrainOptions is what a training run needs beside its recipe and data.
-type TrainOptions struct {
-	// Run is the folder for checkpoints; an empty Dir keeps none. With one, the tagger ends
-	// with the weights of the best epoch on dev, else with those of the last.
-	Run checkpoint.Run
-	// Resume continues from a checkpoint's folder, from which the tagger was loaded.
-	Resume string
-	// Journal records updates and the scores on dev; nil records nothing.
-	Journal *run.Journal
-	// Versions is noted in each checkpoint.
-	Versions map[string]string
-	// Earlier finds what an earlier run, which a prior of the strategy names, knows; nil refuses
-	// such priors. See [train.Experienced].
-	Earlier func(prior adapt.Prior) (values, fisher map[string]*tensors.Tensor, err error)
-	// Custom computes the objective "custom" of the strategy, which has none without.
-	Custom adapt.Custom
-	// Plan is told, before the first step, how the training data was batched.
-	Plan func(batch.Stats)
-	// Step is called after each update, Event for what is done to the run, and Epoch after each
-	// evaluation on dev.
-	Step  func(train.Step)
-	Event func(control.Event)
-	Epoch func(epoch int, dev Report)
-	// Progress is told how far an evaluation is, in batches.
-	Progress func(done, total int)
-}
+type TrainOptions = run.TrainOptions[Report]
 
 // Train fits the tagger to labelled sentences. After each epoch it is scored on dev,
 // which may be empty; F1 over all entities decides which epoch is best. Cancelling
@@ -93,23 +67,13 @@ func (t *Tagger) Train(ctx context.Context, sentences, dev []data.Sentence, conf
 	if err := config.Adapt.Check(options.Custom); err != nil {
 		return train.Result{}, err
 	}
-	fitting := run.Fitting{
-		Run: options.Run, Resume: options.Resume, Files: t.Files, Versions: options.Versions, Journal: options.Journal, Step: options.Step, Event: options.Event, Load: t.net.take,
-	}
-	if len(dev) > 0 {
-		fitting.Evaluate = func(ctx context.Context, epoch int) (float64, error) {
-			report, err := t.Evaluate(ctx, dev, Options{}, options.Progress)
-			if err != nil {
-				return 0, err
-			}
-			options.Journal.Scores(string(data.Dev), report.Scores())
-			if options.Epoch != nil {
-				options.Epoch(epoch, report)
-			}
-			return report.Micro.F1, nil
-		}
-	}
-	result, err := run.Fit(ctx, t.backend, task, trainData{dataset}, config.Config, fitting)
+	result, err := run.Fit(ctx, t.backend, task, trainData{dataset}, config.Config, run.Fitting[data.Sentence, Report]{
+		TrainOptions: options, Files: t.Files, Load: t.net.take,
+		Dev: dev, Rank: func(r Report) float64 { return r.Micro.F1 },
+		Evaluate: func(ctx context.Context, part []data.Sentence, progress func(done, total int)) (Report, error) {
+			return t.Evaluate(ctx, part, Options{}, progress)
+		},
+	})
 	if err != nil {
 		return result, err
 	}

@@ -13,10 +13,8 @@ import (
 	"github.com/elastic-attention/workbench/pkg/data"
 	"github.com/elastic-attention/workbench/pkg/data/batch"
 	"github.com/elastic-attention/workbench/pkg/elastic"
-	"github.com/elastic-attention/workbench/pkg/elastic/checkpoint"
 	"github.com/elastic-attention/workbench/pkg/elastic/dropout"
 	"github.com/elastic-attention/workbench/pkg/elastic/loss"
-	"github.com/elastic-attention/workbench/pkg/elastic/optim/control"
 	"github.com/elastic-attention/workbench/pkg/elastic/train"
 	"github.com/elastic-attention/workbench/pkg/elastic/transformer"
 	"github.com/elastic-attention/workbench/pkg/eval"
@@ -39,27 +37,9 @@ type TrainConfig struct {
 // Validate reports all that is wrong with c.
 func (c TrainConfig) Validate() error { return errors.Join(c.Config.Validate(), c.Noise.Validate()) }
 
-// TrainOptions is what a training run needs beside its recipe and data.
-type TrainOptions struct {
-	// Run is the folder for checkpoints; an empty Dir keeps none. With one, the classifier ends
-	// with the weights of the best epoch on dev, else with those of the last.
-	Run checkpoint.Run
-	// Resume continues from a checkpoint's folder, from which the classifier was loaded.
-	Resume string
-	// Journal records updates and the scores on dev; nil records nothing.
-	Journal *run.Journal
-	// Versions is noted in each checkpoint.
-	Versions map[string]string
-	// Plan is told, before the first step, how the training data was batched.
-	Plan func(batch.Stats)
-	// Step is called after each update, Event for what is done to the run, and Epoch after each
-	// evaluation on dev.
-	Step  func(train.Step)
-	Event func(control.Event)
-	Epoch func(epoch int, dev eval.Classification)
-	// Progress is told how far an evaluation is, in batches.
-	Progress func(done, total int)
-}
+// TrainOptions is what a training run needs beside its recipe and data. Earlier and Custom are of no use
+// to a classifier, which has no objectives of adaptation.
+type TrainOptions = run.TrainOptions[eval.Classification]
 
 // Train fits the classifier to labelled texts. After each epoch it is scored on dev, which may
 // be empty; accuracy decides which epoch is best. Cancelling ctx saves a checkpoint that a
@@ -76,24 +56,10 @@ func (c *Classifier) Train(ctx context.Context, texts, dev []data.Text, config T
 	if options.Plan != nil {
 		options.Plan(dataset.Stats())
 	}
-	fitting := run.Fitting{
-		Run: options.Run, Resume: options.Resume, Files: c.Files, Versions: options.Versions, Journal: options.Journal, Step: options.Step, Event: options.Event,
-		Load: func(dir string) error { return run.Take(c.Model, dir) },
-	}
-	if len(dev) > 0 {
-		fitting.Evaluate = func(ctx context.Context, epoch int) (float64, error) {
-			report, err := c.Evaluate(ctx, dev, options.Progress)
-			if err != nil {
-				return 0, err
-			}
-			options.Journal.Scores(string(data.Dev), report.Scores())
-			if options.Epoch != nil {
-				options.Epoch(epoch, report)
-			}
-			return report.Accuracy, nil
-		}
-	}
-	return run.Fit(ctx, c.backend, task, trainData{dataset}, config.Config, fitting)
+	return run.Fit(ctx, c.backend, task, trainData{dataset}, config.Config, run.Fitting[data.Text, eval.Classification]{
+		TrainOptions: options, Files: c.Files, Load: func(dir string) error { return run.Take(c.Model, dir) },
+		Dev: dev, Evaluate: c.Evaluate, Rank: func(s eval.Classification) float64 { return s.Accuracy },
+	})
 }
 
 // pack cuts labelled texts into the batches of so many runs.
