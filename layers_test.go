@@ -63,7 +63,7 @@ var reserved = map[string][]string{
 	"github.com/yuin/goldmark":                {"pkg/nb/site"},
 	"github.com/alecthomas/chroma":            {"pkg/nb/site"},
 	"golang.org/x/tools":                      {"pkg/nb/export"},
-	"golang.org/x/mod":                        {"pkg/nb"},
+	"golang.org/x/mod":                        {"pkg/nb", "pkg/run"},
 	"github.com/alecthomas/kong":              {"internal/cli"},
 	"gonum.org/v1/plot":                       {"pkg/viz"},
 	"modernc.org/sqlite":                      {"pkg/track"},

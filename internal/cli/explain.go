@@ -82,7 +82,7 @@ func (c explainCmd) Run(a *app) error {
 	case (c.Attention || c.Sanity) && len(c.Text) != 1:
 		return usageError{fmt.Errorf("--attention and --sanity take one text, not %d", len(c.Text))}
 	case c.Attention && c.Plot == "" && !c.JSON && !c.Keep:
-		return usageError{errors.New("--attention wants --plot FILE, --keep or --json")}
+		return usageError{errors.New("--attention wants --plot FILE or --json, or --keep for a run")}
 	}
 	if c.Keep {
 		if _, err := os.Stat(filepath.Join(c.Model, run.RecordFile)); err != nil {

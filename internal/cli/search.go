@@ -31,6 +31,7 @@ type searchRunCmd struct {
 func (searchRunCmd) Help() string {
 	return `Examples:
   elastic search run ner-rate                learning rate and warm-up of a tagger
+  elastic search run population-lm           a population of language models that takes over from its best
   elastic search run mine.json --workers 2
   elastic search show runs/search-ner-rate
 
@@ -43,6 +44,9 @@ trial:
               "trials": 10, "maximize": true},
    "command": ["{elastic}", "train", "classify", "--lr", "{lr}", "--run", "{dir}/run", "--continue", "--json"],
    "result": "dev.accuracy"}
+
+In a population, trials go on from the state of others: "--from={parent}/run" in the command, which is left out where there is
+no parent; the search population-lm is an example.
 
 It can be stopped in any way: the same command goes on with what is missing.`
 }

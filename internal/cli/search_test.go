@@ -6,6 +6,10 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+
+	elasticrun "github.com/elastic-attention/workbench/pkg/run"
+	"github.com/elastic-attention/workbench/pkg/study/search"
+	"github.com/elastic-attention/workbench/pkg/study/search/journal"
 )
 
 // rates searches for the rate of a small tagger on made sentences; ASHA pauses trials after an epoch, and resumes the better.
@@ -79,11 +83,11 @@ func TestSearch(t *testing.T) {
 			t.Errorf("show of failed trials has no %q: %s", want, out.stdout)
 		}
 	}
-	journal, err := os.ReadFile(path("search/journal.jsonl"))
+	content, err := os.ReadFile(path("search/journal.jsonl"))
 	if err != nil {
 		t.Fatal(err)
 	}
-	lines := strings.SplitAfter(string(journal), "\n")
+	lines := strings.SplitAfter(string(content), "\n")
 	lines[2] = strings.Replace(lines[2], ":", "", 1)
 	if err := os.WriteFile(path("search/journal.jsonl"), []byte(strings.Join(lines, "")), 0o644); err != nil {
 		t.Fatal(err)
@@ -99,5 +103,57 @@ func TestSearch(t *testing.T) {
 	}
 	if out := run(t, "", "search", "show", folder); out.code != 1 || !strings.Contains(out.stderr, folder+" holds no search") {
 		t.Errorf("a folder without a search: code %d, errors %q", out.code, out.stderr)
+	}
+}
+
+// population trains small language models side by side; the worst is replaced by one that goes on from the best.
+const population = `{
+	"name": "population",
+	"search": {
+		"space": [{"name": "lr", "kind": "float", "low": 1e-5, "high": 3e-2, "log": true}],
+		"sampler": {"kind": "random"},
+		"scheduler": {"kind": "population", "size": 3, "interval": 1, "max": 3, "quantile": 0.34}, "seed": 2
+	},
+	"command": ["{elastic}", "train", "lm", "--data", "synthetic", "--limit", "1500", "--layers", "1", "--hidden", "16", "--context", "32", "--batch-size", "8",
+		"--epochs", "3", "--schedule", "constant", "--lr", "{lr}", "--run", "{dir}/run", "--continue", "--from={parent}/run", "--json"],
+	"result": "dev.loss",
+	"reports": "epoch (\\d+): dev loss (\\S+)"
+}`
+
+func TestPopulation(t *testing.T) {
+	t.Setenv(asCommand, "1") // what {elastic} starts is this test binary
+	folder := t.TempDir()
+	file, dir := filepath.Join(folder, "population.json"), filepath.Join(folder, "search")
+	if err := os.WriteFile(file, []byte(population), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	out := run(t, "", "search", "run", file, "--run", dir)
+	if out.code != 0 || strings.Contains(out.stderr, "failed") {
+		t.Fatalf("code %d, errors %s", out.code, out.stderr)
+	}
+	_, trials, err := journal.Read(dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	children := 0
+	for _, trial := range trials {
+		if trial.Parent == nil {
+			continue
+		}
+		children++
+		parent := trials[*trial.Parent]
+		record, err := elasticrun.ReadRecord[any](filepath.Join(journal.TrialDir(dir, trial.Number), "run"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		if record.Parent == nil || record.Parent.Run != filepath.Join(journal.TrialDir(dir, parent.Number), "run") || record.Parent.Update == 0 {
+			t.Errorf("trial %d, of parent %d, went on from %+v", trial.Number, parent.Number, record.Parent)
+		}
+		if len(trial.Reports) == 0 || trial.Reports[0].Resource < 2 || trial.Params["lr"] == parent.Params["lr"] {
+			t.Errorf("trial %d, of parent %d, reports %v and has %v", trial.Number, parent.Number, trial.Reports, trial.Params)
+		}
+	}
+	if best, found := search.Best(trials, false); children == 0 || !found || len(best.Reports) == 0 {
+		t.Errorf("%d trials went on from others: %+v", children, trials)
 	}
 }

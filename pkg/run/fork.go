@@ -113,7 +113,8 @@ func fork[C any](dir, parent, task string, config C) error {
 	return nil
 }
 
-// wholeEpoch returns the newest checkpoint of a run that was saved at the end of an epoch. It changes nothing in the folder.
+// wholeEpoch returns the newest checkpoint of a run that was saved at the end of an epoch, also if the run was interrupted just
+// before that was scored: then the one that goes on scores it. It changes nothing in the folder.
 func wholeEpoch(dir string) (*checkpoint.Folder, train.State, error) {
 	checkpoints := checkpoint.Run{Dir: dir}
 	steps, err := checkpoints.Steps()
@@ -128,7 +129,7 @@ func wholeEpoch(dir string) (*checkpoint.Folder, train.State, error) {
 		if err != nil {
 			return nil, state, err
 		}
-		if state.Batch == 0 && state.Epoch > 0 && !state.Trained {
+		if state.Batch == 0 && state.Epoch > 0 {
 			folder, err := checkpoint.Open(checkpoints.Path(step))
 			return folder, state, err
 		}
