@@ -68,7 +68,7 @@ func setting(info *debug.BuildInfo, key string) string {
 // moduleRoot returns the folder of a module's source if the working directory is in it.
 func moduleRoot(module string) string {
 	dir, err := os.Getwd()
-	for err == nil {
+	for err == nil && module != "" {
 		if content, err := os.ReadFile(filepath.Join(dir, "go.mod")); err == nil {
 			if modfile.ModulePath(content) != module {
 				return ""
