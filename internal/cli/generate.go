@@ -6,6 +6,7 @@ import (
 	"os"
 	"path/filepath"
 
+	"github.com/elastic-attention/workbench/pkg/data/hub"
 	"github.com/elastic-attention/workbench/pkg/task/lm"
 	"github.com/elastic-attention/workbench/pkg/task/lm/experiment"
 )

@@ -23,8 +23,8 @@ type searchRunCmd struct {
 	Search string `arg:"" help:"Search that comes with the program (${searches}), or a JSON file that holds one." predictor:"path"`
 	Folder string `name:"run" help:"Folder of the search. Default: runs/search-NAME. A folder that holds a part of the search goes on." placeholder:"DIR" predictor:"path"`
 
-	Trials  int `help:"Number of trials, in place of what the search says; more make a search that has ended go on." placeholder:"N"`
-	Workers int `help:"Trials at once. More processes on the same folder help too, from any shell." default:"1"`
+	Trials  *int `help:"Number of trials, in place of what the search says; more make a search that has ended go on." placeholder:"N"`
+	Workers int  `help:"Trials at once. More processes on the same folder help too, from any shell." default:"1"`
 }
 
 // Help is shown below the usage.
@@ -57,9 +57,9 @@ func (c searchRunCmd) spec() (trials.Spec, error) {
 		read = trials.ReadSpec
 	}
 	spec, err := read(c.Search)
-	if err == nil && c.Trials != 0 {
-		spec.Search.Trials = c.Trials
-		err = spec.Validate()
+	if err == nil && c.Trials != nil {
+		spec.Search.Trials = *c.Trials
+		err = errors.Join(some(counted{"--trials", c.Trials}), spec.Validate())
 	}
 	return spec, err
 }

@@ -66,6 +66,7 @@ func TestSearch(t *testing.T) {
 		"--workers is 0":                {"search", "run", path("rates.json"), "--workers=0"},
 		"want a name that ends in":      {"search", "show", path("search"), "--plot", path("history.png")},
 		"trials is -1":                  {"search", "run", path("rates.json"), "--trials=-1"},
+		"--trials is 0, want 1 or more": {"search", "run", path("rates.json"), "--trials=0"},
 	} {
 		if out := run(t, "", args...); out.code != 2 || !strings.Contains(out.stderr, want) {
 			t.Errorf("%v: code %d, errors %q, want %s", args, out.code, out.stderr, want)
