@@ -73,17 +73,8 @@ func fork[C any](dir, parent, task string, config C) error {
 	if err != nil {
 		return fmt.Errorf("reading the recipe: %w", err)
 	}
-	folder, state, err := wholeEpoch(parent)
-	if err != nil {
-		return err
-	}
-	if epochs := max(recipe.Train.Epochs, 1); state.Epoch >= epochs {
-		return fmt.Errorf("it has gone through the data %d times, and epochs is %d: nothing is left to do", state.Epoch, epochs)
-	}
-	state.Seed, state.Finished, state.Ended, state.Stale, state.Best = recipe.Train.Seed, false, "", 0, train.Best{Epoch: -1}
 	record.Config, record.Seed, record.Started, record.Resumed = config, recipe.Train.Seed, time.Now().UTC(), nil
 	record.Versions = Versions()
-	record.Parent = &Parent{Run: parent, Update: state.Update}
 
 	// The folder comes into being whole: a run without its checkpoint would begin anew.
 	if err := os.MkdirAll(filepath.Dir(dir), 0o755); err != nil {
@@ -94,13 +85,18 @@ func fork[C any](dir, parent, task string, config C) error {
 	if err := os.Mkdir(aside, 0o755); err != nil {
 		return fmt.Errorf("making the run folder: %w", atomicfile.Explain(err, dir))
 	}
-	files, err := copied(folder, state)
-	if err != nil {
-		return err
+	const tries = 3
+	update := 0
+	for try := 1; ; try++ { // a parent that goes on may remove what is being copied as too old
+		update, err = take(aside, parent, max(recipe.Train.Epochs, 1), recipe.Train.Seed, record.Versions)
+		if err == nil {
+			break
+		}
+		if !errors.Is(err, fs.ErrNotExist) || try == tries {
+			return err
+		}
 	}
-	if _, err := (checkpoint.Run{Dir: aside}).Save(checkpoint.Checkpoint{Step: state.Update, Files: files, Versions: record.Versions}); err != nil {
-		return err
-	}
+	record.Parent = &Parent{Run: parent, Update: update}
 	if err := WriteJSON(filepath.Join(aside, RecordFile), record); err != nil {
 		return err
 	}
@@ -111,6 +107,24 @@ func fork[C any](dir, parent, task string, config C) error {
 		return fmt.Errorf("making the run folder: %w", atomicfile.Explain(err, dir))
 	}
 	return nil
+}
+
+// take copies the parent's last whole epoch into the folder of a run that has epochs and a seed, and returns its update.
+func take(dir, parent string, epochs int, seed uint64, versions map[string]string) (update int, err error) {
+	folder, state, err := wholeEpoch(parent)
+	if err != nil {
+		return 0, err
+	}
+	if state.Epoch >= epochs {
+		return 0, fmt.Errorf("it has gone through the data %d times, and epochs is %d: nothing is left to do", state.Epoch, epochs)
+	}
+	state.Seed, state.Finished, state.Ended, state.Stale, state.Best = seed, false, "", 0, train.Best{Epoch: -1}
+	files, err := copied(folder, state)
+	if err != nil {
+		return 0, err
+	}
+	_, err = (checkpoint.Run{Dir: dir}).Save(checkpoint.Checkpoint{Step: state.Update, Files: files, Versions: versions})
+	return state.Update, err
 }
 
 // wholeEpoch returns the newest checkpoint of a run that was saved at the end of an epoch, also if the run was interrupted just
