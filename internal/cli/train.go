@@ -100,6 +100,7 @@ type recipeFlags struct {
 	Continue bool   `help:"Continue the run in --run, or begin it if there is none: for programs that start a command again and again." xor:"begin"`
 	From     string `help:"Run whose weights, optimizer state and place in the data to begin with, at the end of its last epoch; of the settings only the recipe may differ." placeholder:"RUN" predictor:"path"`
 	JSON     bool   `help:"Print the result as JSON."`
+	notifyFlag
 }
 
 // recipe is what the flags of recipes change.
@@ -455,6 +456,7 @@ const manyLabels = 16
 
 // tellLoaded says what a run is about to work on.
 func (a *app) tellLoaded(l run.Loaded, model, data, items, dir string, resume bool) {
+	a.ending.run = dir
 	labels := ""
 	switch n := len(l.Labels); {
 	case n > manyLabels:

@@ -92,13 +92,13 @@ var dashes = [][]vg.Length{nil, {6, 3}, {2, 2}, {8, 3, 2, 3}}
 // It returns an error for a series whose X and Y differ in length, a Smooth outside [0, 1), a mark that is nowhere and
 // a negative size; all problems are in one error.
 func (c Chart) SVG() (string, error) {
-	svg, _, err := c.Draw()
+	svg, _, err := c.sheet().svg()
 	return svg, err
 }
 
 // Draw is [Chart.SVG] that also says where the points are, for a page that tells the values under a pointer.
 func (c Chart) Draw() (svg string, area Area, err error) {
-	svg, areas, err := drawn(c.Title, c.Width, pixels(c.Height, 360), c)
+	svg, areas, err := c.sheet().svg()
 	if err != nil {
 		return "", Area{}, err
 	}
@@ -122,6 +122,10 @@ func (a Area) Place(x float64) float64 {
 	return a.Left + (x-low)/(high-low)*(a.Right-a.Left)
 }
 
+func (c Chart) sheet() sheet {
+	return sheet{c.Title, pixels(c.Width, 640), pixels(c.Height, 360), []Chart{c}}
+}
+
 // Panels are charts one below the other, equally high, over one x axis: several quantities of one thing.
 type Panels struct {
 	Title string
@@ -133,43 +137,75 @@ type Panels struct {
 
 // SVG draws the charts. It returns an error for no charts, and for what [Chart.SVG] refuses.
 func (p Panels) SVG() (string, error) {
-	if len(p.Charts) == 0 {
-		return "", fmt.Errorf("drawing %q: no charts", p.Title)
-	}
+	svg, _, err := p.sheet().svg()
+	return svg, err
+}
+
+func (p Panels) sheet() sheet {
 	charts := slices.Clone(p.Charts)
 	for i := range charts {
 		charts[i].Title = ""
 	}
-	charts[0].Title = p.Title
-	svg, _, err := drawn(p.Title, p.Width, pixels(p.Height, 220)*vg.Length(len(charts)), charts...)
-	return svg, err
+	if len(charts) > 0 {
+		charts[0].Title = p.Title
+	}
+	return sheet{p.Title, pixels(p.Width, 640), pixels(p.Height, 220) * vg.Length(len(charts)), charts}
 }
 
-// drawn draws charts one below the other.
-func drawn(title string, width float64, height vg.Length, charts ...Chart) (svg string, areas []Area, err error) {
+// sheet has charts one below the other.
+type sheet struct {
+	title         string
+	width, height vg.Length
+	charts        []Chart
+}
+
+// validate must come before there is a canvas, whose size may be nonsense.
+func (s sheet) validate() error {
+	if len(s.charts) == 0 {
+		return fmt.Errorf("drawing %q: no charts", s.title)
+	}
+	for _, c := range s.charts {
+		if err := c.validate(); err != nil {
+			return fmt.Errorf("drawing %q: %w", c.Title, err)
+		}
+	}
+	return nil
+}
+
+func (s sheet) svg() (svg string, areas []Area, err error) {
+	if err := s.validate(); err != nil {
+		return "", nil, err
+	}
+	canvas := vgsvg.New(s.width, s.height)
+	words, areas := s.draw(canvas)
+	var buf bytes.Buffer
+	if _, err := canvas.WriteTo(&buf); err != nil {
+		return "", nil, fmt.Errorf("drawing %q: %w", s.title, err)
+	}
+	return label(buf.String(), s.title, words), areas, nil
+}
+
+// draw draws the charts, and returns what they show in words, and where.
+func (s sheet) draw(canvas vg.CanvasSizer) (said string, areas []Area) {
 	var plots [][]*plot.Plot
 	var words []string
-	for _, c := range charts {
-		if err := c.validate(); err != nil {
-			return "", nil, fmt.Errorf("drawing %q: %w", c.Title, err)
-		}
+	for _, c := range s.charts {
 		p, said := c.plot()
 		plots = append(plots, []*plot.Plot{p})
 		words = append(words, fmt.Sprintf("%s over %s. %s", c.YLabel, c.XLabel, said))
 	}
-	canvas := vgsvg.New(pixels(width, 640), height)
 	margin := vg.Points(6)
 	whole := draw.Crop(draw.New(canvas), margin, -margin, margin, -margin)
 	place := func(chart Chart, p *plot.Plot, canvas draw.Canvas) {
 		p.Draw(canvas)
 		inner := p.DataCanvas(canvas)
 		areas = append(areas, Area{
-			Left: inner.Min.X.Points(), Right: inner.Max.X.Points(), Top: (height - inner.Max.Y).Points(), Bottom: (height - inner.Min.Y).Points(),
+			Left: inner.Min.X.Points(), Right: inner.Max.X.Points(), Top: (s.height - inner.Max.Y).Points(), Bottom: (s.height - inner.Min.Y).Points(),
 			X: [2]float64{p.X.Min, p.X.Max}, Y: [2]float64{p.Y.Min, p.Y.Max}, LogX: chart.LogX, LogY: chart.LogY,
 		})
 	}
 	if len(plots) == 1 {
-		place(charts[0], plots[0][0], whole)
+		place(s.charts[0], plots[0][0], whole)
 	} else {
 		low, high := plots[0][0].X.Min, plots[0][0].X.Max
 		for _, row := range plots {
@@ -180,14 +216,10 @@ func drawn(title string, width float64, height vg.Length, charts ...Chart) (svg 
 		}
 		tiles := draw.Tiles{Rows: len(plots), Cols: 1, PadY: vg.Points(10)}
 		for i, row := range plot.Align(plots, tiles, whole) {
-			place(charts[i], plots[i][0], row[0])
+			place(s.charts[i], plots[i][0], row[0])
 		}
 	}
-	var buf bytes.Buffer
-	if _, err := canvas.WriteTo(&buf); err != nil {
-		return "", nil, fmt.Errorf("drawing %q: %w", title, err)
-	}
-	return label(buf.String(), title, strings.Join(words, " ")), areas, nil
+	return strings.Join(words, " "), areas
 }
 
 // plot returns the chart with its axes and curves, and what it shows in words.
