@@ -70,6 +70,13 @@ func (f *baseFlags) settle() (scratch bool) {
 	return f.Model == run.Scratch
 }
 
+// teacherFlags let a model follow another one of its task.
+type teacherFlags struct {
+	Teacher     string  `help:"Follow this model too (distillation): the folder of a run of the same task, with the same labels and tokenizer." placeholder:"RUN" predictor:"path"`
+	Temperature float64 `help:"Temperature at which --teacher is followed. Default: 2." placeholder:"T"`
+	Alpha       float64 `help:"Share of --teacher in the loss; labels have the rest. Default: 0.5." placeholder:"SHARE"`
+}
+
 // recipeFlags are those of every task.
 type recipeFlags struct {
 	Epochs        *int     `help:"Times to go through the data." placeholder:"N"`

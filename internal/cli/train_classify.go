@@ -6,18 +6,20 @@ import (
 
 	"github.com/elastic-attention/workbench/pkg/data/hub"
 	"github.com/elastic-attention/workbench/pkg/eval"
+	"github.com/elastic-attention/workbench/pkg/run"
 	"github.com/elastic-attention/workbench/pkg/task/classify/experiment"
 )
 
 type trainClassifyCmd struct {
 	Preset string `help:"Recipe: quick (2 epochs) or full (5 epochs)." enum:"${classifyPresets}" default:"${defaultClassifyPreset}"`
 
-	baseFlags   `set:"family= of the BERT family" set:"data=Corpus: ${classifyCorpora}" set:"train=Training file (.csv, or .tsv with tabs, with a header; plain or gzip), in place of --data." set:"kind=file" set:"limit=so many texts of each part, evenly spread over it"`
+	baseFlags   `kong:"set='family= of the BERT family',set='data=Corpus: ${classifyCorpora}',set='train=Training file (.csv, or .tsv with tabs, with a header; plain or gzip), in place of --data.',set='kind=file',set='limit=so many texts of each part, evenly spread over it'"`
 	TrainLimit  *int   `help:"The same for the training part only." placeholder:"N"`
 	TextColumn  string `help:"Column of files that has the text. Default: text." placeholder:"NAME"`
 	LabelColumn string `help:"Column of files that has the class. Default: label." placeholder:"NAME"`
 	Pooling     string `help:"How a text's tokens become one vector: cls (the first), mean, or attention (a learned vector scores them). Default: the preset's, mean." placeholder:"KIND"`
 
+	teacherFlags
 	recipeFlags
 }
 
@@ -30,6 +32,7 @@ func (trainClassifyCmd) Help() string {
   elastic train classify --pooling cls                      as BERT does; transformers loads the result
   elastic train classify --pooling attention --attention '{"normalizer": "entmax"}'
   elastic train classify --loss '{"balanced": true, "mixup": 0.2}'   also: label_smoothing, focal_gamma, r_drop, penalties
+  elastic train classify --teacher runs/large --alpha 0.7    learn from another run's model too
   elastic train classify --model scratch --data synthetic   no download at all
   elastic train classify --range-test --plot rates.svg      which learning rates? --explain: what learns how?
   elastic train classify --resume                           after Ctrl-C, a crash or kill -9; with the flags of before
@@ -61,6 +64,7 @@ func (c trainClassifyCmd) config() (experiment.Config, error) {
 	given(&config.Data.TrainLimit, c.TrainLimit)
 	set(&config.Classifier.Pooling, c.Pooling)
 	training := &config.Train
+	training.Distill = run.Distill(c.teacherFlags)
 	config.RateFrom, err = c.apply(hub.TaskClassify, config.Model, recipe{&training.Config, &training.BatchSize, &config.Classifier.MaxLength, &training.Noise, &config.Classifier.Attention})
 	if err != nil {
 		return config, err

@@ -15,7 +15,7 @@ import (
 type trainNERCmd struct {
 	Preset string `help:"Recipe: quick (1 epoch), full (5 epochs at 1e-4) or seed (5 epochs at 2e-5, the article's)." enum:"${presets}" default:"${defaultPreset}"`
 
-	baseFlags `set:"family=" set:"data=Corpus: ${corpora}" set:"train=Training file (CoNLL or UNER .iob2, plain or gzip), in place of --data." set:"kind=file" set:"limit=the first sentences of each part"`
+	baseFlags `kong:"set='family=',set='data=Corpus: ${corpora}',set='train=Training file (CoNLL or UNER .iob2, plain or gzip), in place of --data.',set='kind=file',set='limit=the first sentences of each part'"`
 	Types     string `help:"Entity types to keep, by comma; others become O. \"all\" keeps every type." placeholder:"A,B"`
 
 	Depth   string `help:"Depth that adapts, in JSON or a file: {\"kind\": \"early_exit\"} or {\"kind\": \"act\"}." placeholder:"SPEC" predictor:"path"`
@@ -23,6 +23,7 @@ type trainNERCmd struct {
 	Peft    string `help:"Train an adapter and the head only: ${adapters}, or a JSON spec, or a file that holds one." placeholder:"KIND" predictor:"path"`
 	Merge   bool   `help:"Save the model with the adapter of --peft in its weights, in place of the adapter."`
 	Adapt   string `help:"Strategy by which the model adapts while it is trained: a JSON object, or a file that holds one." placeholder:"STRATEGY" predictor:"path"`
+	teacherFlags
 	recipeFlags
 }
 
@@ -44,6 +45,7 @@ func (trainNERCmd) Help() string {
   elastic train ner --optimizer '{"kind": "adamw", "weight_decay": 0.01, "layer_decay": 0.8}' --schedule cosine
   elastic train ner --loss '{"label_smoothing": 0.1, "class_weights": {"O": 0.5}}'
   elastic train ner --loss '{"r_drop": 1, "penalties": [{"variables": ["/head/*"], "l1": 1e-4}]}'
+  elastic train ner --teacher runs/large --temperature 3   learn from another run's model too
   elastic train ner --drop-path 0.1 --word-dropout 0.05
   elastic train ner --control '[{"spike": {}}, {"plateau": {"patience": 1}}]'
   elastic train ner --rate-from runs/a,runs/b,runs/c    the rate of the best of them
@@ -80,6 +82,7 @@ func (c trainNERCmd) config() (experiment.Config, error) {
 		config.Data.Types = typeList(c.Types)
 	}
 	training, tagger := &config.Train, &config.Tagger
+	training.Distill = run.Distill(c.teacherFlags)
 	config.Merge = c.Merge
 	config.RateFrom, err = c.apply(hub.TaskNER, config.Model, recipe{&training.Config, &training.BatchSize, &tagger.MaxLength, &training.Noise, &tagger.Attention})
 	if err := errors.Join(err,
