@@ -45,6 +45,9 @@ func TestFrom(t *testing.T) {
 	if err != nil || !strings.Contains(string(record), `"parent": {`) || !strings.Contains(string(record), `"seed": 7`) {
 		t.Errorf("record %s, %v", record, err)
 	}
+	if out := run(t, "", "runs", "show", "--dir", root, "other"); !strings.Contains(out.stdout, "from     "+path("parent")+" after update ") {
+		t.Errorf("where it is from is not shown:\n%s", out.stdout)
+	}
 	if out := lm("other", "--epochs", "3", "--from", path("parent"), "--lr", "1e-4", "--seed", "7", "--continue"); out.code != 0 || strings.Contains(out.stderr, "epoch 3: ") {
 		t.Errorf("to be continued: code %d\n%s", out.code, out.stderr)
 	}
@@ -69,7 +72,7 @@ func TestFrom(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	if left, err := filepath.Glob(path(".*")); err != nil || len(left) > 0 {
+	if left, err := filepath.Glob(path(".*fork*")); err != nil || len(left) > 0 {
 		t.Errorf("left behind: %v, %v", left, err)
 	}
 }

@@ -115,7 +115,7 @@ type runsListCmd struct {
 // Help is shown below the usage.
 func (runsListCmd) Help() string {
 	return `Fields: id, status (running, finished, failed, interrupted, killed), task, seed, started, ended, seconds, host, error, tag, note,
-code (the revision), metrics by their names (their last values), and fields of the config, as in config.train.seed.
+from (the run that it went on from), code (the revision), metrics by their names (their last values), and fields of the config, as in config.train.seed.
 
 Examples:
   elastic runs ls

@@ -134,7 +134,7 @@ func (c runsShowCmd) Run(a *app) error {
 		return a.printJSON(r)
 	}
 	about := [][]string{{"run", r.ID}, {"folder", r.Dir}, {"status", strings.TrimSuffix(string(r.Status)+": "+r.Error, ": ")}, {"task", r.Task}, {"seed", r.Field("seed")},
-		{"started", began(r, time.DateTime)}, {"time", lasted(r)}, {"code", r.Field("code")}}
+		{"started", began(r, time.DateTime)}, {"time", lasted(r)}, {"from", r.Field("from")}, {"code", r.Field("code")}}
 	for i, m := range r.Machines {
 		name := "machine"
 		if i > 0 {

@@ -63,7 +63,7 @@ type Record[C any] struct {
 	Backend   any               `json:"backend,omitempty"`
 	Started   time.Time         `json:"started"`
 	Resumed   []time.Time       `json:"resumed,omitempty"`
-	Parent    *Parent           `json:"parent,omitempty"` // of a run that was made by [Fork]
+	Parent    *track.Parent     `json:"parent,omitempty"` // of a run that was made by [Fork]
 	Seed      uint64            `json:"seed"`
 	Sentences [3]int            `json:"sentences"` // sentences or texts of train, dev, test
 }

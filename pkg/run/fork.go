@@ -16,13 +16,8 @@ import (
 	"github.com/elastic-attention/workbench/internal/atomicfile"
 	"github.com/elastic-attention/workbench/pkg/elastic/checkpoint"
 	"github.com/elastic-attention/workbench/pkg/elastic/train"
+	"github.com/elastic-attention/workbench/pkg/track"
 )
-
-// Parent is the run from which another one went on.
-type Parent struct {
-	Run    string `json:"run"`    // its folder
-	Update int    `json:"update"` // the update after which its ways and the other's part
-}
 
 // free are the fields of a recipe that may differ from the parent's: what they say of later updates does not rest on earlier
 // ones. Another rule is refused when the optimizer's state is read.
@@ -96,7 +91,7 @@ func fork[C any](dir, parent, task string, config C) error {
 			return err
 		}
 	}
-	record.Parent = &Parent{Run: parent, Update: update}
+	record.Parent = &track.Parent{Run: parent, Update: update}
 	if err := WriteJSON(filepath.Join(aside, RecordFile), record); err != nil {
 		return err
 	}

@@ -50,6 +50,14 @@ type Record struct {
 	Versions map[string]string `json:"versions,omitempty"`
 	Backend  any               `json:"backend,omitempty"`
 	Started  time.Time         `json:"started"`
+	// Parent is the run from whose state this one went on, if any.
+	Parent *Parent `json:"parent,omitempty"`
+}
+
+// Parent is a run from which another one went on.
+type Parent struct {
+	Run    string `json:"run"`    // its folder
+	Update int    `json:"update"` // the update after which the two part
 }
 
 // event is one line of a journal.

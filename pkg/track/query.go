@@ -28,7 +28,7 @@ type Query struct {
 }
 
 // fields are those that every run can have, beside config.… and metrics.
-var fields = []string{"code", "ended", "error", "host", "id", "note", "seconds", "seed", "started", "status", "tag", "task"}
+var fields = []string{"code", "ended", "error", "from", "host", "id", "note", "seconds", "seed", "started", "status", "tag", "task"}
 
 // Fields lists the names that [Run.Field] knows of runs: those that every run can have, config.… of their configs, metrics.
 func Fields(runs ...Run) []string {
@@ -171,7 +171,7 @@ func order(a, b string, descending bool) int {
 }
 
 // Field returns a field of a run as text, empty if there is none: id, status, task, seed, started, ended, seconds, host,
-// error, note, code (the revision; with + and a checksum if it had changes that were not committed), a field of the config ("config.train.seed"), or the last value of a metric by its
+// error, from (the run from which it went on), note, code (the revision; with + and a checksum if it had changes that were not committed), a field of the config ("config.train.seed"), or the last value of a metric by its
 // name. Tags are joined by commas.
 func (r Run) Field(name string) string {
 	switch name {
@@ -205,6 +205,11 @@ func (r Run) Field(name string) string {
 		return r.Machines[len(r.Machines)-1].Host
 	case "error":
 		return r.Error
+	case "from":
+		if r.Parent == nil {
+			return ""
+		}
+		return fmt.Sprintf("%s after update %d", r.Parent.Run, r.Parent.Update)
 	case "note":
 		return r.Notes.Text
 	case "tag":

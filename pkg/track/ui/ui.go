@@ -417,7 +417,7 @@ func (p *page) run(w http.ResponseWriter, r *http.Request) {
 	}
 	run := found[0]
 	o := one{Run: run}
-	for _, name := range []string{"status", "error", "task", "seed", "started", "ended", "code", "host", "tag", "note"} {
+	for _, name := range []string{"status", "error", "task", "seed", "started", "ended", "from", "code", "host", "tag", "note"} {
 		if value := run.Field(name); value != "" {
 			o.About = append(o.About, field{name, value})
 		}
