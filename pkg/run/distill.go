@@ -61,6 +61,31 @@ func (d Distill) Criterion(c loss.Criterion) (loss.Criterion, error) {
 	return c, nil
 }
 
+// Note adds the checksums of the teacher to those of what a model is made of, for the record.
+func (d Distill) Note(sums map[string]string) error {
+	if d.Teacher == "" {
+		return nil
+	}
+	dir, err := d.folder()
+	if err != nil {
+		return err
+	}
+	own, err := checksums(dir)
+	for file, sum := range own {
+		sums["teacher/"+file] = sum
+	}
+	return err
+}
+
+// folder is that of the teacher's model.
+func (d Distill) folder() (string, error) {
+	dir, _, err := FindModel(d.Teacher)
+	if err != nil || dir == "" {
+		return "", fmt.Errorf("distill.teacher %q is no folder: want that of a finished run, or of a model", d.Teacher)
+	}
+	return dir, nil
+}
+
 // Pupil is what a teacher and its student must have in common, and how many tokens they can see.
 type Pupil struct {
 	Labels    []string
@@ -81,9 +106,9 @@ func (d Distill) Teach(ctx context.Context, student Pupil, examples []batch.Exam
 	if d.Teacher == "" {
 		return nil, nil
 	}
-	dir, _, err := FindModel(d.Teacher)
-	if err != nil || dir == "" {
-		return nil, fmt.Errorf("distill.teacher %q is no folder: want that of a finished run, or of a model", d.Teacher)
+	dir, err := d.folder()
+	if err != nil {
+		return nil, err
 	}
 	teacher, compute, err := load(dir)
 	if err != nil {

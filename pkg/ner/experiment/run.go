@@ -88,6 +88,9 @@ func (c Config) experiment(backend compute.Backend, options Options, result *Res
 				func(dir string) (*ner.Tagger, error) {
 					return ner.NewTaggerFromScratch(backend, dir, task.Scratch(128), labels, c.Tagger, c.Train.Seed)
 				})
+			if err == nil {
+				err = c.Train.Distill.Note(sums)
+			}
 			return as(tagger), sums, err
 		},
 		Load: func(dir string) (trained, error) {

@@ -58,6 +58,10 @@ func TestDistilledRunEndsAlike(t *testing.T) {
 	if !bytes.Equal(weights(whole), weights(torn)) {
 		t.Error("the resumed run has other weights")
 	}
+	record, err := runs.ReadRecord[experiment.Config](whole)
+	if sum, sumErr := runs.Checksum(filepath.Join(teacher, runs.ModelDir, "model.safetensors")); err != nil || sumErr != nil || record.Model["teacher/model.safetensors"] != sum {
+		t.Errorf("the record has %v, %v; want the teacher's checksum %s, %v", record.Model, err, sum, sumErr)
+	}
 	if bytes.Equal(weights(whole), weights(alone)) {
 		t.Error("the teacher changes nothing")
 	}

@@ -77,6 +77,9 @@ func (c Config) experiment(backend compute.Backend, result *Result) experiment {
 				func(dir string) (*classify.Classifier, error) {
 					return classify.NewFromScratch(backend, dir, task.Scratch(64), corpus.Labels, c.Classifier, c.Train.Seed)
 				})
+			if err == nil {
+				err = c.Train.Distill.Note(sums)
+			}
 			return as(classifier), sums, err
 		},
 		Load: func(dir string) (trained, error) {
