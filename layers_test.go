@@ -66,7 +66,7 @@ var reserved = map[string][]string{
 	"github.com/yuin/goldmark":                {"pkg/nb/site"},
 	"github.com/alecthomas/chroma":            {"pkg/nb/site"},
 	"golang.org/x/tools":                      {"pkg/nb/export"},
-	"golang.org/x/mod":                        {"pkg/memo", "pkg/nb"},
+	"golang.org/x/mod":                        {"pkg/memo", "pkg/nb", "pkg/run"},
 	"github.com/alecthomas/kong":              {"internal/cli"},
 	"gonum.org/v1/plot":                       {"pkg/viz"},
 	"github.com/mattn/go-sixel":               {"pkg/viz", "internal/cli"}, // the latter asks the terminal

@@ -4,6 +4,7 @@ One more run is made here, by an own writer of journals, long enough to be kille
 """
 import argparse
 import csv
+import hashlib
 import io
 import json
 import math
@@ -159,7 +160,7 @@ def mlflow(args, runs):
                        "--artifacts-destination", str(state / "artifacts")], server + "/health", cwd=state,
                       env=os.environ | {"MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false", "MLFLOW_DISABLE_TELEMETRY": "true", "DO_NOT_TRACK": "true"})
     api = server + "/api/2.0/mlflow"
-    command = [args.elastic, "runs", "export", "mlflow", "--dir", args.dir, "--where", "status=finished", "--to", server, "--experiment", "check"]
+    command = [args.elastic, "runs", "export", "mlflow", "--dir", args.dir, "--where", "status=finished", "--to", server, "--experiment", "check", "--artefacts"]
     try:
         kills = 0
         for _ in range(40):
@@ -177,8 +178,16 @@ def mlflow(args, runs):
         found = get(api + "/runs/search", {"experiment_ids": [experiment], "max_results": 100})["runs"]
         if sorted(r["info"]["run_name"] for r in found) != sorted(runs):
             sys.exit(f"MLflow has runs {[r['info']['run_name'] for r in found]}, the store {list(runs)}")
-        total = 0
+        noted = {r["id"]: {a["path"]: a["sha256"] for a in r.get("artefacts", [])} for r in json.loads(subprocess.run(
+            [args.elastic, "runs", "ls", "--dir", args.dir, "--json"], check=True, capture_output=True, text=True).stdout)}
+        total = files = 0
         for run in found:
+            for path, sum in noted[run["info"]["run_name"]].items():
+                there = f"{server}/get-artifact?" + urllib.parse.urlencode({"run_uuid": run["info"]["run_id"], "path": path})
+                with urllib.request.urlopen(there, timeout=60) as answer:
+                    if hashlib.sha256(answer.read()).hexdigest() != sum:
+                        sys.exit(f"MLflow has another {path} of {run['info']['run_name']}")
+                files += 1
             want = Counter()
             for name, list_of in runs[run["info"]["run_name"]].items():
                 for step, ms, value in list_of:
@@ -197,7 +206,7 @@ def mlflow(args, runs):
             total += same("MLflow, " + run["info"]["run_name"], got, want)
             if run["info"]["status"] != "FINISHED" or not run["data"]["params"]:
                 sys.exit(f"MLflow has {run['info']}")
-        print(f"MLflow: {len(runs)} runs, {total} points, the same as in the store, after {kills} exports that were killed")
+        print(f"MLflow: {len(runs)} runs, {total} points and {files} files, the same as in the store, after {kills} exports that were killed")
     finally:
         stop(process)
 

@@ -111,7 +111,7 @@ func predictionLine(p classify.Prediction) string {
 
 // classify explains classes of texts.
 func (c explainCmd) classify(a *app) error {
-	if len(c.Text) == 0 || c.Attention || c.Sanity || c.Plot != "" || c.Types != "" || c.Method != ner.IntegratedGradients {
+	if len(c.Text) == 0 || c.Attention || c.Sanity || c.Plot != "" || c.Keep || c.Types != "" || c.Method != ner.IntegratedGradients {
 		return usageError{fmt.Errorf("%s is a classifier, which explains texts by %s: --steps, --words and --json go with it, and other flags are for taggers", c.Model, ner.IntegratedGradients)}
 	}
 	classifier, err := load(a, c.Model, classify.Load)

@@ -87,6 +87,8 @@ func TestTrainEvalPredictClasses(t *testing.T) {
 		{[]string{"explain", dir, "--method", "flow", "Ann"}, 2, "are for taggers"},
 		{[]string{"explain", dir, "--plot", filepath.Join(t.TempDir(), "why.svg"), "Ann"}, 2, "are for taggers"},
 		{[]string{"eval", dir, "--text-column", "query"}, 2, "need --file"},
+		{[]string{"generate", dir, "Ann"}, 2, "elastic predict " + dir},
+		{[]string{"explain", dir, "--keep", "Ann"}, 2, "are for taggers"},
 		{[]string{"eval", dir, "--data", "uner-en-ewt"}, 2, "banking77"},
 		{[]string{"eval", dir, "--file", table}, 1, `no column "text"`},
 		{[]string{"eval", dir, "--adapt", "memo"}, 2, "augmentations"},

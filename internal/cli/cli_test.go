@@ -344,7 +344,7 @@ func TestKillAndResume(t *testing.T) {
 	random := rand.New(rand.NewPCG(uint64(time.Now().UnixNano()), 0))
 	kills := 0
 	for attempt := 0; ; attempt++ {
-		command := exec.Command(executable, quickly(dir, "--resume")...)
+		command := exec.Command(executable, quickly(dir, "--continue")...)
 		command.Env = append(os.Environ(), asCommand+"=1")
 		var stderr bytes.Buffer
 		command.Stdout, command.Stderr = io.Discard, &stderr

@@ -6,11 +6,14 @@ import (
 	"errors"
 	"fmt"
 	"math"
+	"os"
+	"path/filepath"
 	"slices"
 	"strings"
 
 	"github.com/elastic-attention/workbench/pkg/data/hub"
 	"github.com/elastic-attention/workbench/pkg/ner"
+	"github.com/elastic-attention/workbench/pkg/run"
 	"github.com/elastic-attention/workbench/pkg/viz"
 )
 
@@ -32,6 +35,7 @@ type explainCmd struct {
 	Limit   int    `help:"Take only the first sentences of the data; 0 takes all." default:"100"`
 	Removal bool   `help:"With --heads, also remove each head in turn: slow."`
 	Plot    string `help:"Write a picture: FILE.svg, or FILE.html." placeholder:"FILE" predictor:"path"`
+	Keep    bool   `help:"Keep the picture in the run folder, where \"elastic ui\" shows it."`
 	JSON    bool   `help:"Print JSON: one array a text, else one object."`
 }
 
@@ -48,6 +52,7 @@ Examples:
   elastic explain runs/first --json "Apple opened a shop." | jq
   elastic explain runs/first --method relevance --plot why.svg "Apple opened a shop."
   elastic explain runs/first --attention --plot heads.html "Apple opened a shop."
+  elastic explain runs/first --attention --keep "Apple opened a shop."   then: elastic ui
   elastic explain runs/first --faithfulness --limit 200 --plot curves.svg
   elastic explain runs/first --heads --removal --split dev --plot heads.html
   elastic explain runs/first --sanity "Angela Merkel met Tim Cook of Apple in Berlin."
@@ -76,8 +81,13 @@ func (c explainCmd) Run(a *app) error {
 		return usageError{errors.New("--removal goes with --heads")}
 	case (c.Attention || c.Sanity) && len(c.Text) != 1:
 		return usageError{fmt.Errorf("--attention and --sanity take one text, not %d", len(c.Text))}
-	case c.Attention && c.Plot == "" && !c.JSON:
-		return usageError{errors.New("--attention wants --plot FILE or --json")}
+	case c.Attention && c.Plot == "" && !c.JSON && !c.Keep:
+		return usageError{errors.New("--attention wants --plot FILE or --json, or --keep for a run")}
+	}
+	if c.Keep {
+		if _, err := os.Stat(filepath.Join(c.Model, run.RecordFile)); err != nil {
+			return usageError{fmt.Errorf("--keep: %s is no run folder, it has no %s", c.Model, run.RecordFile)}
+		}
 	}
 	switch taskOf(c.Model) {
 	case hub.TaskClassify:

@@ -16,6 +16,7 @@ import (
 	"github.com/elastic-attention/workbench/pkg/elastic/interpret"
 	"github.com/elastic-attention/workbench/pkg/elastic/train"
 	"github.com/elastic-attention/workbench/pkg/ner"
+	"github.com/elastic-attention/workbench/pkg/ner/experiment"
 	"github.com/elastic-attention/workbench/pkg/viz"
 )
 
@@ -38,6 +39,17 @@ func (c explainCmd) attention(a *app) error {
 	if err != nil {
 		return err
 	}
+	grid := attentionGrid(m)
+	if c.JSON {
+		if err := a.printJSON(m); err != nil {
+			return err
+		}
+	}
+	return c.plot(a, grid.Title, grid.SVG)
+}
+
+// attentionGrid is the picture of what each head of each layer attends to.
+func attentionGrid(m ner.AttentionMap) viz.Grid {
 	grid := viz.Grid{Title: "What heads attend to", Labels: m.Tokens, Values: m.Weights}
 	for layer, heads := range m.Weights {
 		grid.Rows = append(grid.Rows, fmt.Sprintf("layer %d", layer))
@@ -47,12 +59,22 @@ func (c explainCmd) attention(a *app) error {
 			}
 		}
 	}
-	if c.JSON {
-		if err := a.printJSON(m); err != nil {
+	return grid
+}
+
+// keepAttention draws, into the folder of a run, what its tagger attends to in the first of its samples.
+func (a *app) keepAttention(dir string, result experiment.Result) error {
+	const most = 2 // each length is compiled
+	for i, sample := range result.Sentences[:min(most, len(result.Sentences))] {
+		m, err := result.Tagger.Attention(a.ctx, sample.Text)
+		if err != nil {
+			return err
+		}
+		if err := keepPictures(dir, fmt.Sprintf("attention-%d", i+1), "", attentionGrid(m).SVG); err != nil {
 			return err
 		}
 	}
-	return c.plot(a, grid.Title, grid.SVG)
+	return nil
 }
 
 // sanity explains a text while the model forgets.
@@ -219,25 +241,9 @@ func (c explainCmd) scalars(a *app) error {
 	if err != nil {
 		return err
 	}
-	kinds := map[string][]string{} // "span/z" → paths, in the order of layers
-	for layer := 0; ; layer++ {
-		prefix := fmt.Sprintf("/layer_%d/attention/", layer)
-		found := false
-		for _, path := range watched(state.History) {
-			if kind, ok := strings.CutPrefix(path, prefix); ok {
-				kinds[kind], found = append(kinds[kind], path), true
-			}
-		}
-		if !found {
-			break
-		}
-	}
-	if len(kinds) == 0 {
+	charts := scalarCharts(state.History)
+	if len(charts) == 0 {
 		return fmt.Errorf("the run in %s has no attention whose heads learn a number, such as span, entmax or temperature, or is from before these were recorded", c.Model)
-	}
-	var charts []viz.Chart
-	for _, kind := range slices.Sorted(maps.Keys(kinds)) {
-		charts = append(charts, scalarChart(kind, kinds[kind], state.History))
 	}
 	if c.JSON {
 		if err := a.printJSON(state.History); err != nil {
@@ -264,6 +270,27 @@ func (c explainCmd) scalars(a *app) error {
 		draw = append(draw, chart.SVG)
 	}
 	return c.plot(a, "What heads learned about themselves", draw...)
+}
+
+// scalarCharts draws what heads learned about themselves, a chart for each number; none if there is none.
+func scalarCharts(history []train.Point) (charts []viz.Chart) {
+	kinds := map[string][]string{} // "span/z" → paths, in the order of layers
+	for layer := 0; ; layer++ {
+		prefix := fmt.Sprintf("/layer_%d/attention/", layer)
+		found := false
+		for _, path := range watched(history) {
+			if kind, ok := strings.CutPrefix(path, prefix); ok {
+				kinds[kind], found = append(kinds[kind], path), true
+			}
+		}
+		if !found {
+			break
+		}
+	}
+	for _, kind := range slices.Sorted(maps.Keys(kinds)) {
+		charts = append(charts, scalarChart(kind, kinds[kind], history))
+	}
+	return charts
 }
 
 // watched lists the variables whose values a history has.

@@ -3,7 +3,10 @@ package cli
 import (
 	"errors"
 	"fmt"
+	"os"
+	"path/filepath"
 
+	"github.com/elastic-attention/workbench/pkg/data/hub"
 	"github.com/elastic-attention/workbench/pkg/task/lm"
 	"github.com/elastic-attention/workbench/pkg/task/lm/experiment"
 )
@@ -35,6 +38,9 @@ func (c generateCmd) Run(a *app) error {
 	sampling := lm.Sampling{Bytes: c.Bytes, Temperature: c.Temperature, TopK: c.TopK, TopP: c.TopP, Seed: c.Seed}
 	if err := sampling.Validate(); err != nil {
 		return usageError{err}
+	}
+	if _, err := os.Stat(filepath.Join(modelDir(c.Model), "config.json")); err == nil && taskOf(c.Model) != hub.TaskLM {
+		return usageError{fmt.Errorf("%s holds no language model but one for %q: %s predict %s TEXT", c.Model, taskOf(c.Model), program(), quoted(c.Model))}
 	}
 	model, err := load(a, c.Model, lm.Load)
 	if err != nil {

@@ -12,15 +12,21 @@ import (
 )
 
 type nbNewCmd struct {
-	Name  string `arg:"" help:"File to make, such as notebooks/21-a-question.ipynb." predictor:"path"`
+	Name  string `arg:"" help:"File to make, such as 21-a-question; a name without a folder is one below notebooks, if that is there." predictor:"path"`
 	Title string `help:"Title. Default: made of the name."`
 }
+
+// notebooksDir is where notebooks are looked for first.
+const notebooksDir = "notebooks"
 
 // Run makes the notebook.
 func (c nbNewCmd) Run(a *app) error {
 	path := c.Name
 	if filepath.Ext(path) != ".ipynb" {
 		path += ".ipynb"
+	}
+	if info, err := os.Stat(notebooksDir); err == nil && info.IsDir() && filepath.Base(path) == path {
+		path = filepath.Join(notebooksDir, path)
 	}
 	if _, err := os.Lstat(path); !errors.Is(err, fs.ErrNotExist) {
 		return usageError{fmt.Errorf("%s is there already", path)}
@@ -37,6 +43,6 @@ func (c nbNewCmd) Run(a *app) error {
 	if err := nb.New(file, title).WriteFile(path); err != nil {
 		return err
 	}
-	fmt.Fprintf(a.stdout, "made %[1]s\nTry next:\n  %[2]s nb run --write %[1]s\n", path, program())
+	fmt.Fprintf(a.stdout, "made %[1]s\nTry next:\n  %[2]s nb run --write %[3]s\n", path, program(), quoted(path))
 	return nil
 }

@@ -126,6 +126,16 @@ func TestNbNew(t *testing.T) {
 	if out := run(t, "", "nb", "new", other, "--title", "Other"); out.code != 0 {
 		t.Fatalf("new: code %d, %s", out.code, out.stderr)
 	}
+	if err := os.Mkdir(filepath.Join(dir, "notebooks"), 0o755); err != nil {
+		t.Fatal(err)
+	}
+	t.Chdir(dir)
+	if out := run(t, "", "nb", "new", "a bare name"); out.code != 0 || !strings.Contains(out.stdout, "nb run --write 'notebooks/a bare name.ipynb'\n") {
+		t.Errorf("new, a bare name: code %d, %s%s", out.code, out.stdout, out.stderr)
+	}
+	if _, err := os.Stat(filepath.Join(dir, "notebooks", "a bare name.ipynb")); err != nil {
+		t.Error(err)
+	}
 	if out := run(t, "", "nb", "diff", path, path); out.code != 0 || out.stdout != "" {
 		t.Errorf("diff: code %d, %s", out.code, out.stdout)
 	}

@@ -7,8 +7,11 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"unicode"
 
 	"github.com/elastic-attention/workbench/internal/atomicfile"
+	"github.com/elastic-attention/workbench/pkg/run"
+	"github.com/elastic-attention/workbench/pkg/track"
 	"github.com/elastic-attention/workbench/pkg/viz"
 )
 
@@ -39,7 +42,61 @@ func (c explainCmd) checkPlot() error {
 
 // plot writes pictures to the file that --plot names, if it names one.
 func (c explainCmd) plot(a *app, title string, draw ...func() (string, error)) error {
-	return a.plot(c.Plot, title, draw...)
+	if err := a.plot(c.Plot, title, draw...); err != nil || !c.Keep {
+		return err
+	}
+	name := "explanation"
+	for what, chosen := range map[string]bool{"attention": c.Attention, "faithfulness": c.Faithfulness, "heads": c.Heads, "sanity": c.Sanity, "scalars": c.Scalars} {
+		if chosen {
+			name = what
+		}
+	}
+	if err := keepPictures(c.Model, strings.Join(append([]string{name}, c.Text...), " "), title, draw...); err != nil {
+		return err
+	}
+	fmt.Fprintf(a.stderr, "kept in %s: elastic ui shows it\n", filepath.Join(c.Model, run.PicturesDir))
+	return nil
+}
+
+// keepPictures draws pictures into the folder of a run, into one file whose name says what they show, and notes it there.
+func keepPictures(dir, name, title string, draw ...func() (string, error)) error {
+	pictures, err := drawn(draw)
+	if err != nil {
+		return err
+	}
+	content, ext := pictures[0]+"\n", ".svg"
+	if len(pictures) > 1 || !strings.HasPrefix(content, "<svg") { // a table is HTML
+		content, ext = viz.Page(title, pictures...), ".html"
+	}
+	const most = 60
+	words := strings.FieldsFunc(strings.ToLower(name), func(r rune) bool { return !unicode.IsLetter(r) && !unicode.IsDigit(r) })
+	file := strings.Join(words, "-")
+	if runes := []rune(file); len(runes) > most {
+		file = string(runes[:most])
+	}
+	path := filepath.Join(run.PicturesDir, file+ext)
+	if err := os.MkdirAll(filepath.Join(dir, run.PicturesDir), 0o755); err != nil {
+		return fmt.Errorf("keeping a picture: %w", atomicfile.Explain(err, dir))
+	}
+	if err := atomicfile.WriteFile(filepath.Join(dir, path), []byte(content)); err != nil {
+		return err
+	}
+	return track.AddArtefact(dir, path)
+}
+
+// drawn draws pictures.
+func drawn(draw []func() (string, error)) (pictures []string, err error) {
+	for _, d := range draw {
+		picture, err := d()
+		if err != nil {
+			return nil, err
+		}
+		pictures = append(pictures, picture)
+	}
+	if len(pictures) == 0 {
+		return nil, errors.New("there is nothing to draw")
+	}
+	return pictures, nil
 }
 
 // plot writes pictures to a file, if it has a name.
@@ -47,16 +104,9 @@ func (a *app) plot(path, title string, draw ...func() (string, error)) error {
 	if path == "" {
 		return nil
 	}
-	var pictures []string
-	for _, d := range draw {
-		picture, err := d()
-		if err != nil {
-			return err
-		}
-		pictures = append(pictures, picture)
-	}
-	if len(pictures) == 0 {
-		return errors.New("there is nothing to draw")
+	pictures, err := drawn(draw)
+	if err != nil {
+		return err
 	}
 	content := pictures[0] + "\n"
 	if strings.EqualFold(filepath.Ext(path), ".html") {

@@ -15,26 +15,38 @@ import (
 
 // previewFlags let a training command say something about the run to come, in place of it.
 type previewFlags struct {
-	Explain      bool    `help:"Print which parameters learn by which rule, rate and decay, and stop before training." xor:"preview"`
-	RangeTest    bool    `help:"Try growing learning rates, print how the loss goes with them, and stop before training." xor:"preview"`
-	RangeFrom    float64 `help:"Lowest rate of --range-test. Default: 1e-7." placeholder:"RATE"`
-	RangeTo      float64 `help:"Highest rate of --range-test. Default: 1." placeholder:"RATE"`
-	RangeUpdates int     `help:"Updates of --range-test; it ends early when the loss diverges. Default: 100." placeholder:"N"`
-	Plot         string  `help:"Draw what --range-test found: FILE.svg, or FILE.html." placeholder:"FILE" predictor:"path"`
+	Explain      bool     `help:"Print which parameters learn by which rule, rate and decay, and stop before training." xor:"preview"`
+	RangeTest    bool     `help:"Try growing learning rates, print how the loss goes with them, and stop before training." xor:"preview"`
+	RangeFrom    *float64 `help:"Lowest rate of --range-test. Default: 1e-7." placeholder:"RATE"`
+	RangeTo      *float64 `help:"Highest rate of --range-test. Default: 1." placeholder:"RATE"`
+	RangeUpdates *int     `help:"Updates of --range-test; it ends early when the loss diverges. Default: 100." placeholder:"N"`
+	Plot         string   `help:"Draw what --range-test found: FILE.svg, or FILE.html." placeholder:"FILE" predictor:"path"`
 }
 
 // previews reports whether nothing is to be trained.
 func (f previewFlags) previews() bool { return f.Explain || f.RangeTest }
 
-// checkPreview refuses flags without what they go with.
-func (f recipeFlags) checkPreview() error {
+// check refuses flags without what they go with.
+func (f recipeFlags) check() error {
 	switch {
-	case !f.RangeTest && (f.RangeFrom != 0 || f.RangeTo != 0 || f.RangeUpdates != 0 || f.Plot != ""):
+	case !f.RangeTest && (f.RangeFrom != nil || f.RangeTo != nil || f.RangeUpdates != nil || f.Plot != ""):
 		return errors.New("--range-from, --range-to, --range-updates and --plot go with --range-test")
-	case f.previews() && (f.Resume || f.Folder != ""):
-		return errors.New("--explain and --range-test leave no run folder: take --run and --resume away")
+	case f.previews() && (f.Resume || f.Continue || f.Folder != "" || f.From != ""):
+		return errors.New("--explain and --range-test leave no run folder: take --run, --resume, --continue and --from away")
+	case f.Resume && f.From != "":
+		return errors.New("--from begins a run and --resume continues one: --continue goes with either")
+	case f.Continue && f.Folder == "":
+		return errors.New("--continue wants the folder of the run, by --run")
 	case f.Explain && f.JSON:
 		return errors.New("--explain prints a table: take --json away")
+	}
+	for name, rate := range map[string]*float64{"--range-from": f.RangeFrom, "--range-to": f.RangeTo} {
+		if rate != nil && !(*rate > 0) { // 0 would be the default
+			return fmt.Errorf("%s is %g, want it above 0", name, *rate)
+		}
+	}
+	if err := some(counted{"--range-updates", f.RangeUpdates}); err != nil {
+		return err
 	}
 	if err := f.rates().Validate(); err != nil {
 		return fmt.Errorf("--range-test: %w", err)
@@ -43,7 +55,11 @@ func (f recipeFlags) checkPreview() error {
 }
 
 func (f previewFlags) rates() train.RateRange {
-	return train.RateRange{From: f.RangeFrom, To: f.RangeTo, Updates: f.RangeUpdates}
+	var r train.RateRange
+	given(&r.From, f.RangeFrom)
+	given(&r.To, f.RangeTo)
+	given(&r.Updates, f.RangeUpdates)
+	return r
 }
 
 // preview explains an experiment, or tries rates for it. C is its config and O its options.

@@ -53,6 +53,8 @@ func TestPreview(t *testing.T) {
 	}{
 		{[]string{"--range-from", "1"}, "go with --range-test"},
 		{[]string{"--range-test", "--range-from", "2"}, "rates go from 2 to 1"},
+		{[]string{"--range-test", "--range-from", "0"}, "--range-from is 0, want it above 0"},
+		{[]string{"--range-test", "--range-updates", "0"}, "--range-updates is 0, want 1 or more"},
 		{[]string{"--range-test", "--plot", "x.png"}, ".svg or .html"},
 		{[]string{"--range-test", "--resume"}, "leave no run folder"},
 		{[]string{"--range-test", "--explain"}, "explain"},

@@ -114,8 +114,8 @@ type runsListCmd struct {
 
 // Help is shown below the usage.
 func (runsListCmd) Help() string {
-	return `Fields: id, status (running, finished, failed, killed), task, seed, started, ended, seconds, host, error, tag, note,
-code (the revision), metrics by their names (their last values), and fields of the config, as in config.train.seed.
+	return `Fields: id, status (running, finished, failed, interrupted, killed), task, seed, started, ended, seconds, host, error, tag, note,
+from (the run that it went on from), code (the revision), metrics by their names (their last values), and fields of the config, as in config.train.seed.
 
 Examples:
   elastic runs ls
@@ -132,7 +132,7 @@ func (c runsListCmd) Run(a *app) error {
 		return err
 	}
 	defer store.Close()
-	runs, err := store.Runs(a.ctx, track.Query{Where: c.Where, Sort: c.Sort, Limit: c.Limit})
+	runs, err := store.Runs(a.ctx, track.Query{Where: c.Where, Sort: c.Sort, Limit: c.Limit, Show: c.Fields})
 	if err != nil {
 		return usageError{err}
 	}

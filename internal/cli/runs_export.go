@@ -54,16 +54,18 @@ type exportMLflowCmd struct {
 	choice
 	To         string `help:"Address of the server. Default: MLFLOW_TRACKING_URI." env:"MLFLOW_TRACKING_URI" placeholder:"URL"`
 	Experiment string `help:"Experiment on the server; it is made if there is none." default:"elastic" placeholder:"NAME"`
+	Artefacts  bool   `help:"Send the files of runs too: model, reports, pictures."`
 }
 
 // Help is shown below the usage.
 func (exportMLflowCmd) Help() string {
 	return `Examples:
   elastic runs export mlflow latest --to http://127.0.0.1:5000
+  elastic runs export mlflow latest --to http://127.0.0.1:5000 --artefacts
   MLFLOW_TRACKING_URI=https://mlflow.example MLFLOW_TRACKING_TOKEN=… elastic runs export mlflow --where tag=good
 
 An export that was stopped, or of a run that goes on, is continued by the same command; nothing is there twice.
-The files of runs are not sent, only their checksums.`
+Without --artefacts only the checksums of files are sent.`
 }
 
 // Run sends runs.
@@ -85,6 +87,17 @@ func (c exportMLflowCmd) Run(a *app) error {
 			fmt.Fprintf(a.stderr, "%s was resumed from before what the server had: that MLflow run is deleted, and made anew\n", r.ID)
 		}
 		fmt.Fprintf(a.stdout, "%s: %d points sent, %d in all, MLflow run %s\n", r.ID, result.Sent, result.Points, result.RunID)
+		if !c.Artefacts {
+			continue
+		}
+		files, err := client.Upload(a.ctx, r, result)
+		if err != nil {
+			return err
+		}
+		for _, why := range files.Left {
+			fmt.Fprintf(a.stderr, "%s: not sent: %s\n", r.ID, why)
+		}
+		fmt.Fprintf(a.stdout, "%s: %d files sent (%d bytes), %d there already\n", r.ID, files.Files, files.Bytes, files.Kept)
 	}
 	return nil
 }

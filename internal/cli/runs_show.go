@@ -46,7 +46,7 @@ func (f curveFlags) charts(runs []track.Run) ([]viz.Chart, error) {
 	var charts []viz.Chart
 	for _, name := range names {
 		if known[name] == nil {
-			return nil, usageError{fmt.Errorf("--metric: no run has %q, only %s", name, strings.Join(slices.Sorted(maps.Keys(known)), ", "))}
+			return nil, usageError{fmt.Errorf("--metric: %w", track.CheckName("metric", name, slices.Sorted(maps.Keys(known))))}
 		}
 		charts = append(charts, viz.Chart{Title: name, XLabel: "step", YLabel: name, LogY: f.Log, Series: known[name]})
 	}
@@ -134,7 +134,7 @@ func (c runsShowCmd) Run(a *app) error {
 		return a.printJSON(r)
 	}
 	about := [][]string{{"run", r.ID}, {"folder", r.Dir}, {"status", strings.TrimSuffix(string(r.Status)+": "+r.Error, ": ")}, {"task", r.Task}, {"seed", r.Field("seed")},
-		{"started", began(r, time.DateTime)}, {"time", lasted(r)}, {"code", r.Field("code")}}
+		{"started", began(r, time.DateTime)}, {"time", lasted(r)}, {"from", r.Field("from")}, {"code", r.Field("code")}}
 	for i, m := range r.Machines {
 		name := "machine"
 		if i > 0 {

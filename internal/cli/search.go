@@ -23,8 +23,8 @@ type searchRunCmd struct {
 	Search string `arg:"" help:"Search that comes with the program (${searches}), or a JSON file that holds one." predictor:"path"`
 	Folder string `name:"run" help:"Folder of the search. Default: runs/search-NAME. A folder that holds a part of the search goes on." placeholder:"DIR" predictor:"path"`
 
-	Trials  int `help:"Number of trials, in place of what the search says; more make a search that has ended go on." placeholder:"N"`
-	Workers int `help:"Trials at once. More processes on the same folder help too, from any shell." default:"1"`
+	Trials  *int `help:"Number of trials, in place of what the search says; more make a search that has ended go on." placeholder:"N"`
+	Workers int  `help:"Trials at once. More processes on the same folder help too, from any shell." default:"1"`
 	notifyFlag
 }
 
@@ -32,6 +32,7 @@ type searchRunCmd struct {
 func (searchRunCmd) Help() string {
 	return `Examples:
   elastic search run ner-rate                learning rate and warm-up of a tagger
+  elastic search run population-lm           a population of language models that takes over from its best
   elastic search run mine.json --workers 2
   elastic search show runs/search-ner-rate
 
@@ -42,8 +43,11 @@ trial:
   {"name": "rate",
    "search": {"space": [{"name": "lr", "kind": "float", "low": 1e-5, "high": 1e-3, "log": true}],
               "trials": 10, "maximize": true},
-   "command": ["{elastic}", "train", "classify", "--lr", "{lr}", "--run", "{dir}/run", "--resume", "--json"],
+   "command": ["{elastic}", "train", "classify", "--lr", "{lr}", "--run", "{dir}/run", "--continue", "--json"],
    "result": "dev.accuracy"}
+
+In a population, trials go on from the state of others: "--from={parent}/run" in the command, which is left out where there is
+no parent; the search population-lm is an example.
 
 It can be stopped in any way: the same command goes on with what is missing.`
 }
@@ -54,9 +58,9 @@ func (c searchRunCmd) spec() (trials.Spec, error) {
 		read = trials.ReadSpec
 	}
 	spec, err := read(c.Search)
-	if err == nil && c.Trials != 0 {
-		spec.Search.Trials = c.Trials
-		err = spec.Validate()
+	if err == nil && c.Trials != nil {
+		spec.Search.Trials = *c.Trials
+		err = errors.Join(some(counted{"--trials", c.Trials}), spec.Validate())
 	}
 	return spec, err
 }
@@ -81,6 +85,7 @@ func (c searchRunCmd) Run(a *app) error {
 		Warn: func(message string) { fmt.Fprintln(a.stderr, message) },
 		Done: func(t search.Trial) {
 			fmt.Fprintf(a.stderr, "trial %d  %s  %s\n", t.Number, outcome(t), values(spec.Search.Space, t.Params))
+			fmt.Fprint(a.stderr, failure(dir, t))
 		},
 	})
 	if errors.Is(err, context.Canceled) {
@@ -106,7 +111,7 @@ func nothingFinished(dir string) error {
 	if err != nil || len(all) == 0 || slices.ContainsFunc(all, func(t search.Trial) bool { return t.State != search.Failed }) {
 		return err
 	}
-	return fmt.Errorf("all trials in %s have failed; what the first printed is in %s", dir, filepath.Join(journal.TrialDir(dir, all[0].Number), trials.OutputFile))
+	return fmt.Errorf("all trials in %s have failed; what the first printed is in %s", dir, trials.OutputPath(dir, all[0].Number))
 }
 
 // outcome says in a few words what became of a trial.
@@ -121,6 +126,19 @@ func outcome(t search.Trial) string {
 		return fmt.Sprintf("%s at %d: %.4g", t.State, last.Resource, last.Value)
 	}
 	return string(t.State)
+}
+
+// failure is where the output of a trial that failed is, and its last lines; empty for any other trial.
+func failure(dir string, t search.Trial) string {
+	const most = 10
+	if t.State != search.Failed {
+		return ""
+	}
+	last, err := trials.Tail(dir, t.Number, most)
+	if err != nil || len(last) == 0 {
+		return "" // it printed nothing
+	}
+	return fmt.Sprintf("  %s ends with\n    %s\n", trials.OutputPath(dir, t.Number), strings.Join(last, "\n    "))
 }
 
 // values writes parameters in the order of the space.

@@ -74,6 +74,21 @@ func (c searchShowCmd) Run(a *app) error {
 		}
 	}
 	fmt.Fprintf(a.stdout, "\n%s", trialTable(config.Space, all))
+	const most = 3
+	if counts[search.Failed] > 0 {
+		fmt.Fprintln(a.stdout, "\nFailed")
+	}
+	shown := 0
+	for _, t := range all {
+		if t.State != search.Failed {
+			continue
+		}
+		if shown++; shown > most {
+			fmt.Fprintf(a.stdout, "and %d more\n", counts[search.Failed]-most)
+			break
+		}
+		fmt.Fprintf(a.stdout, "trial %d: %s\n%s", t.Number, t.Error, failure(c.Folder, t))
+	}
 	return nil
 }
 
@@ -88,7 +103,11 @@ func trialTable(space search.Space, all []search.Trial) string {
 	row(head)
 	row(strings.Split(strings.Repeat("---,", len(head)-1)+"---", ","))
 	for _, t := range all {
-		cells := []string{strconv.Itoa(t.Number), strings.ReplaceAll(outcome(t), "|", `\|`)}
+		said := outcome(t)
+		if t.State == search.Failed {
+			said = string(t.State) // why stands below
+		}
+		cells := []string{strconv.Itoa(t.Number), said}
 		for _, p := range space {
 			cell := ""
 			if value, ok := t.Params[p.Name]; ok {

@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io/fs"
 	"os"
 	"path/filepath"
 	"reflect"
@@ -18,6 +19,7 @@ import (
 	"github.com/elastic-attention/workbench/pkg/backend"
 	"github.com/elastic-attention/workbench/pkg/data/hub"
 	"github.com/elastic-attention/workbench/pkg/elastic/attention"
+	"github.com/elastic-attention/workbench/pkg/elastic/loss"
 	"github.com/elastic-attention/workbench/pkg/elastic/optim"
 	"github.com/elastic-attention/workbench/pkg/elastic/optim/schedule"
 	"github.com/elastic-attention/workbench/pkg/elastic/train"
@@ -37,7 +39,7 @@ type sourceFlags struct {
 	Train string `help:"${train}" placeholder:"FILE" predictor:"path"`
 	Dev   string `help:"Development ${kind}; the best epoch on it is kept." placeholder:"FILE" predictor:"path"`
 	Test  string `help:"Test ${kind}." placeholder:"FILE" predictor:"path"`
-	Limit int    `help:"Take only ${limit}." placeholder:"N"`
+	Limit *int   `help:"Take only ${limit}." placeholder:"N"`
 }
 
 // files reports whether the flags name files in place of data by name.
@@ -77,14 +79,14 @@ type teacherFlags struct {
 
 // recipeFlags are those of every task.
 type recipeFlags struct {
-	Epochs           int      `help:"Times to go through the data." placeholder:"N"`
-	MaxUpdates       int      `help:"Stop after so many updates." placeholder:"N"`
-	BatchSize        int      `help:"Sentences, texts or windows of a text a batch." placeholder:"N"`
-	Accumulate       int      `help:"Batches an update." placeholder:"N"`
+	Epochs           *int     `help:"Times to go through the data." placeholder:"N"`
+	MaxUpdates       *int     `help:"Stop after so many updates." placeholder:"N"`
+	BatchSize        *int     `help:"Sentences, texts or windows of a text a batch." placeholder:"N"`
+	Accumulate       *int     `help:"Batches an update." placeholder:"N"`
 	LearningRate     *float64 `name:"lr" help:"Highest learning rate." placeholder:"RATE"`
-	Patience         int      `help:"Stop after so many epochs without a better score on dev." placeholder:"N"`
-	SaveEvery        int      `help:"Updates between checkpoints." placeholder:"N"`
-	MaxLength        int      `help:"Longest training example in tokens." placeholder:"N"`
+	Patience         *int     `help:"Stop after so many epochs without a better score on dev." placeholder:"N"`
+	SaveEvery        *int     `help:"Updates between checkpoints." placeholder:"N"`
+	MaxLength        *int     `help:"Longest training example in tokens." placeholder:"N"`
 	RateFrom         string   `help:"Take rate, optimizer and factors by pattern from the best of earlier runs, by their score on dev: folders, by comma." placeholder:"RUNS" predictor:"path"`
 	Optimizer        string   `help:"Update rule: adamw, lion, muon, prodigy, schedule_free_adamw, adafactor, sgd or another (a wrong name lists all); or a JSON object, or a file that holds one." placeholder:"RULE" predictor:"path"`
 	Loss             string   `help:"Loss in place of plain cross-entropy: a JSON object with label_smoothing, focal_gamma, class_weights or balanced, r_drop, mixup (classify), penalties; or a file that holds one." placeholder:"LOSS" predictor:"path"`
@@ -95,15 +97,17 @@ type recipeFlags struct {
 	Precision        string   `help:"Of products of matrices while training: f32, or bf16 with weights and updates in float32. bf16 is for hardware that has it; on most CPUs it is slower." placeholder:"KIND"`
 	CheckpointBlocks bool     `help:"Keep of each block of layers only its input for gradients, and compute the rest again: less memory for about a second forward pass."`
 	Attention        string   `help:"Attention in place of the model's: a JSON spec, or a file that holds one." placeholder:"SPEC" predictor:"path"`
-	DropPath         float64  `help:"Probability that the last layer's parts are left out for a text while training; less below (stochastic depth)." placeholder:"RATE"`
-	WordDropout      float64  `help:"Probability that a token is replaced by [MASK] while training." placeholder:"RATE"`
+	DropPath         *float64 `help:"Probability that the last layer's parts are left out for a text while training; less below (stochastic depth)." placeholder:"RATE"`
+	WordDropout      *float64 `help:"Probability that a token is replaced by [MASK] while training." placeholder:"RATE"`
 	Seed             *uint64  `help:"Seed of data order, fresh weights and dropout." placeholder:"N"`
 
 	previewFlags
 
-	Folder string `name:"run" help:"Run folder. Default: runs/TASK-PRESET-TIME." placeholder:"DIR" predictor:"path"`
-	Resume bool   `help:"Continue an interrupted run: the one in --run, or the newest of this preset below runs/."`
-	JSON   bool   `help:"Print the result as JSON."`
+	Folder   string `name:"run" help:"Run folder. Default: runs/TASK-PRESET-TIME." placeholder:"DIR" predictor:"path"`
+	Resume   bool   `help:"Continue an interrupted run: the one in --run, or the newest of this preset below runs/." xor:"begin"`
+	Continue bool   `help:"Continue the run in --run, or begin it if there is none: for programs that start a command again and again." xor:"begin"`
+	From     string `help:"Run whose weights, optimizer state and place in the data to begin with, at the end of its last epoch; of the settings only the recipe may differ." placeholder:"RUN" predictor:"path"`
+	JSON     bool   `help:"Print the result as JSON."`
 	notifyFlag
 }
 
@@ -123,35 +127,58 @@ func set[T comparable](into *T, value T) {
 	}
 }
 
+// given replaces a value where a flag that may be 0 gives one.
+func given[T any](into *T, value *T) {
+	if value != nil {
+		*into = *value
+	}
+}
+
+// counted is a flag of which there must be one at least, if it is given: in a config 0 would be its default.
+type counted struct {
+	flag  string
+	value *int
+}
+
+// some refuses flags that are 0 or less.
+func some(flags ...counted) error {
+	var problems []error
+	for _, f := range flags {
+		if f.value != nil && *f.value < 1 {
+			problems = append(problems, fmt.Errorf("%s is %d, want 1 or more", f.flag, *f.value))
+		}
+	}
+	return errors.Join(problems...)
+}
+
 // apply changes the recipe of a task's run, which trains a model, as the flags say. It returns what the record
 // says about rates of earlier runs.
 func (f recipeFlags) apply(task, model string, r recipe) (note string, err error) {
 	if note, err = f.takeRates(task, model, r.Config); err != nil {
 		return "", err
 	}
-	set(&r.Epochs, f.Epochs)
-	set(&r.MaxUpdates, f.MaxUpdates)
-	set(&r.Accumulate, f.Accumulate)
-	set(&r.Patience, f.Patience)
-	set(&r.SaveEvery, f.SaveEvery)
+	if err := some(counted{"--epochs", f.Epochs}, counted{"--batch-size", f.BatchSize}, counted{"--accumulate", f.Accumulate}, counted{"--max-length", f.MaxLength}); err != nil {
+		return "", err
+	}
+	given(&r.Epochs, f.Epochs)
+	given(&r.MaxUpdates, f.MaxUpdates)
+	given(&r.Accumulate, f.Accumulate)
+	given(&r.Patience, f.Patience)
+	given(&r.SaveEvery, f.SaveEvery)
+	given(r.batchSize, f.BatchSize)
+	given(r.maxLength, f.MaxLength)
+	given(&r.noise.DropPath, f.DropPath)
+	given(&r.noise.WordDropout, f.WordDropout)
+	given(&r.Schedule.Peak, f.LearningRate)
+	given(&r.Seed, f.Seed)
 	set(&r.Precision, f.Precision)
 	set(&r.SkipNonFinite, f.SkipNonFinite)
 	set(&r.CheckpointBlocks, f.CheckpointBlocks)
-	set(r.batchSize, f.BatchSize)
-	set(r.maxLength, f.MaxLength)
-	set(&r.noise.DropPath, f.DropPath)
-	set(&r.noise.WordDropout, f.WordDropout)
-	if f.LearningRate != nil {
-		r.Schedule.Peak = *f.LearningRate
-	}
-	if f.Seed != nil {
-		r.Seed = *f.Seed
-	}
 	return note, errors.Join(
-		f.checkPreview(),
+		f.check(),
 		kindFlag("--optimizer", f.Optimizer, optim.Kinds(), &r.Optimizer),
 		kindFlag("--schedule", f.Schedule, schedule.Kinds(), &r.Schedule),
-		kindFlag("--loss", f.Loss, nil, &r.Loss),
+		lossFlag(f.Loss, &r.Loss),
 		kindFlag("--control", f.Control, nil, &r.Control),
 		unfreezeFlag(f.Unfreeze, &r.Unfreeze),
 		spec("--attention", f.Attention, r.attention),
@@ -199,6 +226,21 @@ func (f recipeFlags) dir(task, preset string) (string, error) {
 	return slices.Max(found), nil
 }
 
+// begin makes ready the folder of a run, and reports whether there is a run in it to be continued.
+func begin[C any](f recipeFlags, dir, task string, config C) (resume bool, err error) {
+	_, err = os.Stat(filepath.Join(dir, run.RecordFile))
+	begun := err == nil
+	switch {
+	case f.Resume && !begun:
+		if _, err := os.Stat(dir); errors.Is(err, fs.ErrNotExist) {
+			return false, fmt.Errorf("there is no run in %s to resume: leave --resume out to begin one, or name the folder of a run", dir)
+		}
+	case f.From != "" && !(begun && f.Continue):
+		return true, run.Fork(dir, f.From, task, config)
+	}
+	return f.Resume || f.Continue, nil
+}
+
 // training is what a command has of its own: C is the config of its task's experiments, S a score.
 type training[C task.Config, S run.Score] struct {
 	task, preset string
@@ -218,6 +260,7 @@ type training[C task.Config, S run.Score] struct {
 	samples func() string
 	model   func() string
 	next    func() []string
+	draw    func(dir string) error // makes pictures in the run folder; may be nil
 }
 
 // keep returns a function that runs an experiment and keeps its result.
@@ -239,6 +282,9 @@ func runTask[C task.Config, S run.Score](a *app, f recipeFlags, config C, t trai
 	}
 	dir, err := f.dir(t.task, t.preset)
 	if err != nil {
+		return err
+	}
+	if f.Resume, err = begin(f, dir, t.task, config); err != nil {
 		return err
 	}
 	record, recordErr := run.ReadRecord[C](dir) // an error is the experiment's to explain
@@ -304,8 +350,15 @@ Run folder: %s
   model/         %s
   run.json       config, seed, checksums, versions
   journal.jsonl  what happened, for "elastic runs" and "elastic ui"
-Try next:
 `, dir, t.model())
+	if t.draw != nil {
+		if err := t.draw(dir); err != nil {
+			fmt.Fprintf(a.stderr, "no pictures of attention: %v\n", err)
+		} else {
+			fmt.Fprintln(a.stdout, "  pictures/      what heads attend to in sentences of the test data")
+		}
+	}
+	fmt.Fprintln(a.stdout, "Try next:")
 	for _, line := range t.next() {
 		fmt.Fprintf(a.stdout, "  %s %s\n", program(), strings.Replace(line, "%s", dir, 1))
 	}
@@ -370,7 +423,18 @@ func unfreezeFlag(text string, into *train.Unfreeze) error {
 		*into = train.Unfreeze{EveryEpochs: 1}
 		return nil
 	}
-	return kindFlag("--unfreeze", text, []string{"epoch"}, into)
+	if err := kindFlag("--unfreeze", text, []string{"epoch"}, into); err != nil || !into.IsZero() {
+		return err
+	}
+	return errors.New("--unfreeze says nothing of when: want epoch, every_epochs, every_updates or stages, or leave it out")
+}
+
+// lossFlag reads a loss other than plain cross-entropy.
+func lossFlag(text string, into *loss.Config) error {
+	if err := kindFlag("--loss", text, nil, into); text == "" || err != nil || !into.IsZero() {
+		return err
+	}
+	return errors.New("--loss changes nothing: leave it out for plain cross-entropy")
 }
 
 // fromTestData heads samples of the test data.

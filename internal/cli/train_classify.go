@@ -14,7 +14,7 @@ type trainClassifyCmd struct {
 	Preset string `help:"Recipe: quick (2 epochs) or full (5 epochs)." enum:"${classifyPresets}" default:"${defaultClassifyPreset}"`
 
 	baseFlags   `kong:"set='family= of the BERT family',set='data=Corpus: ${classifyCorpora}',set='train=Training file (.csv, or .tsv with tabs, with a header; plain or gzip), in place of --data.',set='kind=file',set='limit=so many texts of each part, evenly spread over it'"`
-	TrainLimit  int    `help:"The same for the training part only." placeholder:"N"`
+	TrainLimit  *int   `help:"The same for the training part only." placeholder:"N"`
 	TextColumn  string `help:"Column of files that has the text. Default: text." placeholder:"NAME"`
 	LabelColumn string `help:"Column of files that has the class. Default: label." placeholder:"NAME"`
 	Pooling     string `help:"How a text's tokens become one vector: cls (the first), mean, or attention (a learned vector scores them). Default: the preset's, mean." placeholder:"KIND"`
@@ -60,8 +60,8 @@ func (c trainClassifyCmd) config() (experiment.Config, error) {
 		return config, errors.New("--text-column and --label-column need --train")
 	}
 	set(&config.Data.Name, c.Data)
-	set(&config.Data.Limit, c.Limit)
-	set(&config.Data.TrainLimit, c.TrainLimit)
+	given(&config.Data.Limit, c.Limit)
+	given(&config.Data.TrainLimit, c.TrainLimit)
 	set(&config.Classifier.Pooling, c.Pooling)
 	training := &config.Train
 	training.Distill = run.Distill(c.teacherFlags)

@@ -11,9 +11,9 @@ type trainLMCmd struct {
 	Preset string `help:"Recipe: quick (a small model, 1 epoch) or full (a larger one, 5 epochs)." enum:"${lmPresets}" default:"${defaultLMPreset}"`
 
 	sourceFlags `kong:"set='data=Text: ${lmCorpora}',set='train=Training text, a file of UTF-8, in place of --data. Without --dev and --test its last tenth serves as these.',set='kind=text',set='limit=so many bytes of each part'"`
-	Layers      int `help:"Layers of the model." placeholder:"N"`
-	Hidden      int `help:"Width of the model; feed-forward parts are four times as wide." placeholder:"N"`
-	Context     int `help:"Bytes that the model can see." placeholder:"N"`
+	Layers      *int `help:"Layers of the model." placeholder:"N"`
+	Hidden      *int `help:"Width of the model; feed-forward parts are four times as wide." placeholder:"N"`
+	Context     *int `help:"Bytes that the model can see." placeholder:"N"`
 
 	recipeFlags
 }
@@ -43,12 +43,16 @@ func (c trainLMCmd) config() (experiment.Config, error) {
 		config.Data = experiment.Data{TrainFile: c.Train, DevFile: c.Dev, TestFile: c.Test}
 	}
 	set(&config.Data.Name, c.Data)
-	set(&config.Data.Limit, c.Limit)
+	given(&config.Data.Limit, c.Limit)
 	model, training := &config.Model, &config.Train
-	set(&model.Layers, c.Layers)
-	set(&model.MaxPositions, c.Context)
-	set(&model.Hidden, c.Hidden)
-	set(&model.FeedForward, 4*c.Hidden)
+	if err := some(counted{"--layers", c.Layers}, counted{"--hidden", c.Hidden}, counted{"--context", c.Context}); err != nil {
+		return config, err
+	}
+	given(&model.Layers, c.Layers)
+	given(&model.MaxPositions, c.Context)
+	if c.Hidden != nil {
+		model.Hidden, model.FeedForward = *c.Hidden, 4**c.Hidden
+	}
 	attention := &model.Attention
 	config.RateFrom, err = c.apply(hub.TaskLM, run.Scratch, recipe{&training.Config, &training.BatchSize, &training.Length, &training.Noise, &attention})
 	if err != nil {

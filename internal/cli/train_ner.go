@@ -53,6 +53,7 @@ func (trainNERCmd) Help() string {
   elastic train ner --optimizer lion --explain          which parameters learn how; trains nothing
   elastic train ner --range-test --plot rates.svg       how does the loss go with growing learning rates?
   elastic train ner --resume                           after Ctrl-C, a crash or kill -9; with the flags of before
+  elastic train ner --from runs/a --lr 1e-5 --epochs 8 from the last epoch of another run, with another rate
 
 Without a network and without a mirror, a run with the preset's model and data falls back to a
 small transformer from scratch on a synthetic corpus, and says so.`
@@ -76,7 +77,7 @@ func (c trainNERCmd) config() (experiment.Config, error) {
 		config.Data = experiment.Data{TrainFile: c.Train, DevFile: c.Dev, TestFile: c.Test}
 	}
 	set(&config.Data.Name, c.Data)
-	set(&config.Data.Limit, c.Limit)
+	given(&config.Data.Limit, c.Limit)
 	if c.Types != "" {
 		config.Data.Types = typeList(c.Types)
 	}
@@ -135,6 +136,7 @@ func (c trainNERCmd) Run(a *app) error {
 			}
 			return fromTestData(lines)
 		},
+		draw: func(dir string) error { return a.keepAttention(dir, result) },
 		model: func() string {
 			if adapter := result.Tagger.Adapter(); adapter != nil {
 				return fmt.Sprintf("the tagger's adapter (%s) and head, on the base model that it names; --merge would save the whole", adapter.Config().Kind)

@@ -4,8 +4,16 @@ import (
 	"crypto/rand"
 	"fmt"
 	"net"
+	"os"
+	"path/filepath"
+	"slices"
 
+	"github.com/elastic-attention/workbench/pkg/elastic/checkpoint"
+	"github.com/elastic-attention/workbench/pkg/elastic/train"
+	"github.com/elastic-attention/workbench/pkg/run"
+	"github.com/elastic-attention/workbench/pkg/track"
 	"github.com/elastic-attention/workbench/pkg/track/ui"
+	"github.com/elastic-attention/workbench/pkg/viz"
 )
 
 type uiCmd struct {
@@ -41,5 +49,27 @@ func (c uiCmd) Run(a *app) error {
 		hosts = append(hosts, name)
 	}
 	fmt.Fprintf(a.stdout, "http://%s/?token=%s\n", host, token)
-	return (&ui.Server{Store: store, Token: token, Hosts: hosts}).Serve(a.ctx, listener)
+	return (&ui.Server{Store: store, Token: token, Hosts: hosts, Learned: learned}).Serve(a.ctx, listener)
+}
+
+// learned draws what the heads of a run learned about themselves, as far as its report or its last checkpoint tells. It only
+// reads, so that a run that goes on is left alone.
+func learned(r track.Run) ([]viz.Chart, error) {
+	if _, err := os.Stat(filepath.Join(r.Dir, run.ReportFile)); err == nil {
+		course, err := run.ReadCourse(r.Dir)
+		if err != nil {
+			return nil, nil // a report of another kind
+		}
+		return scalarCharts(course.History), nil
+	}
+	checkpoints := checkpoint.Run{Dir: r.Dir}
+	steps, err := checkpoints.Steps()
+	if err != nil || len(steps) == 0 {
+		return nil, err
+	}
+	state, err := train.ReadState(checkpoints.Path(slices.Max(steps)))
+	if err != nil {
+		return nil, nil // it has just been removed, or is damaged
+	}
+	return scalarCharts(state.History), nil
 }

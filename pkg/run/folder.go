@@ -6,9 +6,11 @@
 //
 //	run.json              config, seed, checksums of model and data, versions, backend
 //	journal.jsonl         what happened, for package track
+//	code.diff             changes of the program's source that were not committed, if there were any
 //	checkpoints/          the last states, and the best epoch's
 //	model/                the final model, which transformers loads too
 //	report.txt, .json     the scores on dev and test
+//	pictures/             what was drawn of it
 package run
 
 import (
@@ -44,6 +46,8 @@ const (
 	ReportFile = "report.json"
 	TextFile   = "report.txt"
 	ModelDir   = "model"
+	// PicturesDir has pictures that were made of the run, for "elastic ui".
+	PicturesDir = "pictures"
 )
 
 // Record is the content of run.json; C is the config of the task's experiments.
@@ -59,6 +63,7 @@ type Record[C any] struct {
 	Backend   any               `json:"backend,omitempty"`
 	Started   time.Time         `json:"started"`
 	Resumed   []time.Time       `json:"resumed,omitempty"`
+	Parent    *track.Parent     `json:"parent,omitempty"` // of a run that was made by [Fork]
 	Seed      uint64            `json:"seed"`
 	Sentences [3]int            `json:"sentences"` // sentences or texts of train, dev, test
 }
@@ -239,8 +244,26 @@ func SameData(dir string, was, is map[string]string) error {
 	return nil
 }
 
+// difference is a field in which two configs differ, with both values.
+type difference struct {
+	field   string
+	was, is any
+}
+
+func (d difference) String() string {
+	return fmt.Sprintf("%s was %v and is %v", d.field, orUnset(d.was), orUnset(d.is))
+}
+
 // firstDifference names the first field in which two configs differ, with both values.
 func firstDifference(was, is any) string {
+	if all := differences(was, is); len(all) > 0 {
+		return all[0].String()
+	}
+	return ""
+}
+
+// differences lists the fields in which two configs differ: those that the first has, by name, then the others.
+func differences(was, is any) (list []difference) {
 	flat := func(c any) map[string]any {
 		out := map[string]any{}
 		content, _ := json.Marshal(c)
@@ -261,17 +284,17 @@ func firstDifference(was, is any) string {
 	}
 	a, b := flat(was), flat(is)
 	names := slices.Sorted(maps.Keys(a))
-	for name := range b {
+	for _, name := range slices.Sorted(maps.Keys(b)) {
 		if _, ok := a[name]; !ok {
 			names = append(names, name)
 		}
 	}
 	for _, name := range names {
 		if a[name] != b[name] {
-			return fmt.Sprintf("%s was %v and is %v", name, orUnset(a[name]), orUnset(b[name]))
+			list = append(list, difference{name, a[name], b[name]})
 		}
 	}
-	return ""
+	return list
 }
 
 func orUnset(value any) any {
@@ -281,7 +304,9 @@ func orUnset(value any) any {
 	return value
 }
 
-// Versions returns the versions that a result depends on.
+// Versions returns the versions that a result depends on. Of a program that was built from changes that were not committed, or
+// does not say of what commit, the SHA-256 of its file is among them (executable_sha256) and, if the working directory is in
+// its source, that of the changes (vcs.diff_sha256).
 func Versions() map[string]string {
 	out := map[string]string{"go": runtime.Version(), "platform": runtime.GOOS + "/" + runtime.GOARCH}
 	if info, ok := debug.ReadBuildInfo(); ok {
@@ -296,6 +321,15 @@ func Versions() map[string]string {
 				out[setting.Key] = setting.Value
 			}
 		}
+	}
+	c := uncommitted()
+	for key, value := range map[string]string{"executable_sha256": c.executable, "vcs.diff_sha256": c.sum} {
+		if value != "" {
+			out[key] = value
+		}
+	}
+	if out["vcs.revision"] == "" && c.revision != "" {
+		out["vcs.revision"] = c.revision
 	}
 	return out
 }

@@ -1,9 +1,12 @@
 package run
 
 import (
+	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"math"
+	"os"
 	"path/filepath"
 	"sync"
 	"sync/atomic"
@@ -33,9 +36,20 @@ func NewJournal(dir string, record any, update int) (*Journal, error) {
 	if err := WriteJSON(filepath.Join(dir, RecordFile), record); err != nil {
 		return nil, err
 	}
+	_, err := os.Stat(filepath.Join(dir, track.JournalFile))
+	first := update == 0 || errors.Is(err, fs.ErrNotExist) // a run that was forked begins later
 	journal, err := track.Begin(dir, update)
 	if err != nil {
 		return nil, err
+	}
+	if diff := uncommitted().diff; first && len(diff) > 0 {
+		err := atomicfile.WriteFile(filepath.Join(dir, DiffFile), diff)
+		if err == nil {
+			err = journal.Artefact(DiffFile)
+		}
+		if err != nil {
+			return nil, errors.Join(err, journal.Close(err))
+		}
 	}
 	j := &Journal{journal: journal, dir: dir, meter: usage.New(dir)}
 	j.update.Store(int64(update))

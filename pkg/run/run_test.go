@@ -60,7 +60,7 @@ func finish(t *testing.T, dir string) {
 		if err := journal.End(part.end); !errors.Is(err, part.end) {
 			t.Fatal(err)
 		}
-		if r, err := track.ReadRun(dir); err != nil || part.end != nil && (r.Status != track.Killed || r.Ended.IsZero()) {
+		if r, err := track.ReadRun(dir); err != nil || part.end != nil && (r.Status != track.Interrupted || r.Ended.IsZero()) {
 			t.Errorf("interrupted: %+v, %v", r, err)
 		}
 	}

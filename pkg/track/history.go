@@ -39,7 +39,7 @@ type History struct {
 	Begun, Ended time.Time
 	// Machines are those of the run's processes.
 	Machines []Machine
-	// Status is Finished, Failed or Killed as the run's end says, or Running, if it has not ended: whether its process
+	// Status is Finished, Failed or Interrupted as the run's end says, or Running, if it has not ended: whether its process
 	// lives still is not looked at here.
 	Status Status
 	Error  string
@@ -128,6 +128,9 @@ func (h *History) apply(e event) {
 		h.Artefacts = slices.DeleteFunc(h.Artefacts, func(a Artefact) bool { return a.Path == e.Artefact.Path })
 		h.Artefacts = append(h.Artefacts, *e.Artefact)
 	case eventEnd:
+		if e.Status == Killed { // what journals of before there was the word say of an interruption: who is killed writes nothing
+			e.Status = Interrupted
+		}
 		h.Status, h.Error, h.Ended = e.Status, e.Error, at
 	}
 }

@@ -50,6 +50,14 @@ type Record struct {
 	Versions map[string]string `json:"versions,omitempty"`
 	Backend  any               `json:"backend,omitempty"`
 	Started  time.Time         `json:"started"`
+	// Parent is the run from whose state this one went on, if any.
+	Parent *Parent `json:"parent,omitempty"`
+}
+
+// Parent is a run from which another one went on.
+type Parent struct {
+	Run    string `json:"run"`    // its folder
+	Update int    `json:"update"` // the update after which the two part
 }
 
 // event is one line of a journal.
@@ -93,13 +101,14 @@ type Artefact struct {
 // Status is how a run stands.
 type Status string
 
-// The statuses. A run is killed if its process was cancelled or died.
+// The statuses.
 const (
-	Running  Status = "running"
-	Finished Status = "finished"
-	Failed   Status = "failed"
-	Killed   Status = "killed"
-	Unknown  Status = "unknown" // a run folder without a journal
+	Running     Status = "running"
+	Finished    Status = "finished"
+	Failed      Status = "failed"
+	Interrupted Status = "interrupted" // its context was cancelled, as by Ctrl-C: it has saved what it was asked to and can be resumed
+	Killed      Status = "killed"      // its process died
+	Unknown     Status = "unknown"     // a run folder without a journal
 )
 
 // Journal writes what happens in a run. Its methods may be called concurrently. An error of writing is kept, stops all
@@ -143,6 +152,37 @@ func Start(dir string, record Record) (*Journal, error) {
 // steps counts no longer, since they are made again. A fresh run begins after step 0, and then nothing that stood there
 // counts. One process at a time may write.
 func Begin(dir string, step int) (*Journal, error) {
+	j, err := openJournal(dir, os.O_CREATE)
+	if err != nil {
+		return nil, err
+	}
+	host, _ := os.Hostname() // empty if the system does not tell
+	j.write(event{Event: eventBegin, Step: step, Machine: &Machine{Host: host, Platform: runtime.GOOS + "/" + runtime.GOARCH, CPUs: runtime.NumCPU(), PID: os.Getpid()}})
+	if err := j.Sync(); err != nil {
+		j.release()
+		return nil, err
+	}
+	return j, nil
+}
+
+// AddArtefact notes a file of a run that has ended, or each file of a folder in it: what was made of the run later. How the run
+// ended stays as it is. The error wraps [fs.ErrNotExist] if there is no journal; a run that goes on is an error too.
+func AddArtefact(dir, path string) error {
+	if _, err := os.Stat(filepath.Join(dir, JournalFile)); err != nil {
+		return fmt.Errorf("noting an artefact: %w", err)
+	}
+	j, err := openJournal(dir, 0)
+	if err != nil {
+		return err
+	}
+	err = j.Artefact(path)
+	err = errors.Join(err, j.Sync())
+	j.release()
+	return err
+}
+
+// openJournal takes the lock of a run folder and opens its journal.
+func openJournal(dir string, flags int) (*Journal, error) {
 	path := filepath.Join(dir, JournalFile)
 	j := &Journal{dir: dir, lock: flock.New(filepath.Join(dir, lockFile))}
 	// A reader that asks whether anybody writes holds the lock for a moment.
@@ -155,18 +195,12 @@ func Begin(dir string, step int) (*Journal, error) {
 		}
 		return nil, fmt.Errorf("locking %s: %w", path, atomicfile.Explain(err, dir))
 	}
-	if j.file, err = os.OpenFile(path, os.O_RDWR|os.O_CREATE|os.O_APPEND, 0o644); err == nil {
+	if j.file, err = os.OpenFile(path, os.O_RDWR|os.O_APPEND|flags, 0o644); err == nil {
 		err = cutTail(j.file)
 	}
 	if err != nil {
 		j.release()
 		return nil, fmt.Errorf("opening %s: %w", path, atomicfile.Explain(err, dir))
-	}
-	host, _ := os.Hostname() // empty if the system does not tell
-	j.write(event{Event: eventBegin, Step: step, Machine: &Machine{Host: host, Platform: runtime.GOOS + "/" + runtime.GOARCH, CPUs: runtime.NumCPU(), PID: os.Getpid()}})
-	if err := j.Sync(); err != nil {
-		j.release()
-		return nil, err
 	}
 	return j, nil
 }
@@ -263,14 +297,14 @@ func (j *Journal) Sync() error {
 	return j.err
 }
 
-// Close ends the run: finished if cause is nil, killed if its context was cancelled, else failed. It returns an error of
+// Close ends the run: finished if cause is nil, interrupted if its context was cancelled, else failed. It returns an error of
 // writing the journal, not cause. A journal that is not closed is that of a run that was killed.
 func (j *Journal) Close(cause error) error {
 	end := event{Event: eventEnd, Status: Finished}
 	if cause != nil {
 		end.Status, end.Error = Failed, cause.Error()
 		if errors.Is(cause, context.Canceled) || errors.Is(cause, context.DeadlineExceeded) {
-			end.Status = Killed
+			end.Status = Interrupted
 		}
 	}
 	j.write(end)

@@ -16,12 +16,93 @@ import (
 type Query struct {
 	// Where are conditions that all must hold: a field, one of = != < <= > >= ~ (has as a part), and a value, as in
 	// "status=finished", "test/f1>=0.8", "config.train.seed=42", "tag=good", "id~claim". Numbers are compared as numbers.
-	// A run that has no such field fits != only.
+	// A run that has no such field fits != only; one that no run has is a [*NameError].
 	Where []string
-	// Sort is a field, with - before it for the greatest first. Runs without it, and NaN, come last. Empty is -started.
+	// Sort is a field, with - before it for the greatest first. Runs without it, and NaN, come last. Empty is -started. One
+	// that no run has is a [*NameError].
 	Sort string
 	// Limit is the greatest number of runs; 0 is all.
 	Limit int
+	// Show are further fields that there must be, of which whoever asks makes columns.
+	Show []string
+}
+
+// fields are those that every run can have, beside config.… and metrics.
+var fields = []string{"code", "ended", "error", "from", "host", "id", "note", "seconds", "seed", "started", "status", "tag", "task"}
+
+// Fields lists the names that [Run.Field] knows of runs: those that every run can have, config.… of their configs, metrics.
+func Fields(runs ...Run) []string {
+	names := map[string]bool{}
+	for _, name := range fields {
+		names[name] = true
+	}
+	for _, r := range runs {
+		for path := range r.Fields() {
+			names["config."+path] = true
+		}
+		for _, m := range r.Metrics {
+			names[m.Name] = true
+		}
+	}
+	return slices.Sorted(maps.Keys(names))
+}
+
+// NameError is about a name that nothing has.
+type NameError struct {
+	What string // "field", "metric"
+	Name string
+	// Known are the names that there are, the nearest first.
+	Known []string
+}
+
+// CheckName returns a [*NameError] unless a name is among those that are known.
+func CheckName(what, name string, known []string) error {
+	if slices.Contains(known, name) {
+		return nil
+	}
+	nearest := slices.Clone(known)
+	slices.SortStableFunc(nearest, func(a, b string) int { return cmp.Compare(distance(name, a), distance(name, b)) })
+	return &NameError{What: what, Name: name, Known: nearest}
+}
+
+// Error lists the nearest names.
+func (e *NameError) Error() string {
+	const most = 12
+	if len(e.Known) == 0 {
+		return fmt.Sprintf("no run has the %s %q, nor any other", e.What, e.Name)
+	}
+	text := fmt.Sprintf("no run has the %s %q; there are %s", e.What, e.Name, strings.Join(e.Known[:min(most, len(e.Known))], ", "))
+	if n := len(e.Known) - most; n > 0 {
+		text += fmt.Sprintf(" and %d more", n)
+	}
+	return text
+}
+
+// distance says how unlike two names are: the number of letters to insert, delete or change (Levenshtein 1966). A name of
+// which the other is a part, as f1 is of final/test/f1, is nearer than any other.
+func distance(wrong, name string) float64 {
+	wrong, name = strings.ToLower(wrong), strings.ToLower(name)
+	if strings.Contains(name, wrong) {
+		return 1 - 1/float64(1+len(name)-len(wrong))
+	}
+	a, b := []rune(wrong), []rune(name)
+	row := make([]int, len(b)+1)
+	for j := range row {
+		row[j] = j
+	}
+	for i, letter := range a {
+		diagonal := row[0]
+		row[0] = i + 1
+		for j := range b {
+			change := diagonal
+			if letter != b[j] {
+				change++
+			}
+			diagonal = row[j+1]
+			row[j+1] = min(change, row[j+1]+1, row[j]+1)
+		}
+	}
+	return float64(row[len(b)])
 }
 
 // Runs returns the runs that a query wants.
@@ -40,13 +121,25 @@ func (s *Store) Runs(ctx context.Context, q Query) ([]Run, error) {
 	if err != nil {
 		return nil, err
 	}
-	runs = slices.DeleteFunc(runs, func(r Run) bool {
-		return slices.ContainsFunc(conditions, func(c condition) bool { return !c.holds(r) })
-	})
 	field, descending := strings.CutPrefix(q.Sort, "-")
 	if field == "" {
 		field, descending = "started", true
 	}
+	asked := append([]string{field}, q.Show...)
+	for _, c := range conditions {
+		asked = append(asked, c.field)
+	}
+	if len(runs) > 0 { // else nothing is known, and nothing to be found
+		known := Fields(runs...)
+		for _, name := range asked {
+			if err := CheckName("field", name, known); err != nil {
+				return nil, err
+			}
+		}
+	}
+	runs = slices.DeleteFunc(runs, func(r Run) bool {
+		return slices.ContainsFunc(conditions, func(c condition) bool { return !c.holds(r) })
+	})
 	slices.SortStableFunc(runs, func(a, b Run) int { return order(a.Field(field), b.Field(field), descending) })
 	if q.Limit > 0 {
 		runs = runs[:min(q.Limit, len(runs))]
@@ -78,7 +171,7 @@ func order(a, b string, descending bool) int {
 }
 
 // Field returns a field of a run as text, empty if there is none: id, status, task, seed, started, ended, seconds, host,
-// error, note, code (the revision), a field of the config ("config.train.seed"), or the last value of a metric by its
+// error, from (the run from which it went on), note, code (the revision; with + and a checksum if it had changes that were not committed), a field of the config ("config.train.seed"), or the last value of a metric by its
 // name. Tags are joined by commas.
 func (r Run) Field(name string) string {
 	switch name {
@@ -112,12 +205,17 @@ func (r Run) Field(name string) string {
 		return r.Machines[len(r.Machines)-1].Host
 	case "error":
 		return r.Error
+	case "from":
+		if r.Parent == nil {
+			return ""
+		}
+		return fmt.Sprintf("%s after update %d", r.Parent.Run, r.Parent.Update)
 	case "note":
 		return r.Notes.Text
 	case "tag":
 		return strings.Join(r.Notes.Tags, ",")
 	case "code":
-		return r.Versions["vcs.revision"]
+		return r.code()
 	}
 	if path, ok := strings.CutPrefix(name, "config."); ok {
 		return r.Fields()[path]
@@ -220,6 +318,18 @@ func (c condition) holds(r Run) bool {
 	return sign >= 0
 }
 
+// code is the revision of the code, with the beginning of the checksum of what was not committed.
+func (r Run) code() string {
+	changed := r.Versions["vcs.diff_sha256"]
+	if changed == "" {
+		changed = r.Versions["executable_sha256"]
+	}
+	if changed == "" {
+		return r.Versions["vcs.revision"]
+	}
+	return r.Versions["vcs.revision"] + "+" + changed[:min(len(changed), 12)]
+}
+
 // Comparison puts runs side by side.
 type Comparison struct {
 	Runs []Run `json:"runs"`
@@ -246,7 +356,7 @@ func Compare(runs ...Run) Comparison {
 	settings, metrics := map[string]bool{}, map[string]bool{}
 	all := make([]map[string]string, len(runs))
 	for i, r := range runs {
-		all[i] = map[string]string{"task": r.Task, "seed": strconv.FormatUint(r.Seed, 10), "code": r.Versions["vcs.revision"]}
+		all[i] = map[string]string{"task": r.Task, "seed": strconv.FormatUint(r.Seed, 10), "code": r.code()}
 		for path, value := range r.Fields() {
 			all[i]["config."+path] = value
 		}

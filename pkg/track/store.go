@@ -110,7 +110,7 @@ const IndexFile = ".index.db"
 const TrashDir = ".trash"
 
 // schemaVersion changes whenever an index of before cannot be used.
-const schemaVersion = 1
+const schemaVersion = 2
 
 const schema = `
 CREATE TABLE runs (
@@ -357,7 +357,7 @@ func (s *Store) put(ctx context.Context, tx *sql.Tx, id, print string) error {
 		r.Status, r.Error = Unknown, err.Error()
 	}
 	r.ID = id
-	if r.Status == Killed && r.Ended.IsZero() {
+	if r.Status == Killed {
 		r.Status, r.Error = Running, "" // what its files say; whether it lives is looked at when it is asked for
 	}
 	config, err := json.Marshal(r.Config)

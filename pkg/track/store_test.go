@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"hash/crc32"
 	"math"
 	"os"
 	"path/filepath"
@@ -418,5 +419,52 @@ func BenchmarkOpen(b *testing.B) {
 				}
 			}
 		})
+	}
+}
+
+// TestUnknownName: a field that no run has is told from one that some have not.
+func TestUnknownName(t *testing.T) {
+	root := t.TempDir()
+	config := map[string]any{"train": map[string]any{"batch_size": 8}}
+	logged(t, filepath.Join(root, "one"), 1, config, map[string]float64{"final/test/f1": 0.5, "train/loss": 1})
+	logged(t, filepath.Join(root, "two"), 2, config, map[string]float64{"train/loss": 2})
+	store, err := track.Open(t.Context(), root)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer store.Close()
+	for name, want := range map[string]string{"f1": "final/test/f1", "stat": "status", "Train/Loss": "train/loss", "train_loss": "train/loss", "config.batch_size": "config.train.batch_size", "tags": "tag"} {
+		for _, query := range []track.Query{{Where: []string{name + "=1"}}, {Sort: name}, {Sort: "-" + name}, {Show: []string{"id", name}}} {
+			var unknown *track.NameError
+			if _, err := store.Runs(t.Context(), query); !errors.As(err, &unknown) || unknown.Name != name || unknown.Known[0] != want {
+				t.Errorf("%+v: %v; want %s first", query, err, want)
+			}
+		}
+	}
+	if runs, err := store.Runs(t.Context(), track.Query{Where: []string{"final/test/f1>0"}, Sort: "-final/test/f1", Show: []string{"config.train.batch_size"}}); err != nil || len(runs) != 1 {
+		t.Errorf("a field that one run has: %d runs, %v", len(runs), err)
+	}
+	empty, err := track.Open(t.Context(), t.TempDir())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer empty.Close()
+	if runs, err := empty.Runs(t.Context(), track.Query{Where: []string{"final/test/f1>0"}}); err != nil || len(runs) != 0 {
+		t.Errorf("no runs at all: %d runs, %v", len(runs), err)
+	}
+}
+
+// TestOldWord reads the end of an interrupted run as it was written before there was the word: killed.
+func TestOldWord(t *testing.T) {
+	dir := t.TempDir()
+	journal := ""
+	for _, line := range []string{`{"event":"begin","time_ms":1`, `{"event":"end","time_ms":2,"status":"killed","error":"context canceled"`} {
+		journal += fmt.Sprintf("%s,\"crc32c\":\"%08x\"}\n", line, crc32.Checksum([]byte(line), crc32.MakeTable(crc32.Castagnoli)))
+	}
+	if err := errors.Join(os.WriteFile(filepath.Join(dir, "run.json"), []byte("{}"), 0o644), os.WriteFile(filepath.Join(dir, "journal.jsonl"), []byte(journal), 0o644)); err != nil {
+		t.Fatal(err)
+	}
+	if r, err := track.ReadRun(dir); err != nil || r.Status != track.Interrupted || r.Damaged != 0 {
+		t.Errorf("status %s, %d damaged, %v", r.Status, r.Damaged, err)
 	}
 }

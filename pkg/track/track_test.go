@@ -261,6 +261,9 @@ func TestJournal(t *testing.T) {
 	for i, v := range odd {
 		journal.Log(i+1, map[string]float64{`a "quoted" <näme>` + "\n": v})
 	}
+	if err := track.AddArtefact(dir, "run.json"); err == nil || !strings.Contains(err.Error(), "another process is writing") {
+		t.Errorf("an artefact of a run that goes on: %v", err)
+	}
 	if _, err := track.Begin(dir, 0); err == nil || !strings.Contains(err.Error(), "another process is writing") {
 		t.Errorf("two writers: %v", err)
 	}
@@ -275,7 +278,16 @@ func TestJournal(t *testing.T) {
 	if err := journal.Sync(); !errors.Is(err, fs.ErrClosed) {
 		t.Errorf("logging after the end: %v", err)
 	}
-	if r, err := track.ReadRun(dir); err != nil || r.Status != track.Killed || r.Error != "stopped: context canceled" {
+	if err := errors.Join(os.WriteFile(filepath.Join(dir, "late.svg"), []byte("<svg/>"), 0o644), track.AddArtefact(dir, "late.svg")); err != nil {
+		t.Fatal(err)
+	}
+	if r, err := track.ReadRun(dir); err != nil || len(r.Artefacts) != 1 || r.Artefacts[0].Bytes != 6 {
+		t.Errorf("an artefact of later: %+v, %v", r.Artefacts, err)
+	}
+	if err := track.AddArtefact(t.TempDir(), "late.svg"); !errors.Is(err, fs.ErrNotExist) {
+		t.Errorf("an artefact of no run: %v", err)
+	}
+	if r, err := track.ReadRun(dir); err != nil || r.Status != track.Interrupted || r.Error != "stopped: context canceled" {
 		t.Errorf("cancelled: %s %q, %v", r.Status, r.Error, err)
 	}
 
@@ -313,7 +325,7 @@ func TestJournal(t *testing.T) {
 		t.Errorf("history %+v", h)
 	}
 	abc := "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad"
-	if a := h.Artefacts; len(a) != 2 || a[0] != (track.Artefact{Path: "model/b/c.txt", SHA256: abc, Bytes: 3}) || a[1].Path != "model/a.txt" {
+	if a := h.Artefacts; len(a) != 3 || a[1] != (track.Artefact{Path: "model/b/c.txt", SHA256: abc, Bytes: 3}) || a[2].Path != "model/a.txt" {
 		t.Errorf("artefacts %v", a)
 	}
 	if m := h.Metrics()[0]; !math.IsInf(m.Min, -1) || !math.IsInf(m.Max, 1) || m.Last != 1e21 || m.Count != 8 || m.Step != 8 {

@@ -92,7 +92,34 @@ var dashes = [][]vg.Length{nil, {6, 3}, {2, 2}, {8, 3, 2, 3}}
 // It returns an error for a series whose X and Y differ in length, a Smooth outside [0, 1), a mark that is nowhere and
 // a negative size; all problems are in one error.
 func (c Chart) SVG() (string, error) {
-	return c.sheet().svg()
+	svg, _, err := c.sheet().svg()
+	return svg, err
+}
+
+// Draw is [Chart.SVG] that also says where the points are, for a page that tells the values under a pointer.
+func (c Chart) Draw() (svg string, area Area, err error) {
+	svg, areas, err := c.sheet().svg()
+	if err != nil {
+		return "", Area{}, err
+	}
+	return svg, areas[0], nil
+}
+
+// Area is the place of the points in the picture of a chart, in the units of its viewBox: x grows to the right and y
+// downwards. X and Y are the values at its borders. On a logarithmic axis places follow the logarithms of values.
+type Area struct {
+	Left, Right, Top, Bottom float64
+	X, Y                     [2]float64 // at left and right, at bottom and top
+	LogX, LogY               bool
+}
+
+// Place returns where a value on the x axis lies.
+func (a Area) Place(x float64) float64 {
+	low, high := a.X[0], a.X[1]
+	if a.LogX {
+		x, low, high = math.Log(x), math.Log(low), math.Log(high)
+	}
+	return a.Left + (x-low)/(high-low)*(a.Right-a.Left)
 }
 
 func (c Chart) sheet() sheet {
@@ -109,7 +136,10 @@ type Panels struct {
 }
 
 // SVG draws the charts. It returns an error for no charts, and for what [Chart.SVG] refuses.
-func (p Panels) SVG() (string, error) { return p.sheet().svg() }
+func (p Panels) SVG() (string, error) {
+	svg, _, err := p.sheet().svg()
+	return svg, err
+}
 
 func (p Panels) sheet() sheet {
 	charts := slices.Clone(p.Charts)
@@ -142,21 +172,21 @@ func (s sheet) validate() error {
 	return nil
 }
 
-func (s sheet) svg() (string, error) {
+func (s sheet) svg() (svg string, areas []Area, err error) {
 	if err := s.validate(); err != nil {
-		return "", err
+		return "", nil, err
 	}
 	canvas := vgsvg.New(s.width, s.height)
-	words := s.draw(canvas)
+	words, areas := s.draw(canvas)
 	var buf bytes.Buffer
 	if _, err := canvas.WriteTo(&buf); err != nil {
-		return "", fmt.Errorf("drawing %q: %w", s.title, err)
+		return "", nil, fmt.Errorf("drawing %q: %w", s.title, err)
 	}
-	return label(buf.String(), s.title, words), nil
+	return label(buf.String(), s.title, words), areas, nil
 }
 
-// draw draws the charts, and returns what they show in words.
-func (s sheet) draw(canvas vg.CanvasSizer) string {
+// draw draws the charts, and returns what they show in words, and where.
+func (s sheet) draw(canvas vg.CanvasSizer) (said string, areas []Area) {
 	var plots [][]*plot.Plot
 	var words []string
 	for _, c := range s.charts {
@@ -166,8 +196,16 @@ func (s sheet) draw(canvas vg.CanvasSizer) string {
 	}
 	margin := vg.Points(6)
 	whole := draw.Crop(draw.New(canvas), margin, -margin, margin, -margin)
+	place := func(chart Chart, p *plot.Plot, canvas draw.Canvas) {
+		p.Draw(canvas)
+		inner := p.DataCanvas(canvas)
+		areas = append(areas, Area{
+			Left: inner.Min.X.Points(), Right: inner.Max.X.Points(), Top: (s.height - inner.Max.Y).Points(), Bottom: (s.height - inner.Min.Y).Points(),
+			X: [2]float64{p.X.Min, p.X.Max}, Y: [2]float64{p.Y.Min, p.Y.Max}, LogX: chart.LogX, LogY: chart.LogY,
+		})
+	}
 	if len(plots) == 1 {
-		plots[0][0].Draw(whole)
+		place(s.charts[0], plots[0][0], whole)
 	} else {
 		low, high := plots[0][0].X.Min, plots[0][0].X.Max
 		for _, row := range plots {
@@ -178,10 +216,10 @@ func (s sheet) draw(canvas vg.CanvasSizer) string {
 		}
 		tiles := draw.Tiles{Rows: len(plots), Cols: 1, PadY: vg.Points(10)}
 		for i, row := range plot.Align(plots, tiles, whole) {
-			plots[i][0].Draw(row[0])
+			place(s.charts[i], plots[i][0], row[0])
 		}
 	}
-	return strings.Join(words, " ")
+	return strings.Join(words, " "), areas
 }
 
 // plot returns the chart with its axes and curves, and what it shows in words.

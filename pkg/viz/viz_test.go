@@ -5,6 +5,8 @@ import (
 	"fmt"
 	"io"
 	"math"
+	"regexp"
+	"strconv"
 	"strings"
 	"testing"
 
@@ -160,4 +162,42 @@ func ExampleCurves() {
 	desc, _, _ = strings.Cut(desc, "</desc>")
 	fmt.Println(desc)
 	// Output: loss (nats/token) over step. train: 3 points from (0, 2.1) to (200, 0.4), lowest 0.4, highest 2.1. dev: 2 points from (100, 1.1) to (200, 0.7), lowest 0.7, highest 1.1.
+}
+
+// TestArea finds the points of a curve in its picture where the area says that they are.
+func TestArea(t *testing.T) {
+	for _, log := range []bool{false, true} {
+		chart := viz.Chart{LogX: log, LogY: log, Series: []viz.Series{{X: []float64{1, 4, 10}, Y: []float64{100, 10, 1000}}}}
+		svg, area, err := chart.Draw()
+		if err != nil {
+			t.Fatal(err)
+		}
+		if again, err := chart.SVG(); err != nil || again != svg {
+			t.Errorf("SVG draws another picture, %v", err)
+		}
+		var view [4]float64
+		if _, err := fmt.Sscanf(svg[strings.Index(svg, "viewBox="):], `viewBox="%f %f %f %f"`, &view[0], &view[1], &view[2], &view[3]); err != nil {
+			t.Fatal(err)
+		}
+		// The curve is the path of three points: Mx,yLx,yLx,y, with y upwards.
+		found := regexp.MustCompile(`d="M([\d.]+),([\d.]+)L([\d.]+),([\d.]+)L([\d.]+),([\d.]+)"`).FindStringSubmatch(svg)
+		if found == nil {
+			t.Fatalf("no curve in %s", svg)
+		}
+		at := func(i int) float64 {
+			v, err := strconv.ParseFloat(found[i], 64)
+			if err != nil {
+				t.Fatal(err)
+			}
+			return v
+		}
+		for i, x := range []float64{1, 4, 10} {
+			if got, want := area.Place(x), at(1+2*i); math.Abs(got-want) > 0.02 {
+				t.Errorf("log %t: %g lies at %g, want %g", log, x, got, want)
+			}
+		}
+		if top := view[3] - at(6); math.Abs(top-area.Top) > 0.02 || math.Abs(view[3]-at(4)-area.Bottom) > 0.02 || area.Y != [2]float64{10, 1000} {
+			t.Errorf("log %t: %+v, but the highest point lies at %g", log, area, top)
+		}
+	}
 }

@@ -3,7 +3,8 @@
 //	result, err := mlflow.Client{URL: "http://127.0.0.1:5000"}.Export(ctx, "elastic", run)
 //
 // Configs become parameters, curves metrics, and notes, versions and checksums tags. An export can be killed at any
-// moment and made again, also while the run goes on: it continues where the server is, and doubles nothing. How:
+// moment and made again, also while the run goes on: it continues where the server is, and doubles nothing. [Client.Upload]
+// sends the files that the run has noted. How:
 //
 //   - The run is found again by a tag that it was created with.
 //   - Points are sent in the order in which they were logged. Each batch sets a tag, after its points, that says how many
@@ -11,12 +12,14 @@
 //     value are one.
 //   - Points that were sent and then lost their place, because the run was resumed from before them, cannot be taken
 //     back: that MLflow run is deleted (it can be restored there), and made anew.
+//   - A file is sent whole, and then a tag set with its checksum. One whose tag is not so is sent again, over what is there.
 //
 // Limits of the server are kept: 1000 metrics, 100 parameters and 100 tags a batch, 1000 of all, lengths of names and
 // values. Names that it does not allow are changed, and end in a checksum then. It knows infinities as the greatest
 // finite numbers.
 //
-// Source: MLflow 3.17.2, REST API reference, and mlflow/utils/validation.py for the limits.
+// Source: MLflow 3.17.2, REST API reference, mlflow/utils/validation.py for the limits, and
+// mlflow/store/artifact/http_artifact_repo.py for files.
 package mlflow
 
 import (
@@ -54,6 +57,7 @@ const (
 const (
 	tagRun      = "elastic.run"      // which run it is
 	tagExported = "elastic.exported" // how far the export is: times rewound, points sent
+	tagFile     = "elastic.file."    // and the name of a file: the checksum with which it was sent
 )
 
 // Client talks to a tracking server.
@@ -168,7 +172,7 @@ func status(s track.Status) string {
 		return "RUNNING"
 	case track.Finished:
 		return "FINISHED"
-	case track.Killed:
+	case track.Interrupted, track.Killed:
 		return "KILLED"
 	}
 	return "FAILED"
@@ -188,7 +192,8 @@ type (
 	}
 	remoteRun struct {
 		Info struct {
-			RunID string `json:"run_id"`
+			RunID     string `json:"run_id"`
+			Artifacts string `json:"artifact_uri"`
 		} `json:"info"`
 		Data struct {
 			Params []pair `json:"params"`
@@ -361,22 +366,16 @@ func isCode(err error, code string) bool {
 // tries is how often a request is made.
 const tries = 5
 
-// call makes a request, again if the reason of a failure may pass. All our requests may be made twice.
-func (c Client) call(ctx context.Context, method, endpoint string, in, out any) error {
-	var body []byte
-	if in != nil {
-		var err error
-		if body, err = json.Marshal(in); err != nil {
-			return err
-		}
-	}
+// repeat makes a request, again if the reason of a failure may pass. All our requests but that which makes a run may be made
+// twice.
+func (c Client) repeat(ctx context.Context, once func() (again bool, err error)) error {
 	pause := c.Pause
 	if pause == 0 {
 		pause = time.Second / 2
 	}
 	for try := 1; ; try++ {
-		again, err := c.once(ctx, method, endpoint, body, out)
-		if err == nil || !again || try == tries || endpoint == "runs/create" {
+		again, err := once()
+		if err == nil || !again || try == tries {
 			return err
 		}
 		select {
@@ -388,22 +387,47 @@ func (c Client) call(ctx context.Context, method, endpoint string, in, out any) 
 	}
 }
 
-func (c Client) once(ctx context.Context, method, endpoint string, body []byte, out any) (again bool, err error) {
+// call asks for something that is in JSON, as is the answer.
+func (c Client) call(ctx context.Context, method, endpoint string, in, out any) error {
+	var body []byte
+	if in != nil {
+		var err error
+		if body, err = json.Marshal(in); err != nil {
+			return err
+		}
+	}
+	return c.repeat(ctx, func() (again bool, err error) {
+		short, cancel := context.WithTimeout(ctx, time.Minute)
+		defer cancel()
+		request, err := c.request(short, method, "mlflow/"+endpoint, bytes.NewReader(body))
+		if err != nil {
+			return false, err
+		}
+		request.Header.Set("Content-Type", "application/json")
+		again, err = c.do(ctx, request, out)
+		return again && endpoint != "runs/create", err
+	})
+}
+
+// request makes a request to a place of the server's interface, which may have a query.
+func (c Client) request(ctx context.Context, method, place string, body io.Reader) (*http.Request, error) {
 	base, err := url.Parse(c.URL)
 	if err != nil || base.Host == "" || base.Scheme != "http" && base.Scheme != "https" {
-		return false, fmt.Errorf("the server's address is %q, want one as http://127.0.0.1:5000", redacted(c.URL))
+		return nil, fmt.Errorf("the server's address is %q, want one as http://127.0.0.1:5000", redacted(c.URL))
 	}
-	request, err := http.NewRequestWithContext(ctx, method, strings.TrimSuffix(base.String(), "/")+"/api/2.0/mlflow/"+endpoint, bytes.NewReader(body))
-	if err != nil {
-		return false, err
-	}
-	request.Header.Set("Content-Type", "application/json")
-	if c.Token != "" {
+	request, err := http.NewRequestWithContext(ctx, method, strings.TrimSuffix(base.String(), "/")+"/api/2.0/"+place, body)
+	if err == nil && c.Token != "" {
 		request.Header.Set("Authorization", "Bearer "+c.Token)
 	}
+	return request, err
+}
+
+// do sends a request and reads the answer. What fails may be tried again unless ctx is cancelled, which is not the time that
+// the request has.
+func (c Client) do(ctx context.Context, request *http.Request, out any) (again bool, err error) {
 	client := c.HTTP
 	if client == nil {
-		client = &http.Client{Timeout: time.Minute}
+		client = http.DefaultClient
 	}
 	response, err := client.Do(request)
 	if err != nil {
@@ -429,7 +453,7 @@ func (c Client) once(ctx context.Context, method, endpoint string, body []byte, 
 		return false, nil
 	}
 	if err := json.Unmarshal(content, out); err != nil {
-		return false, fmt.Errorf("the answer to %s is not that of MLflow: %w", endpoint, err)
+		return false, fmt.Errorf("the answer to %s is not that of MLflow: %w", request.URL.Path, err)
 	}
 	return false, nil
 }

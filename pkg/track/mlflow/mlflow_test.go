@@ -10,6 +10,7 @@ import (
 	"math"
 	"net/http"
 	"net/http/httptest"
+	"os"
 	"path"
 	"path/filepath"
 	"regexp"
@@ -33,6 +34,7 @@ type stored struct {
 	params, tags                 map[string]string
 	points                       map[string]int // how often each was sent
 	order                        []string
+	files                        map[string]string
 }
 
 // server is a tracking server with the documented limits of the real one, which refuses and fails as it is told to.
@@ -43,6 +45,7 @@ type server struct {
 	experiments []string
 	runs        []*stored
 	requests    int
+	elsewhere   bool // files are not the server's
 	// fail is asked at each request: "before" refuses it, "after" does it and then lets the connection drop.
 	fail func(n int, endpoint string) string
 }
@@ -58,6 +61,9 @@ func (s *server) serve(w http.ResponseWriter, r *http.Request) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	endpoint, ok := strings.CutPrefix(r.URL.Path, "/api/2.0/mlflow/")
+	if file, isFile := strings.CutPrefix(r.URL.Path, "/api/2.0/mlflow-artifacts/artifacts/"); isFile && r.Method == http.MethodPut {
+		endpoint, ok = file, true
+	}
 	if !ok {
 		http.NotFound(w, r)
 		return
@@ -122,6 +128,16 @@ func (s *server) answer(endpoint string, r *http.Request) (code string, answer a
 		}
 		Params, Tags []pair
 	}
+	if r.Method == http.MethodPut { // a file
+		parts := strings.SplitN(endpoint, "/", 4) // experiment, run, artifacts, path
+		at := slices.IndexFunc(s.runs, func(run *stored) bool { return run.id == parts[1] && !run.deleted })
+		content, err := io.ReadAll(r.Body)
+		if len(parts) != 4 || at < 0 || parts[2] != "artifacts" || err != nil || int64(len(content)) != r.ContentLength {
+			return "BAD_REQUEST", fmt.Sprintf("file %q of %d bytes, %v", endpoint, len(content), err)
+		}
+		s.runs[at].files[parts[3]] += string(content) // twice, if it is sent twice
+		return "", map[string]any{}
+	}
 	if r.Method == http.MethodPost {
 		body, err := io.ReadAll(r.Body)
 		if err == nil {
@@ -146,7 +162,11 @@ func (s *server) answer(endpoint string, r *http.Request) (code string, answer a
 			}
 			return pairs
 		}
-		return map[string]any{"info": map[string]any{"run_id": run.id}, "data": map[string]any{"params": list(run.params), "tags": list(run.tags)}}
+		root := "mlflow-artifacts:/" + run.experiment + "/" + run.id + "/artifacts"
+		if s.elsewhere {
+			root = "s3://bucket/" + run.id
+		}
+		return map[string]any{"info": map[string]any{"run_id": run.id, "artifact_uri": root}, "data": map[string]any{"params": list(run.params), "tags": list(run.tags)}}
 	}
 	switch endpoint {
 	case "experiments/get-by-name":
@@ -169,8 +189,13 @@ func (s *server) answer(endpoint string, r *http.Request) (code string, answer a
 			}
 		}
 		return "", map[string]any{"runs": runs}
+	case "runs/get":
+		at := slices.IndexFunc(s.runs, func(run *stored) bool { return run.id == r.URL.Query().Get("run_id") })
+		if at >= 0 {
+			return "", map[string]any{"run": describe(s.runs[at])}
+		}
 	case "runs/create":
-		run := &stored{id: fmt.Sprint("r", len(s.runs)), experiment: in.ExperimentID, name: in.RunName, status: "RUNNING", params: map[string]string{}, tags: map[string]string{}, points: map[string]int{}}
+		run := &stored{id: fmt.Sprint("r", len(s.runs)), experiment: in.ExperimentID, name: in.RunName, status: "RUNNING", params: map[string]string{}, tags: map[string]string{}, points: map[string]int{}, files: map[string]string{}}
 		for _, tag := range in.Tags {
 			run.tags[tag.Key] = tag.Value
 		}
@@ -399,6 +424,82 @@ func TestRewound(t *testing.T) {
 	}
 	if err := journal.Close(nil); err != nil {
 		t.Fatal(err)
+	}
+}
+
+// TestUpload breaks an upload off at each of its requests, before and after the server has done what it asks for: the next one
+// sends what is missing, and no more.
+func TestUpload(t *testing.T) {
+	journal, dir := sample(t, 1)
+	want := map[string]string{"model/weights & more?.bin": "\x00\x01", "report.json": "{}", "größe.svg": "<svg/>"}
+	for name, content := range want {
+		path := filepath.Join(dir, name)
+		if err := errors.Join(os.MkdirAll(filepath.Dir(path), 0o755), os.WriteFile(path, []byte(content), 0o644), journal.Artefact(name)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := journal.Close(nil); err != nil {
+		t.Fatal(err)
+	}
+	run, err := track.ReadRun(dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	const requests = 1 + 2*3 // the run, and each file with its tag
+	for at := 0; at <= requests; at++ {
+		for _, mode := range []string{"before", "after"} {
+			s := newServer(t)
+			result, err := export(t, s, dir)
+			if err != nil {
+				t.Fatal(err)
+			}
+			ctx, kill := context.WithCancel(t.Context())
+			begun := s.requests
+			s.fail = func(n int, endpoint string) string {
+				if n == begun+at {
+					kill()
+					return mode
+				}
+				return ""
+			}
+			first, err := mlflow.Client{URL: s.URL, Pause: time.Hour}.Upload(ctx, run, result)
+			if (err == nil) != (at == 0) {
+				t.Errorf("%s request %d: %v", mode, at, err)
+			}
+			s.fail = nil
+			second, err := mlflow.Client{URL: s.URL}.Upload(t.Context(), run, result)
+			if err != nil || second.Kept+second.Files != 3 || second.Kept < first.Files {
+				t.Errorf("%s request %d, and again: %+v after %+v, %v", mode, at, second, first, err)
+			}
+			for name, content := range want {
+				if got := s.active(t).files[name]; got != content && got != content+content || at == 0 && got != content {
+					t.Errorf("%s request %d: %s is %q, want %q", mode, at, name, got, content)
+				}
+			}
+			kill()
+		}
+	}
+
+	s := newServer(t)
+	result, err := export(t, s, dir)
+	if err == nil {
+		err = errors.Join(os.Remove(filepath.Join(dir, "report.json")), os.WriteFile(filepath.Join(dir, "größe.svg"), nil, 0o644))
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	u, err := mlflow.Client{URL: s.URL}.Upload(t.Context(), run, result)
+	if slices.Sort(u.Left); err != nil || u.Files != 1 || !slices.Equal(u.Left, []string{"größe.svg has changed since the run noted it", "report.json is gone"}) {
+		t.Errorf("%+v, %v", u, err)
+	}
+	s.elsewhere = true
+	if _, err := (mlflow.Client{URL: s.URL}).Upload(t.Context(), run, result); err == nil || !strings.Contains(err.Error(), `leaves files to "s3://bucket/`) {
+		t.Errorf("a server that takes no files: %v", err)
+	}
+	run.Artefacts = []track.Artefact{{Path: "../secret"}}
+	s.elsewhere = false
+	if _, err := (mlflow.Client{URL: s.URL}).Upload(t.Context(), run, result); err == nil || !strings.Contains(err.Error(), "outside of its folder") {
+		t.Errorf("a file elsewhere: %v", err)
 	}
 }
 

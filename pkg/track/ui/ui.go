@@ -4,8 +4,9 @@
 //	server := &ui.Server{Store: store, Token: rand.Text()}
 //	err := server.Serve(ctx, listener)
 //
-// Pages are made here, with pictures of package viz; the browser needs no script but for following runs that go on. Nothing
-// is loaded from elsewhere, and nothing can be changed. Who asks must know the token, and ask for a host that is named: else a
+// Pages are made here, with pictures of package viz; the browser needs no script but for following runs that go on and for the
+// values of curves under a pointer or a slider. Nothing is loaded from elsewhere, and nothing can be changed. Pictures that a run
+// has noted as artefacts are shown so that they can run nothing. Who asks must know the token, and ask for a host that is named: else a
 // page of somebody else's could read runs by way of the reader's own browser.
 package ui
 
@@ -19,6 +20,7 @@ import (
 	"html/template"
 	"io/fs"
 	"maps"
+	"math"
 	"net"
 	"net/http"
 	"net/url"
@@ -47,6 +49,8 @@ type Server struct {
 	Token string
 	// Hosts are further names by which the server may be asked for, beside localhost and addresses of loopback.
 	Hosts []string
+	// Learned, if set, returns further charts of a run: what its attention learned about itself. None is no error.
+	Learned func(track.Run) ([]viz.Chart, error)
 	// Every is how often runs are looked at for those who follow; 0 means a second.
 	Every time.Duration
 }
@@ -90,6 +94,7 @@ func (s *Server) Handler() (http.Handler, error) {
 	mux.HandleFunc("GET /{$}", p.list)
 	mux.HandleFunc("GET /run/{id...}", p.run)
 	mux.HandleFunc("GET /compare", p.compare)
+	mux.HandleFunc("GET /file", p.file)
 	mux.HandleFunc("GET /events", p.events)
 	mux.Handle("GET /static/", http.StripPrefix("/static/", http.FileServerFS(files)))
 	return s.guard(mux), nil
@@ -102,7 +107,7 @@ func (s *Server) guard(next http.Handler) http.Handler {
 	knows := func(token string) bool { return subtle.ConstantTimeCompare([]byte(token), []byte(s.Token)) == 1 }
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		h := w.Header()
-		h.Set("Content-Security-Policy", "default-src 'none'; script-src 'self'; style-src 'self' 'unsafe-inline'; img-src 'self' data:; connect-src 'self'; form-action 'self'; base-uri 'none'; frame-ancestors 'none'")
+		h.Set("Content-Security-Policy", "default-src 'none'; script-src 'self'; style-src 'self' 'unsafe-inline'; img-src 'self' data:; connect-src 'self'; frame-src 'self'; form-action 'self'; base-uri 'none'; frame-ancestors 'none'")
 		h.Set("X-Content-Type-Options", "nosniff")
 		h.Set("Referrer-Policy", "no-referrer")
 		h.Set("Cache-Control", "no-store")
@@ -287,8 +292,48 @@ type curves struct {
 }
 
 type picture struct {
-	Name string
-	SVG  template.HTML
+	Name   string
+	SVG    template.HTML
+	Points string // JSON, for the script that tells values
+}
+
+// mostPoints is how many points of a curve a page can tell the values of.
+const mostPoints = 1000
+
+// newPicture draws a chart. Names are those of its series, where the chart has none.
+func newPicture(chart viz.Chart, names ...string) (picture, error) {
+	svg, area, err := chart.Draw()
+	if err != nil {
+		return picture{}, err
+	}
+	type curve struct {
+		Name string     `json:"name"`
+		X    []float64  `json:"x"`
+		Y    []*float64 `json:"y"` // null where there is no number
+	}
+	all := struct {
+		Area   viz.Area `json:"area"`
+		Series []curve  `json:"series"`
+	}{Area: area}
+	for i, s := range chart.Series {
+		c := curve{Name: s.Name, X: []float64{}}
+		if c.Name == "" && i < len(names) {
+			c.Name = names[i]
+		}
+		every := (len(s.X) + mostPoints - 1) / mostPoints
+		for j := range s.X {
+			if j%every != 0 && j != len(s.X)-1 {
+				continue
+			}
+			c.X, c.Y = append(c.X, s.X[j]), append(c.Y, nil)
+			if y := s.Y[j]; !math.IsNaN(y) && !math.IsInf(y, 0) {
+				c.Y[len(c.Y)-1] = &y
+			}
+		}
+		all.Series = append(all.Series, c)
+	}
+	points, err := json.Marshal(all)
+	return picture{chart.Title, template.HTML(svg), string(points)}, err // viz escapes what it is given
 }
 
 type choice struct {
@@ -342,11 +387,11 @@ func draw(runs []track.Run, query url.Values) (curves, error) {
 		if len(runs) == 1 {
 			lines[0].Name = ""
 		}
-		svg, err := viz.Chart{Title: name, XLabel: "step", YLabel: name, LogY: c.Log, Series: lines}.SVG()
+		drawn, err := newPicture(viz.Chart{Title: name, XLabel: "step", YLabel: name, LogY: c.Log, Series: lines}, runs[0].ID)
 		if err != nil {
 			return c, err
 		}
-		c.Pictures = append(c.Pictures, picture{name, template.HTML(svg)}) // viz escapes what it is given
+		c.Pictures = append(c.Pictures, drawn)
 	}
 	return c, nil
 }
@@ -358,6 +403,8 @@ type one struct {
 	About     []field
 	Config    []field
 	Curves    curves
+	Learned   []picture
+	Files     []kept
 	Confusion template.HTML
 }
 
@@ -370,7 +417,7 @@ func (p *page) run(w http.ResponseWriter, r *http.Request) {
 	}
 	run := found[0]
 	o := one{Run: run}
-	for _, name := range []string{"status", "error", "task", "seed", "started", "ended", "code", "host", "tag", "note"} {
+	for _, name := range []string{"status", "error", "task", "seed", "started", "ended", "from", "code", "host", "tag", "note"} {
 		if value := run.Field(name); value != "" {
 			o.About = append(o.About, field{name, value})
 		}
@@ -382,6 +429,15 @@ func (p *page) run(w http.ResponseWriter, r *http.Request) {
 	if o.Curves, err = draw(found, r.URL.Query()); err == nil {
 		o.Confusion, err = confusion(run.Dir)
 	}
+	if err == nil && p.Learned != nil {
+		var charts []viz.Chart
+		charts, err = p.Learned(run)
+		for _, chart := range charts {
+			drawn, failed := newPicture(chart)
+			o.Learned, err = append(o.Learned, drawn), errors.Join(err, failed)
+		}
+	}
+	o.Files = pictures(run)
 	if err != nil {
 		fail(w, err)
 		return

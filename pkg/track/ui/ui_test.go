@@ -3,9 +3,11 @@ package ui_test
 import (
 	"bufio"
 	"context"
+	"encoding/json"
 	"encoding/xml"
 	"errors"
 	"fmt"
+	"html"
 	"io"
 	"math"
 	"net"
@@ -22,6 +24,7 @@ import (
 
 	"github.com/elastic-attention/workbench/pkg/track"
 	"github.com/elastic-attention/workbench/pkg/track/ui"
+	"github.com/elastic-attention/workbench/pkg/viz"
 )
 
 const token = "the token"
@@ -37,6 +40,19 @@ func runs(t *testing.T) (root string, live *track.Journal) {
 		}
 		for step := 1; step <= 3; step++ {
 			journal.Log(step, map[string]float64{"train/loss": float64(i+1) / float64(step), "dev/f1": float64(step) / 10, "odd": math.NaN()})
+		}
+		if id == "one <b>" {
+			for name, content := range map[string]string{
+				"a.svg":  `<svg xmlns="http://www.w3.org/2000/svg"><title>heads &lt;1&gt;</title><desc>two words</desc><script>alert(1)</script></svg>`,
+				"b.HTML": "<script>alert(1)</script>", "c.png": "png", "d.txt": "text",
+			} {
+				if err := errors.Join(os.WriteFile(filepath.Join(root, id, name), []byte(content), 0o644), journal.Artefact(name)); err != nil {
+					t.Fatal(err)
+				}
+			}
+			if err := os.WriteFile(filepath.Join(root, id, "unnoted.svg"), []byte("<svg/>"), 0o644); err != nil {
+				t.Fatal(err)
+			}
 		}
 		if id == "live" {
 			t.Cleanup(func() { _ = journal.Close(nil) })
@@ -56,7 +72,12 @@ func browser(t *testing.T, root string) (*httptest.Server, *http.Client) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	handler, err := (&ui.Server{Store: store, Token: token, Every: time.Millisecond}).Handler()
+	handler, err := (&ui.Server{Store: store, Token: token, Every: time.Millisecond, Learned: func(r track.Run) ([]viz.Chart, error) {
+		if r.ID == "live" {
+			return []viz.Chart{{Title: "span by layer", Series: []viz.Series{{Name: "layer 0", X: []float64{1, 2}, Y: []float64{0.5, 0.25}}}}}, nil
+		}
+		return nil, nil
+	}}).Handler()
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -118,8 +139,9 @@ func TestPages(t *testing.T) {
 		{"/?sort=-dev/f1", 200, []string{`aria-sort="descending"`, `href="/?sort=dev%2Ff1"`}},
 		{"/?where=nonsense", 400, []string{`role="alert"`, "is none: want a field"}},
 		{"/?where=seed%3D99", 200, []string{"No run fits."}},
-		{"/run/one%20%3Cb%3E", 200, []string{"<h1>one &lt;b&gt;</h1>", "<title>train/loss</title>", "<title>dev/f1</title>", "NaN", "3 points from (1, 1) to (3, 0.3333)"}},
-		{"/run/live", 200, []string{"a &lt;script&gt; note", "running", "Confusion", ">7</td>"}},
+		{"/run/one%20%3Cb%3E", 200, []string{"<h1>one &lt;b&gt;</h1>", "<title>train/loss</title>", "<title>dev/f1</title>", "NaN", "3 points from (1, 1) to (3, 0.3333)",
+			`alt="heads &lt;1&gt;"`, `<span class="soft">two words</span>`, `<iframe src="/file?path=b.HTML&amp;run=one&#43;%3Cb%3E" title="b.HTML" sandbox`, `alt="c.png"`}},
+		{"/run/live", 200, []string{"a &lt;script&gt; note", "running", "Confusion", ">7</td>", "What attention learned about itself", "<title>span by layer</title>"}},
 		{"/run/live?metric=odd&log=1&smooth=0.5", 200, []string{"<title>odd</title>", "3 not drawn", `value="odd" checked`}},
 		{"/run/study-x/runs/two-2", 200, []string{"finished"}},
 		{"/run/none", 404, []string{"there is no run"}},
@@ -129,6 +151,7 @@ func TestPages(t *testing.T) {
 		{"/compare?run=live&run=none", 404, nil},
 		{"/static/live.js", 200, []string{"EventSource"}},
 		{"/static/style.css", 200, []string{"prefers-color-scheme: dark"}},
+		{"/static/curves.js", 200, []string{"pointermove"}},
 		{"/elsewhere", 404, nil},
 	} {
 		status, body := get(t, client, server.URL+test.path)
@@ -158,6 +181,80 @@ func TestPages(t *testing.T) {
 	}
 	if _, body := get(t, client, server.URL+"/?where=train/loss%3C0.5"); strings.Contains(body, "two-2") || strings.Contains(body, `value="live"`) {
 		t.Error("the filter lets others through")
+	}
+}
+
+// TestFiles: only pictures that a run has noted are sent, so that they can run and load nothing.
+func TestFiles(t *testing.T) {
+	root, _ := runs(t)
+	secret := filepath.Join(t.TempDir(), "secret.svg")
+	link := filepath.Join(root, "one <b>", "c.png")
+	if err := errors.Join(os.WriteFile(secret, []byte("secret"), 0o644), os.Remove(link), os.Symlink(secret, link)); err != nil {
+		t.Fatal(err)
+	}
+	server, client := browser(t, root)
+	for path, want := range map[string]string{"a.svg": "image/svg+xml", "b.HTML": "text/html; charset=utf-8", "c.png": "", "d.txt": "", "unnoted.svg": "", "../one <b>/a.svg": "", "/etc/passwd": "", "": ""} {
+		response, err := client.Get(server.URL + "/file?" + url.Values{"run": {"one <b>"}, "path": {path}}.Encode())
+		if err != nil {
+			t.Fatal(err)
+		}
+		content, err := io.ReadAll(response.Body)
+		_ = response.Body.Close()
+		policy := response.Header.Get("Content-Security-Policy")
+		switch {
+		case err != nil || strings.Contains(string(content), "secret"):
+			t.Errorf("%s: %s, %v", path, content, err)
+		case want == "" && response.StatusCode != http.StatusNotFound:
+			t.Errorf("%s: %d", path, response.StatusCode)
+		case want != "" && (response.StatusCode != http.StatusOK || response.Header.Get("Content-Type") != want || response.Header.Get("X-Content-Type-Options") != "nosniff"):
+			t.Errorf("%s: %d, %v", path, response.StatusCode, response.Header)
+		case want != "" && (!strings.Contains(policy, "default-src 'none'") || !strings.Contains(policy, "; sandbox;") || strings.Contains(policy, "script")):
+			t.Errorf("%s: policy %q", path, policy)
+		}
+	}
+	if status, _ := get(t, client, server.URL+"/file?run=none&path=a.svg"); status != http.StatusNotFound {
+		t.Errorf("a run that is not there: %d", status)
+	}
+}
+
+var points = regexp.MustCompile(`data-points="([^"]*)"`)
+
+// TestPoints: the values that a page tells are those that were logged.
+func TestPoints(t *testing.T) {
+	root, live := runs(t)
+	for step := 4; step <= 5000; step++ {
+		live.Log(step, map[string]float64{"train/loss": float64(step)})
+	}
+	server, client := browser(t, root)
+	_, body := get(t, client, server.URL+"/compare?run=live&run=one+%3Cb%3E&metric=train/loss&metric=odd")
+	found := points.FindAllStringSubmatch(body, -1)
+	if len(found) != 2 {
+		t.Fatalf("%d pictures with points", len(found))
+	}
+	for i, name := range []string{"train/loss", "odd"} {
+		var all struct {
+			Area   viz.Area
+			Series []struct {
+				Name string
+				X    []float64
+				Y    []*float64
+			}
+		}
+		if err := json.Unmarshal([]byte(html.UnescapeString(found[i][1])), &all); err != nil {
+			t.Fatal(err)
+		}
+		longest := all.Series[0]
+		n := len(longest.X)
+		if len(all.Series) != 2 || longest.Name != "live" || all.Series[1].Name != "one <b>" || n != len(longest.Y) || n > 1001 || n == 0 {
+			t.Fatalf("%s: %.300s", name, found[i][1])
+		}
+		if name == "odd" {
+			if longest.Y[0] != nil {
+				t.Error("NaN is told as a number")
+			}
+		} else if longest.X[n-1] != 5000 || *longest.Y[n-1] != 5000 || all.Area.X != [2]float64{1, 5000} || *all.Series[1].Y[2] != 1.0/3 {
+			t.Errorf("%s: %.300s", name, found[i][1])
+		}
 	}
 }
 

@@ -147,7 +147,7 @@ func readConfig(dir string) (stored, error) {
 		return c, fmt.Errorf("reading a search: %w", err)
 	}
 	if err := strictjson.Decode(content, &c); err != nil {
-		return c, fmt.Errorf("%s: %w", path, err)
+		return c, fmt.Errorf("%s: %w; if it is damaged, move it away and start the search again with its spec: the trials are in %s", path, err, JournalFile)
 	}
 	return c, nil
 }
@@ -177,11 +177,12 @@ func (s *Study) catchUp() (torn []byte, err error) {
 		}
 		s.lines++
 		var event search.Event
-		if err := strictjson.Decode(line, &event); err != nil {
-			return nil, fmt.Errorf("%s:%d: %w", path, s.lines, err)
+		err := strictjson.Decode(line, &event)
+		if err == nil {
+			err = s.search.Apply(event)
 		}
-		if err := s.search.Apply(event); err != nil {
-			return nil, fmt.Errorf("%s:%d: %w", path, s.lines, err)
+		if err != nil {
+			return nil, fmt.Errorf("%s:%d: %w: the journal is damaged; keep a copy, then cut it off before that line (head -n %d), and what the lost lines told is tried again", path, s.lines, err, s.lines-1)
 		}
 		s.read += int64(len(line)) + 1
 		rest = behind

@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io/fs"
 	"math"
 	"os"
 	"os/exec"
@@ -178,8 +179,8 @@ func TestFailures(t *testing.T) {
 	s := spec(t)
 	s.Search.Trials, s.Search.Sampler = 1, search.Random{}
 	for want, change := range map[string]func(*program.Spec){
-		"exit status 3: no memory":                    func(s *program.Spec) { s.Command = []string{"sh", "-c", "echo {x}; echo no memory >&2; exit 3"} },
-		"no-such-program":                             func(s *program.Spec) { s.Command = []string{"no-such-program", "{x}"} },
+		"exit status 3: no memory (its output: trials/0000/output.txt)": func(s *program.Spec) { s.Command = []string{"sh", "-c", "echo {x}; echo no memory >&2; exit 3"} },
+		"no-such-program": func(s *program.Spec) { s.Command = []string{"no-such-program", "{x}"} },
 		"result: its output has no scores.0.accuracy": func(s *program.Spec) { s.Result = "scores.0.accuracy" },
 		"scores.7 is not in its output":               func(s *program.Spec) { s.Result = "scores.7" },
 		"want a number":                               func(s *program.Spec) { s.Result = "scores.0" },
@@ -273,6 +274,63 @@ func TestProgramsEndWithTheirProcess(t *testing.T) {
 	done, err := os.ReadFile(filepath.Join(journal.TrialDir(dir, 0), "epochs"))
 	if err != nil || len(done) != 9 {
 		t.Errorf("%d epochs were made, %v; want each once", len(done), err)
+	}
+}
+
+// TestSeveralProcesses: processes that search in the same folder at once share the trials out, and each is made once.
+func TestSeveralProcesses(t *testing.T) {
+	dir, file := t.TempDir(), filepath.Join(t.TempDir(), "spec.json")
+	executable := spec(t).Command[0]
+	content := fmt.Sprintf(`{"name": "test", "search": {"space": [{"name": "x", "kind": "float", "high": 1}], "trials": 12},
+		"command": [%q, "trial", "{dir}", "{x}"], "result": "scores.0.loss", "reports": "epoch (\\d+): loss (\\S+)"}`, executable)
+	if err := os.WriteFile(file, []byte(content), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	var searchers []*exec.Cmd
+	for range 3 {
+		searcher := exec.Command(executable, asSearcher, file, dir)
+		searcher.Stderr = os.Stderr
+		if err := searcher.Start(); err != nil {
+			t.Fatal(err)
+		}
+		searchers = append(searchers, searcher)
+	}
+	for _, searcher := range searchers {
+		if err := searcher.Wait(); err != nil {
+			t.Error(err)
+		}
+	}
+	_, trials, err := journal.Read(dir)
+	if err != nil || len(trials) != 12 {
+		t.Fatalf("%d trials, %v", len(trials), err)
+	}
+	for _, trial := range trials {
+		done, err := os.ReadFile(filepath.Join(journal.TrialDir(dir, trial.Number), "epochs"))
+		if err != nil || len(done) != 9 || trial.State != search.Finished || len(trial.Reports) != 9 {
+			t.Errorf("trial %d is %s after %d epochs and %d reports (%v)", trial.Number, trial.State, len(done), len(trial.Reports), err)
+		}
+	}
+}
+
+// TestTail: of an output the last lines of the last start are shown.
+func TestTail(t *testing.T) {
+	dir := t.TempDir()
+	if _, err := program.Tail(dir, 0, 3); !errors.Is(err, fs.ErrNotExist) {
+		t.Errorf("of a trial that never ran: %v", err)
+	}
+	if err := os.MkdirAll(journal.TrialDir(dir, 0), 0o755); err != nil {
+		t.Fatal(err)
+	}
+	for content, want := range map[string]string{
+		"": "", "$ [a]\nbefore\n$ [a]\none\n\n": "one", "$ [a]\n1\n2\r3\n\n4": "2 3 4",
+		"$ [a]\nfirst\n" + strings.Repeat(strings.Repeat("x", 999)+"\n", 100) + "last": strings.Repeat("x", 999) + " " + strings.Repeat("x", 999) + " last",
+	} {
+		if err := os.WriteFile(program.OutputPath(dir, 0), []byte(content), 0o644); err != nil {
+			t.Fatal(err)
+		}
+		if last, err := program.Tail(dir, 0, 3); err != nil || strings.Join(last, " ") != want {
+			t.Errorf("%.40q: %q, %v", content, last, err)
+		}
 	}
 }
 

@@ -9,10 +9,12 @@ import (
 	"io"
 	"os"
 	"os/exec"
+	"path"
 	"path/filepath"
 	"regexp"
 	"runtime"
 	"strconv"
+	"strings"
 	"sync"
 	"time"
 
@@ -37,6 +39,41 @@ type Options struct {
 
 // OutputFile is what the program of a trial has written to its two outputs, in the trial's folder.
 const OutputFile = "output.txt"
+
+// Tail returns the last lines, n at most and without empty ones, that the program of a trial wrote when it ran last. The
+// error wraps [fs.ErrNotExist] if it never ran.
+func Tail(dir string, trial, n int) ([]string, error) {
+	file, err := os.Open(OutputPath(dir, trial))
+	if err != nil {
+		return nil, fmt.Errorf("reading the output of a trial: %w", err)
+	}
+	defer file.Close()
+	const most = 64 << 10 // enough for some lines; an output may be long
+	info, err := file.Stat()
+	if err != nil {
+		return nil, fmt.Errorf("reading the output of a trial: %w", err)
+	}
+	content, err := io.ReadAll(io.NewSectionReader(file, max(info.Size()-most, 0), most))
+	if err != nil {
+		return nil, fmt.Errorf("reading the output of a trial: %w", err)
+	}
+	var last []string
+	each := lines{each: func(line []byte) {
+		if bytes.HasPrefix(line, []byte(started)) {
+			last = nil
+			return
+		}
+		last = append(last, strings.ToValidUTF8(string(line), "\uFFFD"))
+	}}
+	_, _ = each.Write(content) // cannot fail
+	each.flush()
+	return last[max(len(last)-n, 0):], nil
+}
+
+// OutputPath returns the [OutputFile] of a trial of the search in dir.
+func OutputPath(dir string, trial int) string {
+	return filepath.Join(journal.TrialDir(dir, trial), OutputFile)
+}
 
 // Run works on a search until nothing is left to do in it. Other processes may do so in the same folder. When
 // ctx is cancelled, programs are interrupted, and the same call goes on later.
@@ -94,16 +131,24 @@ func Run(ctx context.Context, spec Spec, options Options) error {
 	return err
 }
 
+// started begins the line of an output that says what was started.
+const started = "$ "
+
 // patience is how long an interrupted program may take to save and end.
 const patience = 2 * time.Minute
 
-// start runs the program of a trial.
-func (s Spec) start(ctx context.Context, options Options, trial *journal.Trial) (float64, error) {
+// start runs the program of a trial. Its error says where all that the program wrote is.
+func (s Spec) start(ctx context.Context, options Options, trial *journal.Trial) (value float64, err error) {
+	defer func() {
+		if err != nil && !errors.Is(err, journal.ErrEnded) {
+			err = fmt.Errorf("%w (its output: %s)", err, path.Join(journal.TrialsDir, filepath.Base(trial.Dir), OutputFile))
+		}
+	}()
 	// A program must end with the process that started it, lest two work on the trial when it is taken up again. On Linux
 	// it is the end of the thread that counts.
 	runtime.LockOSThread()
 	defer runtime.UnlockOSThread()
-	log, err := os.OpenFile(filepath.Join(trial.Dir, OutputFile), os.O_APPEND|os.O_CREATE|os.O_WRONLY, 0o644)
+	log, err := os.OpenFile(OutputPath(options.Dir, trial.Number), os.O_APPEND|os.O_CREATE|os.O_WRONLY, 0o644)
 	if err != nil {
 		return 0, fmt.Errorf("opening the output of a trial: %w", atomicfile.Explain(err, trial.Dir))
 	}
@@ -111,7 +156,7 @@ func (s Spec) start(ctx context.Context, options Options, trial *journal.Trial) 
 	ctx, end := context.WithCancel(ctx)
 	defer end()
 	words := s.words(options.Elastic, options.Dir, trial)
-	fmt.Fprintf(log, "$ %q\n", words)
+	fmt.Fprintf(log, "%s%q\n", started, words)
 	command := exec.CommandContext(ctx, words[0], words[1:]...)
 	command.Cancel = func() error { return command.Process.Signal(os.Interrupt) }
 	command.WaitDelay = patience

@@ -1,6 +1,6 @@
 // Follows runs that go on: when the server says that something has changed, the parts of the page that are marked
 // data-live are taken from a fresh copy of it. What was chosen, scrolled to or focused stays so.
-"use strict";
+import { enhance } from "./curves.js";
 
 const state = document.getElementById("state");
 let version = "";
@@ -31,14 +31,16 @@ async function refresh() {
 }
 
 function replace(part, fresh) {
-  if (!fresh || part.innerHTML === fresh.innerHTML) {
+  if (!fresh || served.get(part) === fresh.innerHTML) {
     return;
   }
+  served.set(part, fresh.innerHTML);
   const chosen = new Set([...part.querySelectorAll("input:checked")].map((box) => box.value));
   const focused = part.contains(document.activeElement) && part !== document.activeElement ? place(part, document.activeElement) : -1;
   const left = part.scrollLeft;
   const inner = [...part.querySelectorAll(".wide")].map((box) => box.scrollLeft);
   part.replaceChildren(...fresh.childNodes);
+  enhance(part);
   for (const box of part.querySelectorAll("input[type=checkbox]")) {
     box.checked = chosen.has(box.value);
   }
@@ -56,6 +58,12 @@ function reachable(part) {
 function place(part, element) {
   return reachable(part).indexOf(element);
 }
+
+const served = new Map(); // what the server sent last, by part: scripts add to it
+for (const part of document.querySelectorAll("[data-live]")) {
+  served.set(part, part.innerHTML);
+}
+enhance(document);
 
 const source = new EventSource("/events");
 source.addEventListener("version", (event) => {
