@@ -58,6 +58,7 @@ type recipeFlags struct {
 	Folder string `name:"run" help:"Run folder. Default: runs/TASK-PRESET-TIME." placeholder:"DIR" predictor:"path"`
 	Resume bool   `help:"Continue an interrupted run: the one in --run, or the newest of this preset below runs/."`
 	JSON   bool   `help:"Print the result as JSON."`
+	notifyFlag
 }
 
 // set replaces a value where a flag gives one.
@@ -452,6 +453,7 @@ const manyLabels = 16
 
 // tellLoaded says what a run is about to work on.
 func (a *app) tellLoaded(l run.Loaded, model, data, items, dir string, resume bool) {
+	a.ending.run = dir
 	labels := ""
 	switch n := len(l.Labels); {
 	case n > manyLabels:
