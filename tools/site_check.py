@@ -14,28 +14,35 @@ options = parser.parse_args()
 pictures = pathlib.Path(options.pictures)
 pictures.mkdir(parents=True, exist_ok=True)
 pages = sorted(pathlib.Path(options.site).resolve().glob("*.html"))
-problems = []
+problems = 0
+
+
+def problem(text):
+    """Says what is wrong at once: many pages take long."""
+    global problems
+    problems += 1
+    print("site:", text, file=sys.stderr, flush=True)
+
+
 with sync_playwright() as p:
     browser = p.chromium.launch(executable_path=options.chromium, args=["--no-sandbox"])
     for scheme in ("light", "dark"):
         for width in (375, 1280):
             context = browser.new_context(color_scheme=scheme, viewport={"width": width, "height": 800}, bypass_csp=True)
             page = context.new_page()
-            page.on("request", lambda r: r.url.startswith(("file:", "data:")) or problems.append(f"loads {r.url}"))
+            page.on("request", lambda r: r.url.startswith(("file:", "data:")) or problem(f"loads {r.url}"))
             for file in pages:
                 page.goto(file.as_uri())
                 where = f"{file.name}, {scheme}, {width} px"
                 wide = page.evaluate("document.documentElement.scrollWidth")
                 if wide > width:
-                    problems.append(f"{where}: {wide} px wide")
+                    problem(f"{where}: {wide} px wide")
                 page.add_script_tag(path=options.axe)
                 found = page.evaluate("axe.run({runOnly: ['wcag2a', 'wcag2aa', 'wcag21a', 'wcag21aa', 'wcag22aa', 'best-practice']})")
                 for v in found["violations"]:
-                    problems.append(f"{where}: axe {v['id']} ({v['impact']}): {v['help']}: {v['nodes'][0]['html'][:160]}")
+                    problem(f"{where}: axe {v['id']} ({v['impact']}): {v['help']}: {v['nodes'][0]['html'][:160]}")
                 page.screenshot(path=pictures / f"{file.stem}-{scheme}-{width}.png", full_page=True)
             context.close()
     browser.close()
-for problem in problems:
-    print("site:", problem, file=sys.stderr)
-print(f"site: {len(pages)} pages, {len(problems)} problems")
-sys.exit(bool(problems))
+print(f"site: {len(pages)} pages, {problems} problems")
+sys.exit(problems > 0)
