@@ -313,6 +313,9 @@ func (t *Trainer) lossGradients(store *model.Store, in []*Node) (sum, count *Nod
 	if t.config.Precision == BF16 {
 		weights = weights.Computing(dtypes.BFloat16)
 	}
+	if t.config.CheckpointBlocks {
+		weights = weights.Checkpointing()
+	}
 	sum, count = t.task.Loss(weights, inputs, labels, dropout.NewSource(key))
 	gradients = Gradient(sum, parameters...)
 	if t.optimizer.Perturbs() {
