@@ -6,11 +6,7 @@ cd "$(dirname "$0")/.."
 tools/venv.sh ui tools/ui-requirements.txt
 make --no-print-directory build
 chromium=${CHROMIUM:-$(command -v chromium)}
-axe=4.14.1
-if [[ ! -f .cache/axe-$axe/package/axe.min.js ]]; then
-	mkdir -p ".cache/axe-$axe"
-	(cd ".cache/axe-$axe" && npm pack --silent "axe-core@$axe" >/dev/null && tar xzf "axe-core-$axe.tgz")
-fi
+axe=$(tools/axe.sh)
 export GOMLX_BACKEND=go
 dir=.cache/ui-runs
 rm -rf "$dir"
@@ -22,4 +18,4 @@ bin/elastic train ner --model scratch --limit 96 --max-updates 20 --attention '{
 bin/elastic explain "$dir/ner-span" --heads --split dev --limit 20 --keep >/dev/null 2>&1
 bin/elastic train classify --model scratch --limit 96 --max-updates 20 --run "$dir/classify" >/dev/null 2>&1
 bin/elastic runs note --dir "$dir" ner-1 "a note" --tag good >/dev/null
-.cache/ui/bin/python tools/ui_check.py --elastic bin/elastic --dir "$dir" --chromium "$chromium" --axe ".cache/axe-$axe/package/axe.min.js" --pictures .cache/ui
+.cache/ui/bin/python tools/ui_check.py --elastic bin/elastic --dir "$dir" --chromium "$chromium" --axe "$axe" --pictures .cache/ui

@@ -53,6 +53,7 @@ func TestCurves(t *testing.T) {
 		{"one point log", viz.Chart{LogX: true, LogY: true, Series: []viz.Series{{X: []float64{3}, Y: []float64{7}}}}, nil},
 		{"constant", viz.Chart{Series: []viz.Series{{X: []float64{0, 1}, Y: []float64{0, 0}}}}, []string{"lowest 0, highest 0"}},
 		{"log drops what is not positive", viz.Chart{LogY: true, Series: []viz.Series{{X: []float64{0, 1, 2}, Y: []float64{0, 1, 100}}}}, []string{"1 not drawn"}},
+		{"small log", viz.Chart{LogY: true, Series: []viz.Series{{X: []float64{0, 1}, Y: []float64{1e-7, 1}}}}, []string{">0.0001<", ">1e-05<"}},
 		{"all gaps", viz.Chart{LogY: true, Series: []viz.Series{{X: []float64{0}, Y: []float64{-1}}}}, []string{"no points, 1 not drawn"}},
 		{"smooth", viz.Chart{Series: []viz.Series{smooth}}, []string{"train: 50 points"}},
 		{"escapes", viz.Chart{Title: `a<b & "c"`, XLabel: "x<y", Series: []viz.Series{{Name: "p&q"}}}, []string{"<title>a&lt;b &amp; &#34;c&#34;</title>"}},
