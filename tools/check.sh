@@ -37,7 +37,7 @@ step_build() {
 
 step_vet() {
 	"$go" vet ./...
-	"$go" vet -tags selftest ./pkg/nb/execute
+	"$go" vet -tags selftest ./pkg/nb/execute ./pkg/nb/kernel
 	GOEXPERIMENT='' "$go" vet ./... # users of the packages need not build with simd
 }
 

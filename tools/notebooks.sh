@@ -2,12 +2,13 @@
 # Executes notebooks headless through the real kernel, on the best backend there is, and compares their numbers.
 #
 #   tools/notebooks.sh [argument of elastic nb run]... NOTEBOOK...
-#   tools/notebooks.sh --selftest      injects broken notebooks and sees them fail, here and in Python's runner
+#   tools/notebooks.sh --selftest      injects broken notebooks and sees them fail, here and in Python's runner; asks the real kernel for
+#                                      completion and inspection, and interrupts its cells
 #
 # The executed copies are in .cache/notebooks. Needs bin/elastic.
 set -euo pipefail
 cd "$(dirname "$0")/.."
-tools/kernel.sh
+if [[ ${1:-} == --selftest ]]; then tools/kernel.sh --gopls; else tools/kernel.sh; fi
 # Nothing of the user's own Jupyter takes part.
 export JUPYTER_DATA_DIR=$PWD/.cache/jupyter JUPYTER_CONFIG_DIR=$PWD/.cache/jupyter-config JUPYTER_PATH= IPYTHONDIR=$PWD/.cache/ipython
 export GOPROXY=off
@@ -15,7 +16,7 @@ export GOPROXY=off
 if [[ ${1:-} == --selftest ]]; then
 	tools/venv.sh
 	export GOMLX_BACKEND=go NBRUN_PYTHON=$PWD/.cache/venv/bin/python
-	exec "${GO:-go}" test -tags selftest -count 1 -run GoNB -timeout 20m -v ./pkg/nb/execute
+	exec "${GO:-go}" test -tags selftest -count 1 -run GoNB -timeout 30m -p 1 -v ./pkg/nb/execute ./pkg/nb/kernel
 fi
 if (($# == 0)); then
 	echo "notebooks: there are none" >&2

@@ -143,3 +143,24 @@ func TestNbNew(t *testing.T) {
 		t.Errorf("check: code %d, %s", out.code, out.stdout)
 	}
 }
+
+func TestNbKernelBenchRefuses(t *testing.T) {
+	fakeNotebook(t)
+	if out := run(t, "", "nb", "kernel", "bench"); out.code != 1 || !strings.Contains(out.stderr, "elastic nb kernel install") {
+		t.Errorf("without a Go kernel: code %d\n%s", out.code, out.stderr)
+	}
+	if out := run(t, "", "nb", "kernel", "bench", "--times", "0"); out.code != 2 || !strings.Contains(out.stderr, "want at least 1") {
+		t.Errorf("--times 0: code %d\n%s", out.code, out.stderr)
+	}
+}
+
+func TestNbKernelBench(t *testing.T) {
+	fakeNotebook(t)
+	if err := fakekernel.Install(os.Getenv("JUPYTER_DATA_DIR"), "gonb"); err != nil {
+		t.Fatal(err)
+	}
+	out := run(t, "", "nb", "kernel", "bench", "--times", "1")
+	if out.code != 1 || !strings.Contains(out.stdout, "kernel start") || !strings.Contains(out.stderr, "measuring: completion") {
+		t.Errorf("code %d\n%s\n%s", out.code, out.stdout, out.stderr)
+	}
+}

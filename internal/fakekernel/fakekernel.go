@@ -19,9 +19,11 @@ import (
 	"encoding/json"
 	"fmt"
 	"os"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
+	"unicode"
 
 	"github.com/go-zeromq/zmq4"
 
@@ -122,9 +124,47 @@ func (s *server) answer(socket zmq4.Socket) {
 			reply("kernel_info_reply", map[string]string{"status": "ok", "protocol_version": "5.3"})
 		case "execute_request":
 			reply("execute_reply", s.execute(request))
+		case "complete_request", "inspect_request":
+			var content struct {
+				Code   string `json:"code"`
+				Cursor int    `json:"cursor_pos"`
+			}
+			_ = json.Unmarshal(request.Content, &content)
+			word, start := wordAt([]rune(content.Code), content.Cursor)
+			if request.Header.Type == "complete_request" {
+				reply("complete_reply", map[string]any{"status": "ok", "matches": matches(word), "cursor_start": start, "cursor_end": content.Cursor})
+				break
+			}
+			found, data := slices.Contains(commands, word), map[string]any{}
+			if found {
+				data["text/markdown"] = "**" + word + "** is a command"
+			}
+			reply("inspect_reply", map[string]any{"status": "ok", "found": found, "data": data, "metadata": struct{}{}})
 		}
 		s.publish(request, "status", map[string]string{"execution_state": "idle"})
 	}
+}
+
+// commands are what can be completed and inspected.
+var commands = []string{"print", "warn", "env", "show", "clear", "exit", "error", "hang", "stubborn", "die"}
+
+// wordAt returns the word before the cursor and where it begins.
+func wordAt(code []rune, cursor int) (string, int) {
+	start := cursor
+	for start > 0 && unicode.IsLetter(code[start-1]) {
+		start--
+	}
+	return string(code[start:cursor]), start
+}
+
+func matches(word string) []string {
+	found := []string{}
+	for _, c := range commands {
+		if strings.HasPrefix(c, word) {
+			found = append(found, c)
+		}
+	}
+	return found
 }
 
 func (s *server) sendOn(socket zmq4.Socket, m kernel.Message) {

@@ -262,6 +262,69 @@ func (c *Client) Execute(ctx context.Context, r Request) (Reply, error) {
 	return reply, nil
 }
 
+// ask sends a request and reads the kernel's answer to it into reply.
+func (c *Client) ask(ctx context.Context, kind string, content, reply any) error {
+	id, err := c.send(c.shell, kind, content)
+	if err != nil {
+		return err
+	}
+	for {
+		select {
+		case m := <-c.messages:
+			if m.from != "shell" || m.message.Parent.ID != id {
+				continue
+			}
+			if err := json.Unmarshal(m.message.Content, reply); err != nil {
+				return fmt.Errorf("reading the kernel's answer to a %s: %w", kind, err)
+			}
+			return nil
+		case <-c.gone:
+			return ErrDead
+		case <-ctx.Done():
+			return fmt.Errorf("waiting for the kernel's answer to a %s: %w", kind, context.Cause(ctx))
+		}
+	}
+}
+
+// Completion is what could stand at a place in a cell.
+type Completion struct {
+	Status  string   `json:"status"`       // "ok" or "error"
+	Matches []string `json:"matches"`      // each to replace the code from Start to End
+	Start   int      `json:"cursor_start"` // in code points, as End
+	End     int      `json:"cursor_end"`
+}
+
+// Complete asks what could stand at the cursor, which is a number of code points from the beginning of the code.
+func (c *Client) Complete(ctx context.Context, code string, cursor int) (Completion, error) {
+	var reply Completion
+	err := c.ask(ctx, "complete_request", map[string]any{"code": code, "cursor_pos": cursor}, &reply)
+	return reply, err
+}
+
+// Inspection says what a name in a cell is.
+type Inspection struct {
+	Status string         `json:"status"` // "ok" or "error"
+	Found  bool           `json:"found"`
+	Data   map[string]any `json:"data"` // by MIME type
+}
+
+// Text returns the inspection as markdown, or as plain text if there is none.
+func (i Inspection) Text() string {
+	for _, kind := range []string{"text/markdown", "text/plain"} {
+		if text, ok := i.Data[kind].(string); ok {
+			return text
+		}
+	}
+	return ""
+}
+
+// Inspect asks what stands at the cursor, which is a number of code points from the beginning of the code.
+func (c *Client) Inspect(ctx context.Context, code string, cursor int) (Inspection, error) {
+	var reply Inspection
+	err := c.ask(ctx, "inspect_request", map[string]any{"code": code, "cursor_pos": cursor, "detail_level": 0}, &reply)
+	return reply, err
+}
+
 // Interrupt interrupts the running cell, by a message or by a signal as the kernel's spec says.
 func (c *Client) Interrupt() error {
 	if c.signal != nil {

@@ -11,6 +11,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"strconv"
 	"strings"
 
 	"github.com/elastic-attention/workbench/internal/atomicfile"
@@ -46,6 +47,7 @@ type Installed struct {
 }
 
 // Install builds the Go kernel with the versions of the checkout's tools/go.mod into its .cache/bin, and writes a kernelspec.
+// It makes a few changes to GoNB, for what it wins by them see docs/benchmarks.md.
 //
 // The spec is our own, not that of "gonb --install", because the kernel must work from a server that has neither go nor
 // goimports in its PATH, and must build cells against this module without asking the network:
@@ -76,16 +78,16 @@ func Install(ctx context.Context, o InstallOptions) (Installed, error) {
 		return Installed{}, err
 	}
 	bin := filepath.Join(module, ".cache", "bin")
-	tools := []string{gonbPath, goimportsPath}
+	tools := []string{goimportsPath}
 	if o.Gopls {
 		tools = append(tools, goplsPath)
 	}
-	run := func(dir string, args ...string) error {
+	run := func(dir string, out io.Writer, args ...string) error {
 		command := exec.CommandContext(ctx, goProgram, args...)
 		command.Dir = dir
 		command.Env = append(os.Environ(), "GOBIN="+bin, "GOFLAGS=", "GOWORK=")
 		var said bytes.Buffer
-		command.Stderr = &said
+		command.Stdout, command.Stderr = out, &said
 		if o.Log != nil {
 			command.Stderr = io.MultiWriter(&said, o.Log)
 		}
@@ -94,13 +96,26 @@ func Install(ctx context.Context, o InstallOptions) (Installed, error) {
 		}
 		return nil
 	}
-	if err := run(filepath.Join(module, "tools"), append([]string{"install"}, tools...)...); err != nil {
+	copied, err := os.MkdirTemp("", "gonb-")
+	if err != nil {
 		return Installed{}, fmt.Errorf("building the kernel: %w", err)
+	}
+	defer os.RemoveAll(copied)
+	modfile, err := changed(filepath.Join(module, "tools"), copied, run)
+	if err != nil {
+		return Installed{}, fmt.Errorf("building the kernel: %w", err)
+	}
+	// Without the path of the copy, what is built can be used again.
+	if err := run(filepath.Join(module, "tools"), nil, "install", "-trimpath", "-modfile="+modfile, gonbPath); err != nil {
+		return Installed{}, fmt.Errorf("building the kernel: %w", err)
+	}
+	if err := run(filepath.Join(module, "tools"), nil, append([]string{"install"}, tools...)...); err != nil {
+		return Installed{}, fmt.Errorf("building the kernel's tools: %w", err)
 	}
 	// Fetched now, so that cells need no network: what notebooks import beyond the packages, which deps.go pins, and the
 	// go.mod of everything that the module could need, which go reads because a cell builds in a workspace. It is
 	// a workspace of its own that asks for them, since the module's go.sum would be written otherwise.
-	if err := run(module, "list", "-deps", "-test", "-tags", "notebooks", "./..."); err != nil {
+	if err := run(module, nil, "list", "-deps", "-test", "-tags", "notebooks", "./..."); err != nil {
 		return Installed{}, fmt.Errorf("fetching what notebooks import: %w", err)
 	}
 	cell, err := os.MkdirTemp("", "cell-")
@@ -112,7 +127,7 @@ func Install(ctx context.Context, o InstallOptions) (Installed, error) {
 		return Installed{}, fmt.Errorf("making a module like a cell's: %w", err)
 	}
 	for _, args := range [][]string{{"work", "init", ".", module}, {"mod", "graph"}} {
-		if err := run(cell, args...); err != nil {
+		if err := run(cell, nil, args...); err != nil {
 			return Installed{}, fmt.Errorf("fetching what notebooks import: %w", err)
 		}
 	}
@@ -134,6 +149,40 @@ func Install(ctx context.Context, o InstallOptions) (Installed, error) {
 		return Installed{}, fmt.Errorf("writing the kernelspec: %w", err)
 	}
 	return done, nil
+}
+
+// changed makes a copy of GoNB with our [changes] in a folder, and returns a go.mod file that takes the place of that of tools
+// and builds the copy.
+func changed(tools, dir string, run func(dir string, out io.Writer, args ...string) error) (modfile string, err error) {
+	var said bytes.Buffer
+	if err := run(tools, &said, "mod", "download", "-json", gonbPath); err != nil {
+		return "", err
+	}
+	var source struct{ Dir string }
+	if err := json.Unmarshal(said.Bytes(), &source); err != nil {
+		return "", fmt.Errorf("finding the source of GoNB: %w", err)
+	}
+	copied := filepath.Join(dir, "source")
+	if err := os.CopyFS(copied, os.DirFS(source.Dir)); err != nil {
+		return "", fmt.Errorf("copying GoNB: %w", err)
+	}
+	if err := apply(copied, changes); err != nil {
+		return "", err
+	}
+	modfile = filepath.Join(dir, "tools.mod")
+	for _, file := range []struct{ from, to, more string }{
+		{"go.mod", modfile, fmt.Sprintf("\nreplace %s => %s\n", gonbPath, strconv.Quote(copied))},
+		{"go.sum", filepath.Join(dir, "tools.sum"), ""},
+	} {
+		content, err := os.ReadFile(filepath.Join(tools, file.from))
+		if err == nil {
+			err = os.WriteFile(file.to, append(content, file.more...), 0o644)
+		}
+		if err != nil {
+			return "", fmt.Errorf("naming the copy of GoNB to the go command: %w", err)
+		}
+	}
+	return modfile, nil
 }
 
 func goSpec(program, module, goDir string) Spec {

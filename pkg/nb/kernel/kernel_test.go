@@ -58,6 +58,57 @@ func TestExecute(t *testing.T) {
 	}
 }
 
+func TestComplete(t *testing.T) {
+	k := start(t, kernel.Options{})
+	code := "print ä\ne" // places are counted in code points, not bytes
+	got, err := k.Complete(t.Context(), code, 9)
+	if diff := cmp.Diff(kernel.Completion{Status: "ok", Matches: []string{"env", "exit", "error"}, Start: 8, End: 9}, got); err != nil || diff != "" {
+		t.Errorf("error %v, completion (-want +got):\n%s", err, diff)
+	}
+	if got, err := k.Complete(t.Context(), "x", 1); err != nil || len(got.Matches) > 0 {
+		t.Errorf("completion %+v, error %v", got, err)
+	}
+}
+
+func TestInspect(t *testing.T) {
+	k := start(t, kernel.Options{})
+	if got, err := k.Inspect(t.Context(), "print a", 5); err != nil || !got.Found || got.Text() != "**print** is a command" {
+		t.Errorf("inspection %+v, error %v", got, err)
+	}
+	if got, err := k.Inspect(t.Context(), "pr", 2); err != nil || got.Found || got.Text() != "" {
+		t.Errorf("inspection %+v, error %v", got, err)
+	}
+}
+
+// TestAskBusy: a cell that hangs keeps the kernel from answering, and the caller's patience ends.
+func TestAskBusy(t *testing.T) {
+	k := start(t, kernel.Options{})
+	ctx, cancel := context.WithTimeout(t.Context(), 300*time.Millisecond)
+	defer cancel()
+	if _, _, _, err := execute(ctx, k, "stubborn"); err == nil {
+		t.Fatal("the stubborn cell ended")
+	}
+	if _, err := k.Complete(ctx, "e", 1); !errors.Is(err, context.DeadlineExceeded) {
+		t.Errorf("error %v", err)
+	}
+	k.Kill()
+	if _, err := k.Inspect(t.Context(), "e", 1); !errors.Is(err, kernel.ErrDead) {
+		t.Errorf("error %v", err)
+	}
+}
+
+// TestMeasure: a kernel that knows nothing of our packages is not measured as if it did.
+func TestMeasure(t *testing.T) {
+	var told []kernel.Timing
+	timings, err := kernel.Measure(t.Context(), fakekernel.Spec(), kernel.MeasureOptions{Times: 2, Done: func(m kernel.Timing) { told = append(told, m) }})
+	if err == nil || !strings.Contains(err.Error(), "measuring: completion: ") || !strings.Contains(err.Error(), "want Spec") {
+		t.Errorf("error %v", err)
+	}
+	if diff := cmp.Diff(told, timings); diff != "" || len(timings) != 2 || timings[0].Goal != 1 || timings[0].First <= 0 || timings[1].Times != 2 {
+		t.Errorf("timings %+v, told %+v", timings, told)
+	}
+}
+
 func TestInterrupt(t *testing.T) {
 	k := start(t, kernel.Options{})
 	ctx, cancel := context.WithTimeout(t.Context(), 300*time.Millisecond)
