@@ -191,9 +191,9 @@ func (w Weights) Checkpoint(x *graph.Node) *graph.Node {
 	return x
 }
 
-// StopCheckpoint returns x, with which the last block ends.
+// StopCheckpoint returns x, which may be nil, with which a block ends: what is computed from it is kept again.
 func (w Weights) StopCheckpoint(x *graph.Node) *graph.Node {
-	if w.checkpointing {
+	if w.checkpointing && x != nil {
 		return x.StopCheckpoint()
 	}
 	return x

@@ -195,10 +195,14 @@ func (j job) recomputed(order *chain) *Node {
 		y := of(after(order.forward, inputs))
 		order.forward = y
 		return []*Node{y}, func(gradients []*Node) []*Node {
-			// They wait for the gradient as well, or they would be taken for those of the forward pass.
+			// They wait for the gradient as well, or they would be taken for those of the forward pass. They and the
+			// gradient are there: nothing that led to them is to be computed again, as in a block with a checkpoint.
 			again := after(gradients[0], after(order.backward, inputs))
+			for i, n := range again {
+				again[i] = n.StopCheckpoint()
+			}
 			y := of(again)
-			results := Gradient(ReduceAllSum(Mul(y, gradients[0])), again...)
+			results := Gradient(ReduceAllSum(Mul(y, gradients[0].StopCheckpoint())), again...)
 			order.backward = results[0]
 			return results
 		}

@@ -86,7 +86,7 @@ func BenchmarkStep(b *testing.B) {
 				default:
 					ratios = append(ratios, s.Elapsed.Seconds()/elapsed.Seconds())
 					mine, other = mine+s.Elapsed, other+elapsed
-					if len(ratios) >= max(b.N, 1) {
+					if len(ratios) >= max(b.N, 5) {
 						stop()
 					}
 				}

@@ -45,7 +45,7 @@ func TestCheckpointingChangesNothing(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			sizes := make([]int, 2) // of the graph after each
+			activations := make([]int, 2) // how often each way computes gelu's Erf
 			out, err := model.CallOnceN(gxtest.Backend(t), m.Store, func(scope *model.Scope, ids, labels, key *graph.Node) []*graph.Node {
 				plain := elastic.WeightsOf(scope.Store(), ids.Graph())
 				var values []*graph.Node
@@ -58,7 +58,11 @@ func TestCheckpointingChangesNothing(t *testing.T) {
 					drop := dropout.NewSource(key)
 					sum, _ := config.Loss(w, loss.Criterion{}, labels, drop, config.Encode(w, transformer.Inputs{IDs: ids}, drop))
 					all = append(append(all, sum), graph.Gradient(sum, values...)...)
-					sizes[i] = len(ids.Graph().Nodes()) - before
+					for _, n := range ids.Graph().Nodes()[before:] {
+						if n.Type() == graph.NodeTypeErf {
+							activations[i]++
+						}
+					}
 				}
 				return all
 			}, [][]int32{{5, 9, 7, 3, 2, 1, 8}, {4, 4, 0, 2, 9, 9, 1}}, [][]int32{{0, 1, 2, 0, 1, 2, 0}, {1, 1, 1, 0, 0, 2, 2}}, dropout.Key(3, 4))
@@ -69,8 +73,9 @@ func TestCheckpointingChangesNothing(t *testing.T) {
 			for i := range half {
 				gxtest.Close(t, out[half+i], tensors.MustCopyFlatData[float32](out[i]), 1e-5)
 			}
-			if sizes[1] < sizes[0]*5/4 {
-				t.Errorf("%d nodes with checkpoints, %d without: nothing is computed again", sizes[1], sizes[0])
+			// GoMLX makes one more node of each, for its gradient, which nothing uses.
+			if activations[1] < 2*activations[0] || activations[1] > 3*activations[0] {
+				t.Errorf("%d activations with checkpoints, %d without, want each once more", activations[1], activations[0])
 			}
 		})
 	}

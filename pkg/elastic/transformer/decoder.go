@@ -135,8 +135,9 @@ func (c Config) Decode(w elastic.Weights, in Inputs, memory Memory, drop *dropou
 		x, crossed = c.cross(layer.In("cross"), i, x, memory, numbered(x, 0), p)
 		x = c.feedForward(layer.In("feed_forward"), x, p, &attended)
 		if i == c.Decoder.Layers-1 {
-			x = w.StopCheckpoint(c.finish(own, x))
+			x = c.finish(own, x)
 		}
+		x, attended.Penalty, crossed.Penalty = w.StopCheckpoint(x), w.StopCheckpoint(attended.Penalty), w.StopCheckpoint(crossed.Penalty)
 		out.block(x, attended)
 		out.Crosses = append(out.Crosses, crossed.Weights)
 		out.Penalty = elastic.AddIf(out.Penalty, crossed.Penalty)

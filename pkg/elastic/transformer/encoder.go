@@ -152,9 +152,7 @@ func (c Config) Encode(w elastic.Weights, in Inputs, drop *dropout.Source) Outpu
 		var attended attention.Result
 		seen.HeadGates = in.headGates(i)
 		x, attended = c.layer(w, i, w.Checkpoint(x), seen)
-		if i == c.Layers-1 {
-			x = w.StopCheckpoint(x)
-		}
+		x, attended.Penalty = w.StopCheckpoint(x), w.StopCheckpoint(attended.Penalty)
 		out.block(x, attended)
 	}
 	out.Hidden = x
