@@ -35,15 +35,20 @@ var mayImport = map[string][]string{
 	"pkg/backend":         {"internal/"},
 	"pkg/data":            {"internal/"},
 	"pkg/elastic":         {"internal/"},
-	"pkg/ner":             {"internal/", "pkg/data", "pkg/elastic", "pkg/run"},
-	"pkg/run":             {"internal/", "pkg/data", "pkg/elastic", "pkg/track"},
+	"pkg/ner":             {"internal/", "pkg/data", "pkg/elastic", "pkg/run", "pkg/task"},
+	"pkg/run":             {"internal/", "pkg/data", "pkg/elastic", "pkg/track", "pkg/track/usage"},
 	"pkg/eval":            {"internal/"},
-	"pkg/task":            {"internal/", "pkg/data", "pkg/elastic", "pkg/eval", "pkg/run"},
-	"pkg/study":           {"internal/", "pkg/data", "pkg/elastic", "pkg/eval", "pkg/ner", "pkg/run", "pkg/task", "pkg/track"},
+	"pkg/task":            {"internal/", "pkg/data", "pkg/elastic", "pkg/run"}, // what tasks share knows none of them
+	"pkg/task/classify":   {"internal/", "pkg/data", "pkg/elastic", "pkg/eval", "pkg/run", "pkg/task"},
+	"pkg/task/lm":         {"internal/", "pkg/data", "pkg/elastic", "pkg/run", "pkg/task"},
+	"pkg/study":           {"internal/", "pkg/data", "pkg/elastic", "pkg/eval", "pkg/ner", "pkg/run", "pkg/task", "pkg/task/classify", "pkg/task/lm", "pkg/track"},
 	"pkg/track":           {"internal/"},
+	"pkg/track/usage":     {"internal/"},
 	"pkg/track/ui":        {"internal/", "pkg/track", "pkg/viz"},
+	"pkg/memo":            {"internal/"},
 	"pkg/nb":              {"internal/"},
-	"pkg/viz":             {"internal/", "pkg/nb"},
+	"pkg/notify":          {"internal/"},
+	"pkg/viz":             {"internal/", "pkg/memo", "pkg/nb", "pkg/track/usage"},
 	"cmd/":                {"internal/cli"},
 }
 
@@ -61,9 +66,11 @@ var reserved = map[string][]string{
 	"github.com/yuin/goldmark":                {"pkg/nb/site"},
 	"github.com/alecthomas/chroma":            {"pkg/nb/site"},
 	"golang.org/x/tools":                      {"pkg/nb/export"},
-	"golang.org/x/mod":                        {"pkg/nb"},
+	"golang.org/x/mod":                        {"pkg/memo", "pkg/nb"},
 	"github.com/alecthomas/kong":              {"internal/cli"},
 	"gonum.org/v1/plot":                       {"pkg/viz"},
+	"github.com/mattn/go-sixel":               {"pkg/viz", "internal/cli"}, // the latter asks the terminal
+	"github.com/shirou/gopsutil":              {"pkg/track/usage"},
 	"modernc.org/sqlite":                      {"pkg/track"},
 	"log":                                     {}, // packages return errors; commands use log/slog
 	"github.com/google/go-cmp":                {},

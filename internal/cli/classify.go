@@ -4,7 +4,6 @@ import (
 	"encoding/json"
 	"fmt"
 
-	"github.com/elastic-attention/workbench/pkg/data/hub"
 	"github.com/elastic-attention/workbench/pkg/elastic/adapt/testtime"
 	"github.com/elastic-attention/workbench/pkg/eval"
 	"github.com/elastic-attention/workbench/pkg/ner"
@@ -36,11 +35,7 @@ func (c evalCmd) classify(a *app) error {
 	case c.Data != "":
 		corpus = experiment.Data{Name: c.Data}
 	}
-	loaded, err := corpus.Load(a.ctx, &hub.Client{Progress: fetching(a.stderr)})
-	if err != nil {
-		return err
-	}
-	texts, err := part(c, loaded.Train, loaded.Dev, loaded.Test)
+	texts, err := part(a, c.corpusFlags, corpus.Load)
 	if err != nil {
 		return err
 	}

@@ -65,6 +65,8 @@ type app struct {
 	stdin  io.Reader
 	stdout io.Writer
 	stderr io.Writer
+
+	ending ending
 }
 
 // Run executes one command line and returns the exit code: 0 when all went well, 1
@@ -132,7 +134,7 @@ func Run(ctx context.Context, args []string, stdin io.Reader, stdout, stderr io.
 		}
 		return exitUsage
 	}
-	err = parsed.Run(&app{ctx: ctx, stdin: stdin, stdout: out, stderr: stderr})
+	err = (&app{ctx: ctx, stdin: stdin, stdout: out, stderr: stderr}).notifying(parsed)
 	if code >= 0 {
 		return code
 	}

@@ -1,6 +1,7 @@
 package cli
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -10,6 +11,7 @@ import (
 	"github.com/elastic-attention/workbench/pkg/data/hub"
 	"github.com/elastic-attention/workbench/pkg/ner/experiment"
 	"github.com/elastic-attention/workbench/pkg/run"
+	"github.com/elastic-attention/workbench/pkg/task"
 )
 
 // corpusFlags name labelled data: by default that of the run.
@@ -44,21 +46,22 @@ func (c corpusFlags) load(a *app, model string) ([]data.Sentence, experiment.Dat
 	if c.Types != "" {
 		corpus.Types = typeList(c.Types)
 	}
-	loaded, err := corpus.Load(a.ctx, &hub.Client{Progress: fetching(a.stderr)})
+	sentences, err := part(a, c, corpus.Load)
+	return sentences, corpus, err
+}
+
+// part loads the part of a corpus that the flags name.
+func part[E any](a *app, c corpusFlags, load func(context.Context, *hub.Client) (task.Corpus[E], error)) ([]E, error) {
+	corpus, err := load(a.ctx, &hub.Client{Progress: fetching(a.stderr)})
 	if err != nil {
-		return nil, corpus, err
+		return nil, err
 	}
-	sentences := loaded.Test
+	chosen := corpus.Test
 	if c.File == "" {
-		switch c.Split {
-		case "train":
-			sentences = loaded.Train
-		case "dev":
-			sentences = loaded.Dev
-		}
+		chosen = corpus.Part(data.Split(c.Split))
 	}
-	if len(sentences) == 0 {
-		return nil, corpus, fmt.Errorf("the data has no %s part", c.Split)
+	if len(chosen) == 0 {
+		return nil, fmt.Errorf("the data has no %s part", c.Split)
 	}
-	return sentences, corpus, nil
+	return chosen, nil
 }

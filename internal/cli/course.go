@@ -56,6 +56,11 @@ func (c plotCmd) Run(a *app) error {
 		}
 	}
 	panels := picture(c.Folder, course)
+	if !c.JSON && isTerminal(a.stdout) {
+		if err := a.charts(panels.Charts...); err != nil {
+			return err
+		}
+	}
 	return a.plot(path, panels.Title, panels.SVG)
 }
 

@@ -4,7 +4,6 @@ import (
 	"errors"
 	"fmt"
 
-	"github.com/elastic-attention/workbench/pkg/data/hub"
 	"github.com/elastic-attention/workbench/pkg/task/lm"
 	"github.com/elastic-attention/workbench/pkg/task/lm/experiment"
 )
@@ -64,11 +63,7 @@ func (c evalCmd) language(a *app) error {
 	case c.Data != "":
 		corpus = experiment.Data{Name: c.Data}
 	}
-	loaded, err := corpus.Load(a.ctx, &hub.Client{Progress: fetching(a.stderr)})
-	if err != nil {
-		return err
-	}
-	text, err := part(c, loaded.Train, loaded.Dev, loaded.Test)
+	text, err := part(a, c.corpusFlags, corpus.Load)
 	if err != nil {
 		return err
 	}

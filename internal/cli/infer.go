@@ -141,23 +141,6 @@ func evalConfig[C any](c evalCmd) (config C, err error) {
 	return config, nil
 }
 
-// part returns the part of a corpus that is scored.
-func part[T any](c evalCmd, train, dev, test []T) ([]T, error) {
-	chosen := test
-	if c.File == "" {
-		switch c.Split {
-		case "train":
-			chosen = train
-		case "dev":
-			chosen = dev
-		}
-	}
-	if len(chosen) == 0 {
-		return nil, fmt.Errorf("the data has no %s part", c.Split)
-	}
-	return chosen, nil
-}
-
 // ner scores a tagger.
 func (c evalCmd) ner(a *app) error {
 	if c.TextColumn != "" || c.LabelColumn != "" {

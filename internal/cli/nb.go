@@ -13,6 +13,7 @@ type nbCmd struct {
 	Export nbExportCmd `cmd:"" help:"Turn a notebook into a Go program with the same numbers."`
 	Site   nbSiteCmd   `cmd:"" help:"Make static pages of notebooks, which load nothing from elsewhere."`
 	New    nbNewCmd    `cmd:"" help:"Make a notebook that runs and passes the check."`
+	Cache  nbCacheCmd  `cmd:"" help:"List or clear the values that cells keep."`
 	Kernel nbKernelCmd `cmd:"" help:"The kernel that executes Go notebooks."`
 }
 

@@ -22,6 +22,7 @@ type nbRunCmd struct {
 	Output      string        `short:"o" help:"Folder for the executed copies and what the kernel logs." placeholder:"DIR" predictor:"path"`
 	Write       bool          `help:"Write the outputs of notebooks that passed back into them."`
 	JSON        bool          `help:"Print a line of JSON for each notebook."`
+	notifyFlag
 }
 
 // Help is shown below the usage.
@@ -57,6 +58,7 @@ func (c nbRunCmd) Run(a *app) error {
 			passed++
 		}
 	}
+	a.ending = ending{strings.Join(c.Notebooks, ", "), map[string]float64{"passed": float64(passed), "of": float64(len(c.Notebooks))}}
 	fmt.Fprintf(a.stderr, "%d of %d notebooks passed\n", passed, len(c.Notebooks))
 	if passed < len(c.Notebooks) {
 		return errSilent

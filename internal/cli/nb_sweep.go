@@ -20,6 +20,7 @@ type nbSweepCmd struct {
 	CellTimeout time.Duration `help:"Longest time of a cell, where the notebook does not say." default:"5m"`
 	Output      string        `short:"o" help:"Folder for the executed notebooks and the table. Default: runs/sweep-NAME." placeholder:"DIR" predictor:"path"`
 	JSON        bool          `help:"Print the table as JSON."`
+	notifyFlag
 }
 
 // Help is shown below the usage.
@@ -92,6 +93,7 @@ func (c nbSweepCmd) Run(a *app) error {
 		}
 		failed = failed || !report.OK
 		table.Rows = append(table.Rows, execute.Row{File: file, Report: report})
+		a.ending = ending{dir, map[string]float64{"notebooks": float64(len(table.Rows)), "of": float64(len(points))}}
 		fmt.Fprintf(a.stderr, "%d/%d  %s  %s\n", i+1, len(points), file, strings.Join(append([]string{numbers(report.Results)}, report.Errors...), "\n  "))
 		if err := writeTable(dir, table); err != nil {
 			return err

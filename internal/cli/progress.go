@@ -15,6 +15,7 @@ import (
 	"github.com/elastic-attention/workbench/pkg/data/hub"
 	"github.com/elastic-attention/workbench/pkg/elastic/optim/control"
 	"github.com/elastic-attention/workbench/pkg/elastic/train"
+	"github.com/elastic-attention/workbench/pkg/track/usage"
 )
 
 // isTerminal reports whether w is a terminal.
@@ -91,12 +92,14 @@ type trainProgress struct {
 	first     int
 	positions int
 	loss      float64 // running mean
+	meter     *usage.Meter
 }
 
 func (p *trainProgress) step(s train.Step) {
 	if p.bar == nil {
 		fmt.Fprintf(p.w, "first update after %.1f s\n", time.Since(p.started).Seconds())
 		p.bar = newBar(p.w, "training", int64(s.Total), false)
+		p.meter = usage.New(".")
 		p.begin, p.first, p.loss = time.Now().Add(-s.Elapsed), s.Update-1, s.Loss
 	}
 	p.positions += s.Positions
@@ -110,7 +113,7 @@ func (p *trainProgress) step(s train.Step) {
 			text += fmt.Sprintf("  %s left", left)
 		}
 	}
-	p.bar.set(int64(s.Update), int64(s.Total), text)
+	p.bar.set(int64(s.Update), int64(s.Total), text+"  "+p.meter.Latest().String())
 }
 
 // event tells what was done to the run.

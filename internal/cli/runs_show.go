@@ -65,14 +65,7 @@ func curve(name string, s track.Series, smooth float64) viz.Series {
 // draw writes the curves into the file of --plot or, if there is none, to a terminal.
 func (f curveFlags) draw(a *app, title string, charts []viz.Chart) error {
 	if f.Plot == "" {
-		for _, chart := range charts {
-			text, err := chart.Text(0, 8)
-			if err != nil {
-				return err
-			}
-			fmt.Fprintf(a.stdout, "\n%s", text)
-		}
-		return nil
+		return a.charts(charts...)
 	}
 	if len(charts) == 0 {
 		return errors.New("--plot: there are no curves to draw")

@@ -25,6 +25,7 @@ type searchRunCmd struct {
 
 	Trials  int `help:"Number of trials, in place of what the search says; more make a search that has ended go on." placeholder:"N"`
 	Workers int `help:"Trials at once. More processes on the same folder help too, from any shell." default:"1"`
+	notifyFlag
 }
 
 // Help is shown below the usage.
@@ -73,6 +74,7 @@ func (c searchRunCmd) Run(a *app) error {
 	if dir == "" {
 		dir = filepath.Join("runs", "search-"+spec.Name)
 	}
+	a.ending.run = dir
 	fmt.Fprintf(a.stderr, "search %s in %s\n", spec.Name, dir)
 	err = trials.Run(a.ctx, spec, trials.Options{
 		Dir: dir, Workers: c.Workers,
@@ -83,6 +85,11 @@ func (c searchRunCmd) Run(a *app) error {
 	})
 	if errors.Is(err, context.Canceled) {
 		fmt.Fprintln(a.stderr, "The search is saved. The same command goes on with it.")
+	}
+	if _, all, err := journal.Read(dir); err == nil {
+		if best, found := search.Best(all, spec.Search.Maximize); found {
+			a.ending.results = map[string]float64{"best": best.Value, "trials": float64(len(all))}
+		}
 	}
 	if err == nil {
 		err = nothingFinished(dir)

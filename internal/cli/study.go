@@ -17,6 +17,7 @@ type studyCmd struct {
 type studyRunCmd struct {
 	Study  string `arg:"" help:"Study that comes with the program (${studies}), or a JSON file that holds one." predictor:"path"`
 	Folder string `name:"run" help:"Study folder. Default: runs/study-NAME. A folder that holds a part of the study goes on." placeholder:"DIR" predictor:"path"`
+	notifyFlag
 }
 
 // Help is shown below the usage.
@@ -47,6 +48,7 @@ func (c studyRunCmd) Run(a *app) error {
 	if dir == "" {
 		dir = filepath.Join("runs", "study-"+config.Name)
 	}
+	a.ending.run = dir
 	engine, choice, err := a.open()
 	if err != nil {
 		return err
@@ -54,6 +56,7 @@ func (c studyRunCmd) Run(a *app) error {
 	_, err = study.Run(a.ctx, engine, config, study.Options{
 		Dir: dir, Client: &hub.Client{Progress: fetching(a.stderr)}, Backend: choice,
 		Done: func(p study.Progress) {
+			a.ending.results = map[string]float64{"runs": float64(p.Done), "of": float64(p.Total)}
 			if p.Before {
 				return
 			}

@@ -2,6 +2,7 @@ package cli
 
 import (
 	"bytes"
+	"context"
 	"errors"
 	"fmt"
 	"os"
@@ -11,17 +12,17 @@ import (
 	"strings"
 	"time"
 
+	"github.com/gomlx/compute"
+
 	"github.com/elastic-attention/workbench/internal/strictjson"
 	"github.com/elastic-attention/workbench/pkg/backend"
 	"github.com/elastic-attention/workbench/pkg/data/hub"
 	"github.com/elastic-attention/workbench/pkg/elastic/attention"
 	"github.com/elastic-attention/workbench/pkg/elastic/optim"
 	"github.com/elastic-attention/workbench/pkg/elastic/optim/schedule"
-	"github.com/elastic-attention/workbench/pkg/elastic/peft"
 	"github.com/elastic-attention/workbench/pkg/elastic/train"
-	"github.com/elastic-attention/workbench/pkg/ner"
-	"github.com/elastic-attention/workbench/pkg/ner/experiment"
 	"github.com/elastic-attention/workbench/pkg/run"
+	"github.com/elastic-attention/workbench/pkg/task"
 )
 
 type trainCmd struct {
@@ -30,79 +31,131 @@ type trainCmd struct {
 	LM       trainLMCmd       `cmd:"" name:"lm" help:"Train a language model."`
 }
 
+// sourceFlags say what a run learns from. Each command says what that is, by variables of its tags.
+type sourceFlags struct {
+	Data  string `help:"${data}, or synthetic." placeholder:"NAME" predictor:"resource"`
+	Train string `help:"${train}" placeholder:"FILE" predictor:"path"`
+	Dev   string `help:"Development ${kind}; the best epoch on it is kept." placeholder:"FILE" predictor:"path"`
+	Test  string `help:"Test ${kind}." placeholder:"FILE" predictor:"path"`
+	Limit int    `help:"Take only ${limit}." placeholder:"N"`
+}
+
+// files reports whether the flags name files in place of data by name.
+func (f sourceFlags) files() (bool, error) {
+	switch {
+	case f.Train != "" && f.Data != "":
+		return false, errors.New("--data and --train exclude each other")
+	case f.Train == "" && (f.Dev != "" || f.Test != ""):
+		return false, errors.New("--dev and --test need --train")
+	}
+	return f.Train != "", nil
+}
+
+// baseFlags are those of tasks that begin with a pretrained model.
+type baseFlags struct {
+	Model string `help:"Pretrained model${family}: ${models}, owner/name on the Hugging Face hub, a folder, or scratch." placeholder:"NAME" predictor:"resource"`
+	sourceFlags
+}
+
+// preset reports whether model and data are left to the preset.
+func (f baseFlags) preset() bool { return f.Model == "" && f.Data == "" && f.Train == "" }
+
+// settle brings the model from scratch and the synthetic data together, and reports whether that is what is wanted.
+func (f *baseFlags) settle() (scratch bool) {
+	if f.Model == run.Scratch && f.Data == "" && f.Train == "" || f.Data == task.Synthetic && f.Model == "" {
+		f.Model, f.Data = run.Scratch, task.Synthetic
+	}
+	return f.Model == run.Scratch
+}
+
+// teacherFlags let a model follow another one of its task.
+type teacherFlags struct {
+	Teacher     string  `help:"Follow this model too (distillation): the folder of a run of the same task, with the same labels and tokenizer." placeholder:"RUN" predictor:"path"`
+	Temperature float64 `help:"Temperature at which --teacher is followed. Default: 2." placeholder:"T"`
+	Alpha       float64 `help:"Share of --teacher in the loss; labels have the rest. Default: 0.5." placeholder:"SHARE"`
+}
+
 // recipeFlags are those of every task.
 type recipeFlags struct {
-	Epochs        int      `help:"Times to go through the data." placeholder:"N"`
-	MaxUpdates    int      `help:"Stop after so many updates." placeholder:"N"`
-	BatchSize     int      `help:"Sentences, texts or windows of a text a batch." placeholder:"N"`
-	Accumulate    int      `help:"Batches an update." placeholder:"N"`
-	LearningRate  *float64 `name:"lr" help:"Highest learning rate." placeholder:"RATE"`
-	Patience      int      `help:"Stop after so many epochs without a better score on dev." placeholder:"N"`
-	SaveEvery     int      `help:"Updates between checkpoints." placeholder:"N"`
-	MaxLength     int      `help:"Longest training example in tokens." placeholder:"N"`
-	RateFrom      string   `help:"Take rate, optimizer and factors by pattern from the best of earlier runs, by their score on dev: folders, by comma." placeholder:"RUNS" predictor:"path"`
-	Optimizer     string   `help:"Update rule: adamw, lion, muon, prodigy, schedule_free_adamw, adafactor, sgd or another (a wrong name lists all); or a JSON object, or a file that holds one." placeholder:"RULE" predictor:"path"`
-	Loss          string   `help:"Loss in place of plain cross-entropy: a JSON object with label_smoothing, focal_gamma, class_weights or balanced, r_drop, mixup (classify), penalties; or a file that holds one." placeholder:"LOSS" predictor:"path"`
-	Schedule      string   `help:"Schedule of the learning rate: a kind such as linear, constant, cosine or wsd; or a JSON object, or a file that holds one." placeholder:"KIND" predictor:"path"`
-	Control       string   `help:"Controllers of the learning rate: a JSON list, or a file that holds one." placeholder:"LIST" predictor:"path"`
-	Unfreeze      string   `help:"When variables begin to train: epoch (one layer more after each, from the top), or a JSON object, or a file that holds one." placeholder:"STAGES" predictor:"path"`
-	SkipNonFinite bool     `help:"Pass over updates whose loss or gradients are not finite, in place of ending the run."`
-	Precision     string   `help:"Of products of matrices while training: f32, or bf16 with weights and updates in float32. bf16 is for hardware that has it; on most CPUs it is slower." placeholder:"KIND"`
-	Attention     string   `help:"Attention in place of the model's: a JSON spec, or a file that holds one." placeholder:"SPEC" predictor:"path"`
-	DropPath      float64  `help:"Probability that the last layer's parts are left out for a text while training; less below (stochastic depth)." placeholder:"RATE"`
-	WordDropout   float64  `help:"Probability that a token is replaced by [MASK] while training." placeholder:"RATE"`
-	Seed          *uint64  `help:"Seed of data order, fresh weights and dropout." placeholder:"N"`
+	Epochs           int      `help:"Times to go through the data." placeholder:"N"`
+	MaxUpdates       int      `help:"Stop after so many updates." placeholder:"N"`
+	BatchSize        int      `help:"Sentences, texts or windows of a text a batch." placeholder:"N"`
+	Accumulate       int      `help:"Batches an update." placeholder:"N"`
+	LearningRate     *float64 `name:"lr" help:"Highest learning rate." placeholder:"RATE"`
+	Patience         int      `help:"Stop after so many epochs without a better score on dev." placeholder:"N"`
+	SaveEvery        int      `help:"Updates between checkpoints." placeholder:"N"`
+	MaxLength        int      `help:"Longest training example in tokens." placeholder:"N"`
+	RateFrom         string   `help:"Take rate, optimizer and factors by pattern from the best of earlier runs, by their score on dev: folders, by comma." placeholder:"RUNS" predictor:"path"`
+	Optimizer        string   `help:"Update rule: adamw, lion, muon, prodigy, schedule_free_adamw, adafactor, sgd or another (a wrong name lists all); or a JSON object, or a file that holds one." placeholder:"RULE" predictor:"path"`
+	Loss             string   `help:"Loss in place of plain cross-entropy: a JSON object with label_smoothing, focal_gamma, class_weights or balanced, r_drop, mixup (classify), penalties; or a file that holds one." placeholder:"LOSS" predictor:"path"`
+	Schedule         string   `help:"Schedule of the learning rate: a kind such as linear, constant, cosine or wsd; or a JSON object, or a file that holds one." placeholder:"KIND" predictor:"path"`
+	Control          string   `help:"Controllers of the learning rate: a JSON list, or a file that holds one." placeholder:"LIST" predictor:"path"`
+	Unfreeze         string   `help:"When variables begin to train: epoch (one layer more after each, from the top), or a JSON object, or a file that holds one." placeholder:"STAGES" predictor:"path"`
+	SkipNonFinite    bool     `help:"Pass over updates whose loss or gradients are not finite, in place of ending the run."`
+	Precision        string   `help:"Of products of matrices while training: f32, or bf16 with weights and updates in float32. bf16 is for hardware that has it; on most CPUs it is slower." placeholder:"KIND"`
+	CheckpointBlocks bool     `help:"Keep of each block of layers only its input for gradients, and compute the rest again: less memory for about a second forward pass."`
+	Attention        string   `help:"Attention in place of the model's: a JSON spec, or a file that holds one." placeholder:"SPEC" predictor:"path"`
+	DropPath         float64  `help:"Probability that the last layer's parts are left out for a text while training; less below (stochastic depth)." placeholder:"RATE"`
+	WordDropout      float64  `help:"Probability that a token is replaced by [MASK] while training." placeholder:"RATE"`
+	Seed             *uint64  `help:"Seed of data order, fresh weights and dropout." placeholder:"N"`
 
 	previewFlags
 
 	Folder string `name:"run" help:"Run folder. Default: runs/TASK-PRESET-TIME." placeholder:"DIR" predictor:"path"`
 	Resume bool   `help:"Continue an interrupted run: the one in --run, or the newest of this preset below runs/."`
 	JSON   bool   `help:"Print the result as JSON."`
+	notifyFlag
+}
+
+// recipe is what the flags of recipes change.
+type recipe struct {
+	*train.Config
+	batchSize, maxLength *int
+	noise                *run.Noise
+	attention            **attention.Spec
 }
 
 // set replaces a value where a flag gives one.
-func set(into *int, value int) {
-	if value != 0 {
+func set[T comparable](into *T, value T) {
+	var none T
+	if value != none {
 		*into = value
 	}
 }
 
-// apply changes a recipe as the flags say.
-func (f recipeFlags) apply(recipe *train.Config, batchSize, maxLength *int, noise *run.Noise, attended **attention.Spec) error {
-	set(&recipe.Epochs, f.Epochs)
-	set(&recipe.MaxUpdates, f.MaxUpdates)
-	set(&recipe.Accumulate, f.Accumulate)
-	set(&recipe.Patience, f.Patience)
-	set(&recipe.SaveEvery, f.SaveEvery)
-	set(batchSize, f.BatchSize)
-	set(maxLength, f.MaxLength)
+// apply changes the recipe of a task's run, which trains a model, as the flags say. It returns what the record
+// says about rates of earlier runs.
+func (f recipeFlags) apply(task, model string, r recipe) (note string, err error) {
+	if note, err = f.takeRates(task, model, r.Config); err != nil {
+		return "", err
+	}
+	set(&r.Epochs, f.Epochs)
+	set(&r.MaxUpdates, f.MaxUpdates)
+	set(&r.Accumulate, f.Accumulate)
+	set(&r.Patience, f.Patience)
+	set(&r.SaveEvery, f.SaveEvery)
+	set(&r.Precision, f.Precision)
+	set(&r.SkipNonFinite, f.SkipNonFinite)
+	set(&r.CheckpointBlocks, f.CheckpointBlocks)
+	set(r.batchSize, f.BatchSize)
+	set(r.maxLength, f.MaxLength)
+	set(&r.noise.DropPath, f.DropPath)
+	set(&r.noise.WordDropout, f.WordDropout)
 	if f.LearningRate != nil {
-		recipe.Schedule.Peak = *f.LearningRate
-	}
-	if f.Precision != "" {
-		recipe.Precision = f.Precision
-	}
-	recipe.SkipNonFinite = recipe.SkipNonFinite || f.SkipNonFinite
-	if f.DropPath != 0 {
-		noise.DropPath = f.DropPath
-	}
-	if f.WordDropout != 0 {
-		noise.WordDropout = f.WordDropout
+		r.Schedule.Peak = *f.LearningRate
 	}
 	if f.Seed != nil {
-		recipe.Seed = *f.Seed
+		r.Seed = *f.Seed
 	}
-	if err := errors.Join(
+	return note, errors.Join(
 		f.checkPreview(),
-		kindFlag("--optimizer", f.Optimizer, optim.Kinds(), &recipe.Optimizer),
-		kindFlag("--schedule", f.Schedule, schedule.Kinds(), &recipe.Schedule),
-		kindFlag("--loss", f.Loss, nil, &recipe.Loss),
-		kindFlag("--control", f.Control, nil, &recipe.Control),
-		unfreezeFlag(f.Unfreeze, &recipe.Unfreeze),
-	); err != nil {
-		return err
-	}
-	return spec("--attention", f.Attention, attended)
+		kindFlag("--optimizer", f.Optimizer, optim.Kinds(), &r.Optimizer),
+		kindFlag("--schedule", f.Schedule, schedule.Kinds(), &r.Schedule),
+		kindFlag("--loss", f.Loss, nil, &r.Loss),
+		kindFlag("--control", f.Control, nil, &r.Control),
+		unfreezeFlag(f.Unfreeze, &r.Unfreeze),
+		spec("--attention", f.Attention, r.attention),
+	)
 }
 
 // takeRates takes the rates of earlier runs, before flags change them, and returns what the record says
@@ -146,112 +199,118 @@ func (f recipeFlags) dir(task, preset string) (string, error) {
 	return slices.Max(found), nil
 }
 
-type trainNERCmd struct {
-	Preset string `help:"Recipe: quick (1 epoch), full (5 epochs at 1e-4) or seed (5 epochs at 2e-5, the article's)." enum:"${presets}" default:"${defaultPreset}"`
+// training is what a command has of its own: C is the config of its task's experiments, S a score.
+type training[C task.Config, S run.Score] struct {
+	task, preset string
+	data, items  string // what the data is called, and made of
+	rateFrom     string // what the record says about rates of earlier runs
+	// offline returns the config that needs no download; nil if model or data were chosen.
+	offline func(C) C
 
-	Model string `help:"Pretrained model: ${models}, owner/name on the Hugging Face hub, a folder, or scratch." placeholder:"NAME" predictor:"resource"`
-	Data  string `help:"Corpus: ${corpora}, or synthetic." placeholder:"NAME" predictor:"resource"`
-	Train string `help:"Training file (CoNLL or UNER .iob2, plain or gzip), in place of --data." placeholder:"FILE" predictor:"path"`
-	Dev   string `help:"Development file; the best epoch on it is kept." placeholder:"FILE" predictor:"path"`
-	Test  string `help:"Test file." placeholder:"FILE" predictor:"path"`
-	Types string `help:"Entity types to keep, by comma; others become O. \"all\" keeps every type." placeholder:"A,B"`
-	Limit int    `help:"Take only the first sentences of each part." placeholder:"N"`
+	run       func(context.Context, compute.Backend, C, task.Options[S]) (task.Report[S], error)
+	explain   func(context.Context, compute.Backend, C, task.Options[S]) (string, error)
+	rangeTest func(context.Context, compute.Backend, C, task.Options[S], train.RateRange) (train.RateCurve, error)
 
-	Depth   string `help:"Depth that adapts, in JSON or a file: {\"kind\": \"early_exit\"} or {\"kind\": \"act\"}." placeholder:"SPEC" predictor:"path"`
-	Experts string `help:"Experts in place of feed-forward parts, in JSON or a file: {\"count\": 4}." placeholder:"SPEC" predictor:"path"`
-	Peft    string `help:"Train an adapter and the head only: ${adapters}, or a JSON spec, or a file that holds one." placeholder:"KIND" predictor:"path"`
-	Merge   bool   `help:"Save the model with the adapter of --peft in its weights, in place of the adapter."`
-	Adapt   string `help:"Strategy by which the model adapts while it is trained: a JSON object, or a file that holds one." placeholder:"STRATEGY" predictor:"path"`
-	recipeFlags
+	loaded func(C, run.Loaded) // says more about what is trained; may be nil
+	epoch  func(dev S) string  // says how good an epoch is
+	// The others say something of the result: samples, with their heading; what is in the folder of the
+	// model; and what to try next, arguments of the program a line, in which %s is the run folder.
+	samples func() string
+	model   func() string
+	next    func() []string
 }
 
-// Help is shown below the usage.
-func (trainNERCmd) Help() string {
-	return `Examples:
-  elastic train ner                                    MiniLM on English web text, one epoch
-  elastic train ner --preset full --seed 7             five epochs
-  elastic train ner --train my.train --dev my.dev --test my.test --types all
-  elastic train ner --model google-bert/bert-base-cased --lr 3e-5 --epochs 3
-  elastic train ner --model scratch --data synthetic   no download at all
-  elastic train ner --attention '{"normalizer": "sparsemax", "scores": [{"kind": "temperature", "learned": true}]}'
-  elastic train ner --depth '{"kind": "early_exit"}'    a head after each layer; predict and eval take --threshold
-  elastic train ner --experts '{"count": 4, "balance": 0.01}'
-  elastic train ner --peft lora                        an adapter and the head only; also dora, adalora, ia3, …
-  elastic train ner --peft '{"kind": "lora", "rank": 16, "targets": ["*/query/weights"]}' --merge
-  elastic train ner --adapt '{"gradient": [{"variables": ["/embeddings/*"], "factor": 0}], "converge": {"below": 1e-5}}'
-  elastic train ner --optimizer lion --lr 3e-5          or prodigy with --lr 1, muon, schedule_free_adamw, …
-  elastic train ner --optimizer '{"kind": "adamw", "weight_decay": 0.01, "layer_decay": 0.8}' --schedule cosine
-  elastic train ner --loss '{"label_smoothing": 0.1, "class_weights": {"O": 0.5}}'
-  elastic train ner --loss '{"r_drop": 1, "penalties": [{"variables": ["/head/*"], "l1": 1e-4}]}'
-  elastic train ner --drop-path 0.1 --word-dropout 0.05
-  elastic train ner --control '[{"spike": {}}, {"plateau": {"patience": 1}}]'
-  elastic train ner --rate-from runs/a,runs/b,runs/c    the rate of the best of them
-  elastic train ner --epochs 5 --unfreeze epoch         head first, then one layer more each epoch
-  elastic train ner --optimizer lion --explain          which parameters learn how; trains nothing
-  elastic train ner --range-test --plot rates.svg       how does the loss go with growing learning rates?
-  elastic train ner --resume                           after Ctrl-C, a crash or kill -9; with the flags of before
-
-Without a network and without a mirror, a run with the preset's model and data falls back to a
-small transformer from scratch on a synthetic corpus, and says so.`
+// keep returns a function that runs an experiment and keeps its result.
+func keep[C any, S run.Score, R any, P interface {
+	*R
+	task.Report[S]
+}](run func(context.Context, compute.Backend, C, task.Options[S]) (R, error), result P) func(context.Context, compute.Backend, C, task.Options[S]) (task.Report[S], error) {
+	return func(ctx context.Context, engine compute.Backend, config C, options task.Options[S]) (_ task.Report[S], err error) {
+		*result, err = run(ctx, engine, config, options)
+		return result, err
+	}
 }
 
-func (c trainNERCmd) config() (experiment.Config, error) {
-	config, err := experiment.Preset(c.Preset)
+// runTask trains, or previews a training.
+func runTask[C task.Config, S run.Score](a *app, f recipeFlags, config C, t training[C, S]) error {
+	client := &hub.Client{Progress: fetching(a.stderr)}
+	if f.previews() {
+		return preview(a, f, config, task.Options[S]{Client: client}, t.explain, t.rangeTest)
+	}
+	dir, err := f.dir(t.task, t.preset)
 	if err != nil {
-		return config, usageError{err}
+		return err
 	}
-	if c.Model == experiment.Scratch && c.Data == "" && c.Train == "" || c.Data == experiment.Synthetic && c.Model == "" {
-		c.Model, c.Data = experiment.Scratch, experiment.Synthetic
+	record, recordErr := run.ReadRecord[C](dir) // an error is the experiment's to explain
+	resumes := f.Resume && recordErr == nil
+	fallBack := func() { config, t.data, t.rateFrom = t.offline(config), task.Synthetic, "" }
+	if resumes && t.offline != nil && record.Config.Base() == run.Scratch {
+		fallBack() // as the run did when it began
 	}
-	if c.Model == experiment.Scratch {
-		config = config.Offline()
+	if t.rateFrom != "" {
+		fmt.Fprintf(a.stderr, "earlier runs: %s\n", t.rateFrom)
 	}
-	if c.Model != "" {
-		config.Model = c.Model
+	progress := &trainProgress{w: a.stderr, started: time.Now()}
+	engine, choice, err := a.open()
+	if err != nil {
+		return err
 	}
-	switch {
-	case c.Train != "":
-		if c.Data != "" {
-			return config, usageError{errors.New("--data and --train exclude each other")}
-		}
-		config.Data = experiment.Data{TrainFile: c.Train, DevFile: c.Dev, TestFile: c.Test}
-	case c.Dev != "" || c.Test != "":
-		return config, usageError{errors.New("--dev and --test need --train")}
-	case c.Data != "":
-		config.Data.Name = c.Data
+	if resumes {
+		a.tellBackend(record.Backend, choice)
 	}
-	if c.Types != "" {
-		config.Data.Types = typeList(c.Types)
+	options := task.Options[S]{
+		Dir: dir, Resume: f.Resume, Client: client, Backend: choice,
+		Loaded: func(l run.Loaded) {
+			a.tellLoaded(l, config.Base(), t.data, t.items, dir, f.Resume)
+			if t.loaded != nil {
+				t.loaded(config, l)
+			}
+		},
+		Step: progress.step, Event: progress.event,
+		Epoch: func(epoch int, dev S) {
+			progress.pause()
+			fmt.Fprintf(a.stderr, "epoch %d: dev %s\n", epoch, t.epoch(dev))
+		},
+		Progress: evaluation(a.stderr),
 	}
-	set(&config.Data.Limit, c.Limit)
-	tagger := &config.Tagger
-	if config.RateFrom, err = c.takeRates(hub.TaskNER, config.Model, &config.Train.Config); err != nil {
-		return config, usageError{err}
+	report, err := t.run(a.ctx, engine, config, options)
+	if errors.Is(err, hub.ErrUnavailable) && t.offline != nil {
+		fmt.Fprintf(a.stderr, "\n%v\n\nFALLING BACK: neither network nor mirror has what the preset needs. Training a small transformer\nfrom scratch on a synthetic corpus instead; its scores say nothing about real text.\n\n", err)
+		fallBack()
+		report, err = t.run(a.ctx, engine, config, options)
 	}
-	if err := c.apply(&config.Train.Config, &config.Train.BatchSize, &tagger.MaxLength, &config.Train.Noise, &tagger.Attention); err != nil {
-		return config, usageError{err}
+	progress.pause()
+	progress.bar.finish()
+	if err != nil {
+		return err
 	}
-	if err := errors.Join(spec("--depth", c.Depth, &tagger.Depth),
-		spec("--experts", c.Experts, &tagger.Experts), kindFlag("--peft", c.Peft, peft.Kinds(), &tagger.Adapter)); err != nil {
-		return config, usageError{err}
+	if f.JSON {
+		return a.printJSON(report)
 	}
-	if c.Peft != "" && c.LearningRate == nil && c.RateFrom == "" {
-		config.Train.Schedule.Peak = adapterRate
+	result := report.Common()
+	fmt.Fprintf(a.stdout, "\n%s\n%s%d updates, ", report.Text(), t.samples(), result.Updates)
+	if result.Compilations > 0 {
+		fmt.Fprintf(a.stdout, "compilations: %d, ", result.Compilations)
 	}
-	config.Merge = c.Merge
-	if c.Adapt != "" {
-		if err := jsonFlag("--adapt", c.Adapt, &config.Train.Adapt); err != nil {
-			return config, usageError{err}
-		}
+	fmt.Fprintf(a.stdout, "%s in all. ", time.Duration(result.Seconds)*time.Second)
+	if result.BestEpoch > 0 {
+		fmt.Fprintf(a.stdout, "The weights are those of epoch %d, the best on dev.", result.BestEpoch)
 	}
-	if err := config.Validate(); err != nil {
-		return config, usageError{err}
+	if result.Ended != "" {
+		fmt.Fprintf(a.stdout, "Adaptation ended: %s; %s says more.\n", result.Ended, filepath.Join(dir, task.EventsFile))
 	}
-	return config, nil
+	fmt.Fprintf(a.stdout, `
+Run folder: %s
+  model/         %s
+  run.json       config, seed, checksums, versions
+  journal.jsonl  what happened, for "elastic runs" and "elastic ui"
+Try next:
+`, dir, t.model())
+	for _, line := range t.next() {
+		fmt.Fprintf(a.stdout, "  %s %s\n", program(), strings.Replace(line, "%s", dir, 1))
+	}
+	return nil
 }
-
-// adapterRate is the learning rate of adapters, whose few weights want larger steps.
-const adapterRate = 1e-3
 
 // spec reads what a flag describes, from JSON or from a file that holds it. An empty text
 // describes nothing.
@@ -314,122 +373,12 @@ func unfreezeFlag(text string, into *train.Unfreeze) error {
 	return kindFlag("--unfreeze", text, []string{"epoch"}, into)
 }
 
-// typeList reads a list of entity types; nil stands for all.
-func typeList(list string) []string {
-	if list == "all" {
-		return nil
+// fromTestData heads samples of the test data.
+func fromTestData(lines []string) string {
+	if len(lines) == 0 {
+		return ""
 	}
-	types := strings.Split(list, ",")
-	for i, typ := range types {
-		types[i] = strings.TrimSpace(typ)
-	}
-	return types
-}
-
-// preset reports whether model and data are left to the preset.
-func (c trainNERCmd) preset() bool { return c.Model == "" && c.Data == "" && c.Train == "" }
-
-// Run trains.
-func (c trainNERCmd) Run(a *app) error {
-	config, err := c.config()
-	if err != nil {
-		return err
-	}
-	if c.previews() {
-		options := experiment.Options{Client: &hub.Client{Progress: fetching(a.stderr)}}
-		return preview(a, c.recipeFlags, config, options, experiment.Explain, experiment.RangeTest)
-	}
-	dir, err := c.dir(hub.TaskNER, c.Preset)
-	if err != nil {
-		return err
-	}
-	record, recordErr := run.ReadRecord[experiment.Config](dir) // an error is experiment.Run's to explain
-	resumes := c.Resume && recordErr == nil
-	if resumes && c.preset() && record.Config.Model == experiment.Scratch {
-		config = config.Offline() // the run fell back to it when it began
-	}
-	a.tellRateFrom(config.RateFrom)
-	progress := &trainProgress{w: a.stderr, started: time.Now()}
-	engine, choice, err := a.open()
-	if err != nil {
-		return err
-	}
-	if resumes {
-		a.tellBackend(record.Backend, choice)
-	}
-	client := &hub.Client{Progress: fetching(a.stderr)}
-	options := experiment.Options{
-		Dir: dir, Resume: c.Resume, Client: client, Backend: choice,
-		Loaded: func(l experiment.Loaded) {
-			a.tellLoaded(l, config.Model, dataName(config.Data.Name, config.Data.TrainFile), "sentences", dir, c.Resume)
-			if config.Tagger.Adapter != nil {
-				fmt.Fprintf(a.stderr, "adapter %s: %d parameters are trained, head included\n", config.Tagger.Adapter.Kind, l.Trained)
-			}
-		},
-		Step: progress.step, Event: progress.event,
-		Epoch: func(epoch int, dev ner.Report) {
-			progress.pause()
-			fmt.Fprintf(a.stderr, "epoch %d: dev F1 %.4f  precision %.4f  recall %.4f\n", epoch, dev.Micro.F1, dev.Micro.Precision, dev.Micro.Recall)
-		},
-		Progress: evaluation(a.stderr),
-	}
-	result, err := experiment.Run(a.ctx, engine, config, options)
-	if errors.Is(err, hub.ErrUnavailable) && c.preset() {
-		fmt.Fprintf(a.stderr, "\n%v\n\nFALLING BACK: neither network nor mirror has what the preset needs. Training a small transformer\nfrom scratch on a synthetic corpus instead; its scores say nothing about real text.\n\n", err)
-		config = config.Offline()
-		result, err = experiment.Run(a.ctx, engine, config, options)
-	}
-	progress.pause()
-	progress.bar.finish()
-	if err != nil {
-		return err
-	}
-	if c.JSON {
-		return a.printJSON(result)
-	}
-	fmt.Fprintf(a.stdout, "\n%s\n", result.Text())
-	a.printSamples(result)
-	fmt.Fprintf(a.stdout, "%d updates, compilations: %d, %s in all. ", result.Updates, result.Compilations, (time.Duration(result.Seconds) * time.Second))
-	if result.BestEpoch > 0 {
-		fmt.Fprintf(a.stdout, "The weights are those of epoch %d, the best on dev.", result.BestEpoch)
-	}
-	if result.Ended != "" {
-		fmt.Fprintf(a.stdout, "Adaptation ended: %s; %s says more.\n", result.Ended, filepath.Join(dir, experiment.EventsFile))
-	}
-	model := "the tagger; transformers loads it too (AutoModelForTokenClassification)"
-	if adapter := result.Tagger.Adapter(); adapter != nil {
-		model = fmt.Sprintf("the tagger's adapter (%s) and head, on the base model that it names; --merge would save the whole", adapter.Config().Kind)
-	}
-	fmt.Fprintf(a.stdout, `
-Run folder: %[1]s
-  model/         %[3]s
-  run.json       config, seed, checksums, versions
-  journal.jsonl  what happened, for "elastic runs" and "elastic ui"
-Try next:
-  %[2]s predict %[1]s "Angela Merkel met Tim Cook of Apple in Berlin."
-  %[2]s explain %[1]s "Angela Merkel met Tim Cook of Apple in Berlin."
-  %[2]s eval %[1]s --split dev --strict
-  %[2]s train ner --preset full
-`, dir, program(), model)
-	return nil
-}
-
-// tellRateFrom says where the learning rate is from, if it is from earlier runs.
-func (a *app) tellRateFrom(note string) {
-	if note != "" {
-		fmt.Fprintf(a.stderr, "earlier runs: %s\n", note)
-	}
-}
-
-func (a *app) printSamples(result experiment.Result) {
-	if len(result.Sentences) == 0 {
-		return
-	}
-	fmt.Fprintln(a.stdout, "From the test data:")
-	for _, s := range result.Sentences {
-		fmt.Fprintf(a.stdout, "  %s\n", ner.Mark(s.Text, s.Entities, isTerminal(a.stdout)))
-	}
-	fmt.Fprintln(a.stdout)
+	return "From the test data:\n  " + strings.Join(lines, "\n  ") + "\n\n"
 }
 
 // dataName is what a corpus is called in messages.
@@ -452,6 +401,7 @@ const manyLabels = 16
 
 // tellLoaded says what a run is about to work on.
 func (a *app) tellLoaded(l run.Loaded, model, data, items, dir string, resume bool) {
+	a.ending.run = dir
 	labels := ""
 	switch n := len(l.Labels); {
 	case n > manyLabels:

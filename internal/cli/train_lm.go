@@ -1,10 +1,6 @@
 package cli
 
 import (
-	"errors"
-	"fmt"
-	"time"
-
 	"github.com/elastic-attention/workbench/pkg/data/hub"
 	"github.com/elastic-attention/workbench/pkg/run"
 	"github.com/elastic-attention/workbench/pkg/task/lm"
@@ -14,14 +10,10 @@ import (
 type trainLMCmd struct {
 	Preset string `help:"Recipe: quick (a small model, 1 epoch) or full (a larger one, 5 epochs)." enum:"${lmPresets}" default:"${defaultLMPreset}"`
 
-	Data    string `help:"Text: ${lmCorpora}, or synthetic." placeholder:"NAME" predictor:"resource"`
-	Train   string `help:"Training text, a file of UTF-8, in place of --data. Without --dev and --test its last tenth serves as these." placeholder:"FILE" predictor:"path"`
-	Dev     string `help:"Development text; the best epoch on it is kept." placeholder:"FILE" predictor:"path"`
-	Test    string `help:"Test text." placeholder:"FILE" predictor:"path"`
-	Limit   int    `help:"Take only so many bytes of each part." placeholder:"N"`
-	Layers  int    `help:"Layers of the model." placeholder:"N"`
-	Hidden  int    `help:"Width of the model; feed-forward parts are four times as wide." placeholder:"N"`
-	Context int    `help:"Bytes that the model can see." placeholder:"N"`
+	sourceFlags `kong:"set='data=Text: ${lmCorpora}',set='train=Training text, a file of UTF-8, in place of --data. Without --dev and --test its last tenth serves as these.',set='kind=text',set='limit=so many bytes of each part'"`
+	Layers      int `help:"Layers of the model." placeholder:"N"`
+	Hidden      int `help:"Width of the model; feed-forward parts are four times as wide." placeholder:"N"`
+	Context     int `help:"Bytes that the model can see." placeholder:"N"`
 
 	recipeFlags
 }
@@ -43,91 +35,42 @@ A token is a byte of UTF-8, so that every text will do.`
 func (c trainLMCmd) config() (experiment.Config, error) {
 	config, err := experiment.Preset(c.Preset)
 	if err != nil {
-		return config, usageError{err}
+		return config, err
 	}
-	switch {
-	case c.Train != "":
-		if c.Data != "" {
-			return config, usageError{errors.New("--data and --train exclude each other")}
-		}
+	if files, err := c.files(); err != nil {
+		return config, err
+	} else if files {
 		config.Data = experiment.Data{TrainFile: c.Train, DevFile: c.Dev, TestFile: c.Test}
-	case c.Dev != "" || c.Test != "":
-		return config, usageError{errors.New("--dev and --test need --train")}
-	case c.Data != "":
-		config.Data.Name = c.Data
 	}
+	set(&config.Data.Name, c.Data)
 	set(&config.Data.Limit, c.Limit)
-	set(&config.Model.Layers, c.Layers)
-	set(&config.Model.MaxPositions, c.Context)
-	if c.Hidden != 0 {
-		config.Model.Hidden, config.Model.FeedForward = c.Hidden, 4*c.Hidden
+	model, training := &config.Model, &config.Train
+	set(&model.Layers, c.Layers)
+	set(&model.MaxPositions, c.Context)
+	set(&model.Hidden, c.Hidden)
+	set(&model.FeedForward, 4*c.Hidden)
+	attention := &model.Attention
+	config.RateFrom, err = c.apply(hub.TaskLM, run.Scratch, recipe{&training.Config, &training.BatchSize, &training.Length, &training.Noise, &attention})
+	if err != nil {
+		return config, err
 	}
-	if config.RateFrom, err = c.takeRates(hub.TaskLM, run.Scratch, &config.Train.Config); err != nil {
-		return config, usageError{err}
-	}
-	attention := &config.Model.Attention
-	if err := c.apply(&config.Train.Config, &config.Train.BatchSize, &config.Train.Length, &config.Train.Noise, &attention); err != nil {
-		return config, usageError{err}
-	}
-	config.Model.Attention = attention.Over(config.Model.Attention)
-	if err := config.Validate(); err != nil {
-		return config, usageError{err}
-	}
-	return config, nil
+	model.Attention = attention.Over(model.Attention)
+	return config, config.Validate()
 }
 
 // Run trains.
 func (c trainLMCmd) Run(a *app) error {
 	config, err := c.config()
 	if err != nil {
-		return err
+		return usageError{err}
 	}
-	if c.previews() {
-		options := experiment.Options{Client: &hub.Client{Progress: fetching(a.stderr)}}
-		return preview(a, c.recipeFlags, config, options, experiment.Explain, experiment.RangeTest)
-	}
-	dir, err := c.dir(hub.TaskLM, c.Preset)
-	if err != nil {
-		return err
-	}
-	record, recordErr := run.ReadRecord[experiment.Config](dir) // an error is experiment.Run's to explain
-	a.tellRateFrom(config.RateFrom)
-	progress := &trainProgress{w: a.stderr, started: time.Now()}
-	engine, choice, err := a.open()
-	if err != nil {
-		return err
-	}
-	if c.Resume && recordErr == nil {
-		a.tellBackend(record.Backend, choice)
-	}
-	result, err := experiment.Run(a.ctx, engine, config, experiment.Options{
-		Dir: dir, Resume: c.Resume, Client: &hub.Client{Progress: fetching(a.stderr)}, Backend: choice,
-		Loaded: func(l experiment.Loaded) {
-			a.tellLoaded(l, run.Scratch, dataName(config.Data.Name, config.Data.TrainFile), "bytes", dir, c.Resume)
-		},
-		Step: progress.step, Event: progress.event,
-		Epoch: func(epoch int, dev lm.Score) {
-			progress.pause()
-			fmt.Fprintf(a.stderr, "epoch %d: dev %v\n", epoch, dev)
-		},
-		Progress: evaluation(a.stderr),
+	var result experiment.Result
+	return runTask(a, c.recipeFlags, config, training[experiment.Config, lm.Score]{
+		task: hub.TaskLM, preset: c.Preset, data: dataName(config.Data.Name, config.Data.TrainFile), items: "bytes", rateFrom: config.RateFrom,
+		run: keep(experiment.Run, &result), explain: experiment.Explain, rangeTest: experiment.RangeTest,
+		epoch:   lm.Score.String,
+		samples: func() string { return "It writes:\n" + result.Sample + "\n\n" },
+		model:   func() string { return "the model, in GPT-2's layout" },
+		next:    func() []string { return []string{`generate %s "ROMEO:" --temperature 0.8`} },
 	})
-	progress.pause()
-	progress.bar.finish()
-	if err != nil {
-		return err
-	}
-	if c.JSON {
-		return a.printJSON(result)
-	}
-	fmt.Fprintf(a.stdout, "\n%s\nIt writes:\n%s\n\n%d updates, %s in all. The weights are those of epoch %d, the best on dev.", result.Text(), result.Sample, result.Updates, time.Duration(result.Seconds)*time.Second, result.BestEpoch)
-	fmt.Fprintf(a.stdout, `
-Run folder: %[1]s
-  model/         the model, in GPT-2's layout
-  run.json       config, seed, checksums, versions
-  journal.jsonl  what happened, for "elastic runs" and "elastic ui"
-Try next:
-  %[2]s generate %[1]s "ROMEO:" --temperature 0.8
-`, dir, program())
-	return nil
 }

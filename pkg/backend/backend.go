@@ -36,6 +36,8 @@ import (
 	_ "github.com/gomlx/compute/gobackend" // registers "go"
 	"github.com/gomlx/go-xla/compute/xla"  // registers "xla" and its aliases
 	"github.com/gomlx/go-xla/pjrt"
+
+	"github.com/elastic-attention/workbench/internal/cachedir"
 )
 
 const (
@@ -43,7 +45,7 @@ const (
 	ConfigEnv = compute.ConfigEnvVar
 
 	// CacheEnv names the folder for everything that can be fetched or made again.
-	CacheEnv = "ELASTIC_CACHE_DIR"
+	CacheEnv = cachedir.Env
 
 	// PureGo is the configuration of the engine that needs nothing installed.
 	PureGo = "go:ops_sequential"
@@ -264,16 +266,7 @@ func openPlugin(ctx context.Context, file pluginFile, options, origin string, op
 
 // CacheDir is the folder for everything that can be fetched or made again:
 // ELASTIC_CACHE_DIR, else "elastic" in the user's cache folder.
-func CacheDir() (string, error) {
-	if dir := os.Getenv(CacheEnv); dir != "" {
-		return filepath.Abs(dir)
-	}
-	dir, err := os.UserCacheDir()
-	if err != nil {
-		return "", fmt.Errorf("finding the cache folder: %w; set %s", err, CacheEnv)
-	}
-	return filepath.Join(dir, "elastic"), nil
-}
+func CacheDir() (string, error) { return cachedir.Home() }
 
 // guard turns a panic of the code below into an error.
 func guard[T any](f func() (T, error)) (result T, err error) {

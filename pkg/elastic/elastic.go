@@ -139,6 +139,8 @@ type Weights struct {
 	replaced map[string]*graph.Node
 	adapter  Adapter
 	compute  dtypes.DType // of products; invalid means that of the operands
+
+	checkpointing bool
 }
 
 // WeightsOf returns the weights of a store for one graph.
@@ -170,6 +172,31 @@ func (w Weights) Product(f func(a, b *graph.Node) *graph.Node, a, b *graph.Node)
 		return f(a, b)
 	}
 	return graph.ConvertDType(f(graph.ConvertDType(a, w.compute), graph.ConvertDType(b, w.compute)), a.DType())
+}
+
+// Checkpointing returns the weights with which blocks of layers keep nothing but their input for the gradient, which computes
+// the rest again: less memory for a second forward pass. Models mark their blocks by [Weights.Checkpoint].
+//
+// Source: Chen et al. 2016, "Training deep nets with sublinear memory cost".
+func (w Weights) Checkpointing() Weights {
+	w.checkpointing = true
+	return w
+}
+
+// Checkpoint returns x, with which a block begins.
+func (w Weights) Checkpoint(x *graph.Node) *graph.Node {
+	if w.checkpointing {
+		return x.Checkpoint()
+	}
+	return x
+}
+
+// StopCheckpoint returns x, with which the last block ends.
+func (w Weights) StopCheckpoint(x *graph.Node) *graph.Node {
+	if w.checkpointing {
+		return x.StopCheckpoint()
+	}
+	return x
 }
 
 // In returns the weights below a name.

@@ -39,10 +39,17 @@ func dense(w Weights, x *Node) *Node {
 // computed: as xᵀ·g. GoMLX by itself builds (gᵀ·x)ᵀ, for which XLA transposes g and uses
 // a slower kernel: twice the time for a wide W on CPUs.
 func product(x, weights *Node) *Node {
-	var gradient *Node // of the product; known before that of W, since gradients are built backwards
+	// Gradients are built backwards: that of the product is known before that of W, and so is x, which
+	// in a block that [Weights.Checkpoint] begins is computed again.
+	var gradient *Node
+	factor := x
 	weights = IdentityWithCustomGradient(weights, func(_, _ *Node) *Node {
 		rows := func(n *Node) *Node { return Reshape(n, -1, n.Shape().Dimensions[n.Rank()-1]) }
-		return DotGeneral(rows(x), []int{0}, nil, rows(gradient), []int{0}, nil)
+		return DotGeneral(rows(factor), []int{0}, nil, rows(gradient), []int{0}, nil)
+	})
+	x = IdentityWithCustomGradient(x, func(x, g *Node) *Node {
+		factor = x
+		return g
 	})
 	y := DotGeneral(x, []int{x.Rank() - 1}, nil, weights, []int{0}, nil)
 	return IdentityWithCustomGradient(y, func(_, g *Node) *Node {

@@ -39,7 +39,10 @@ import (
 
 	"github.com/elastic-attention/workbench/pkg/viz/nb"
 	"github.com/janpfeifer/must"
-)`)
+)
+
+// An error says which lines of the notebook led to it.
+func init_must() { must.M = nb.Must }`)
 	add(Markdown, `## 2. Parameters
 
 `+"An environment variable `NB_DRAWS` sets another number of draws, and so on; headless: `elastic nb run -p DRAWS=100`."+`

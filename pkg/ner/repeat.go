@@ -1,6 +1,7 @@
 package ner
 
 import (
+	"context"
 	"errors"
 
 	"github.com/elastic-attention/workbench/pkg/data"
@@ -16,9 +17,9 @@ func (t *Tagger) Repeat(dir string, sentences []data.Sentence, config TrainConfi
 	if err := config.Adapt.Check(nil); err != nil {
 		return nil, err
 	}
-	task, dataset, err := t.pack(sentences, config, TrainOptions{}, runs)
+	task, dataset, err := t.pack(context.Background(), sentences, config, TrainOptions{}, runs)
 	if err != nil {
 		return nil, err
 	}
-	return run.NewRepeated(t.backend, task, t.Model, run.Pretrained(t.Model, dir), trainData{dataset}, config.Config)
+	return run.NewRepeated(t.backend, task, t.Model, run.Pretrained(t.Model, dir), dataset, config.Config)
 }

@@ -4,23 +4,19 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"iter"
 	"slices"
 	"strings"
 
 	"github.com/gomlx/gomlx/core/graph"
 	"github.com/gomlx/gomlx/core/tensors"
 	"github.com/gomlx/gomlx/ml/model"
-	mltrain "github.com/gomlx/gomlx/ml/train"
 
 	"github.com/elastic-attention/workbench/pkg/data"
 	"github.com/elastic-attention/workbench/pkg/data/batch"
 	"github.com/elastic-attention/workbench/pkg/elastic"
 	"github.com/elastic-attention/workbench/pkg/elastic/adapt"
-	"github.com/elastic-attention/workbench/pkg/elastic/checkpoint"
 	"github.com/elastic-attention/workbench/pkg/elastic/dropout"
 	"github.com/elastic-attention/workbench/pkg/elastic/loss"
-	"github.com/elastic-attention/workbench/pkg/elastic/optim/control"
 	"github.com/elastic-attention/workbench/pkg/elastic/train"
 	"github.com/elastic-attention/workbench/pkg/elastic/transformer"
 	"github.com/elastic-attention/workbench/pkg/run"
@@ -37,11 +33,13 @@ type TrainConfig struct {
 	Shapes int `json:"shapes,omitempty"`
 	// Noise drops whole tokens and parts of the model while training.
 	Noise run.Noise `json:"noise,omitzero"`
+	// Distill lets the tagger follow another one.
+	Distill run.Distill `json:"distill,omitzero"`
 }
 
 // Validate reports all that is wrong with c.
 func (c TrainConfig) Validate() error {
-	err := errors.Join(c.Config.Validate(), c.Noise.Validate())
+	err := errors.Join(c.Config.Validate(), c.Noise.Validate(), c.Distill.Validate())
 	if c.Loss.Mixup != 0 {
 		err = errors.Join(err, errors.New("loss.mixup has no use in tagging: two sentences have no words in common whose labels could be mixed; want 0"))
 	}
@@ -49,31 +47,7 @@ func (c TrainConfig) Validate() error {
 }
 
 // TrainOptions is what a training run needs beside its recipe and data.
-type TrainOptions struct {
-	// Run is the folder for checkpoints; an empty Dir keeps none. With one, the tagger ends
-	// with the weights of the best epoch on dev, else with those of the last.
-	Run checkpoint.Run
-	// Resume continues from a checkpoint's folder, from which the tagger was loaded.
-	Resume string
-	// Journal records updates and the scores on dev; nil records nothing.
-	Journal *run.Journal
-	// Versions is noted in each checkpoint.
-	Versions map[string]string
-	// Earlier finds what an earlier run, which a prior of the strategy names, knows; nil refuses
-	// such priors. See [train.Experienced].
-	Earlier func(prior adapt.Prior) (values, fisher map[string]*tensors.Tensor, err error)
-	// Custom computes the objective "custom" of the strategy, which has none without.
-	Custom adapt.Custom
-	// Plan is told, before the first step, how the training data was batched.
-	Plan func(batch.Stats)
-	// Step is called after each update, Event for what is done to the run, and Epoch after each
-	// evaluation on dev.
-	Step  func(train.Step)
-	Event func(control.Event)
-	Epoch func(epoch int, dev Report)
-	// Progress is told how far an evaluation is, in batches.
-	Progress func(done, total int)
-}
+type TrainOptions = run.TrainOptions[Report]
 
 // Train fits the tagger to labelled sentences. After each epoch it is scored on dev,
 // which may be empty; F1 over all entities decides which epoch is best. Cancelling
@@ -83,7 +57,7 @@ func (t *Tagger) Train(ctx context.Context, sentences, dev []data.Sentence, conf
 	if err := t.labels.coverAll(dev); err != nil {
 		return train.Result{}, err
 	}
-	task, dataset, err := t.pack(sentences, config, options, 1)
+	task, dataset, err := t.pack(ctx, sentences, config, options, 1)
 	if err != nil {
 		return train.Result{}, err
 	}
@@ -93,23 +67,13 @@ func (t *Tagger) Train(ctx context.Context, sentences, dev []data.Sentence, conf
 	if err := config.Adapt.Check(options.Custom); err != nil {
 		return train.Result{}, err
 	}
-	fitting := run.Fitting{
-		Run: options.Run, Resume: options.Resume, Files: t.Files, Versions: options.Versions, Journal: options.Journal, Step: options.Step, Event: options.Event, Load: t.net.take,
-	}
-	if len(dev) > 0 {
-		fitting.Evaluate = func(ctx context.Context, epoch int) (float64, error) {
-			report, err := t.Evaluate(ctx, dev, Options{}, options.Progress)
-			if err != nil {
-				return 0, err
-			}
-			options.Journal.Scores(string(data.Dev), report.Scores())
-			if options.Epoch != nil {
-				options.Epoch(epoch, report)
-			}
-			return report.Micro.F1, nil
-		}
-	}
-	result, err := run.Fit(ctx, t.backend, task, trainData{dataset}, config.Config, fitting)
+	result, err := run.Fit(ctx, t.backend, task, dataset, config.Config, run.Fitting[data.Sentence, Report]{
+		TrainOptions: options, Files: t.Files, Load: t.net.take,
+		Dev: dev, Rank: func(r Report) float64 { return r.Micro.F1 },
+		Evaluate: func(ctx context.Context, part []data.Sentence, progress func(done, total int)) (Report, error) {
+			return t.Evaluate(ctx, part, Options{}, progress)
+		},
+	})
 	if err != nil {
 		return result, err
 	}
@@ -117,34 +81,49 @@ func (t *Tagger) Train(ctx context.Context, sentences, dev []data.Sentence, conf
 }
 
 // pack cuts labelled sentences into the batches of so many runs.
-func (t *Tagger) pack(sentences []data.Sentence, config TrainConfig, options TrainOptions, runs int) (task, *batch.Packed, error) {
+func (t *Tagger) pack(ctx context.Context, sentences []data.Sentence, config TrainConfig, options TrainOptions, runs int) (task, run.Packed, error) {
 	if err := t.labels.coverAll(sentences); err != nil {
-		return task{}, nil, err
+		return task{}, run.Packed{}, err
 	}
 	examples, err := t.Examples(sentences)
 	if err != nil {
-		return task{}, nil, err
+		return task{}, run.Packed{}, err
 	}
 	learned, err := t.task(examples, config, options)
 	if err != nil {
-		return task{}, nil, err
+		return task{}, run.Packed{}, err
 	}
 	dataset, err := batch.Pack("train", examples, batch.PackConfig{
 		Size: config.BatchSize, Length: t.config.MaxLength, Epochs: max(config.Epochs, 1) * runs, MaxShapes: config.Shapes,
 		Seed: config.Seed, PadID: int32(t.Model.Config.PadID),
 		Apart: t.net.adapter != nil && t.net.adapter.Config().Kind == "prompt", // which stands before one text
 	})
-	return learned, dataset, err
+	if err != nil {
+		return task{}, run.Packed{}, err
+	}
+	teacher, err := config.Distill.Teach(ctx, t.pupil(), examples, func(dir string) (run.Pupil, func(context.Context, batch.Batch) ([]float32, error), error) {
+		teacher, err := Load(t.backend, dir)
+		if err != nil {
+			return run.Pupil{}, nil, err
+		}
+		teacher.runner = nil // it teaches with all its layers
+		return teacher.pupil(), func(ctx context.Context, b batch.Batch) ([]float32, error) { return teacher.run(ctx, b, nil) }, nil
+	})
+	return learned, run.Packed{Packed: dataset, Tensors: teacher.Tokens}, err
+}
+
+func (t *Tagger) pupil() run.Pupil {
+	return run.Pupil{Labels: t.labels.Tags(), Tokenizer: t.Tokenizer, MaxLength: t.net.maxLength()}
 }
 
 // RangeTest tries learning rates on labelled sentences; see [train.RangeTest]. The tagger is afterwards what
 // it was. Of the options only Earlier and Custom count.
 func (t *Tagger) RangeTest(ctx context.Context, sentences []data.Sentence, config TrainConfig, options TrainOptions, r train.RateRange) (train.RateCurve, error) {
-	task, dataset, err := t.pack(sentences, config, options, 1)
+	task, dataset, err := t.pack(ctx, sentences, config, options, 1)
 	if err != nil {
 		return train.RateCurve{}, err
 	}
-	return train.RangeTest(ctx, t.backend, task, trainData{dataset}, config.Config, r)
+	return train.RangeTest(ctx, t.backend, task, dataset, config.Config, r)
 }
 
 // ExplainTraining returns a table of what holds for which parameters under a recipe; see
@@ -215,6 +194,9 @@ func (t *Tagger) task(examples []batch.Example, config TrainConfig, options Trai
 		return task{}, fmt.Errorf("training config: %w", err)
 	}
 	criterion, err := config.Loss.Criterion(t.labels.Tags(), batch.Targets(examples, t.labels.Len()))
+	if err == nil {
+		criterion, err = config.Distill.Criterion(criterion)
+	}
 	if err != nil {
 		return task{}, fmt.Errorf("training config: %w", err)
 	}
@@ -248,7 +230,11 @@ func (t task) Loss(w elastic.Weights, inputs, labels []*graph.Node, drop *dropou
 		passes[i] = t.config.Encode(w, transformer.Inputs{IDs: inputs[0], Types: inputs[1], Documents: inputs[2], Positions: inputs[3]}, drop)
 	}
 	encoded := passes[0]
-	sum, count = t.config.Loss(w, t.criterion, labels[0], drop, passes...)
+	aims := loss.Targets{Labels: labels[0]}
+	if len(inputs) > 4 {
+		aims.Teacher = inputs[4]
+	}
+	sum, count = t.config.LossOn(w, t.criterion, aims, drop, passes...)
 	extra := t.loss.Penalty(w, t.Variables())
 	if t.m.adapter != nil {
 		extra = elastic.AddIf(extra, t.m.adapter.Penalty(w))
@@ -332,20 +318,5 @@ func (t *Tagger) Fisher(ctx context.Context, sentences []data.Sentence) (map[str
 	if err != nil {
 		return nil, err
 	}
-	return train.Fisher(ctx, t.backend, task{m: t.net, config: t.Model.Config}, trainData{dataset})
-}
-
-// trainData gives a dataset's batches to the training loop.
-type trainData struct{ dataset *batch.Packed }
-
-func (d trainData) Steps() int { return d.dataset.Steps() }
-
-func (d trainData) Batches(epoch, skip int) iter.Seq2[mltrain.Batch, error] {
-	return func(yield func(mltrain.Batch, error) bool) {
-		for b := range d.dataset.EpochFrom(epoch, skip) {
-			if !yield(b.GoMLX(), nil) {
-				return
-			}
-		}
-	}
+	return train.Fisher(ctx, t.backend, task{m: t.net, config: t.Model.Config}, run.Packed{Packed: dataset, Tensors: batch.PackedBatch.GoMLX})
 }

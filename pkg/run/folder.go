@@ -1,6 +1,6 @@
 // Package run has what every task's trainings share: the run folder with its record and its
-// lock ([Begin]), its journal ([Journal]), the pretrained model that a run begins with ([FetchModel]), and [Fit], which
-// trains a model into the folder and takes it up again when a run is resumed.
+// lock ([Begin]), its journal ([Journal]), the pretrained model that a run begins with ([FetchModel]), the teacher that it
+// may follow ([Distill]), and [Fit], which trains a model into the folder and takes it up again when a run is resumed.
 //
 // A run folder holds
 //

@@ -5,19 +5,26 @@ import (
 	"io"
 	"math"
 	"path/filepath"
+	"sync"
+	"sync/atomic"
+	"time"
 
 	"github.com/elastic-attention/workbench/internal/atomicfile"
 	"github.com/elastic-attention/workbench/pkg/elastic/train"
 	"github.com/elastic-attention/workbench/pkg/track"
+	"github.com/elastic-attention/workbench/pkg/track/usage"
 )
 
 // Journal records a training in its run folder, as package track reads it: at each update
 // train/loss, train/rate, train/gradient_norm and train/tokens_per_second, and the scores that a
-// task logs. Its methods do nothing on nil, which records nothing.
+// task logs; every few seconds and at the end also what the process uses, as package usage names it. Its methods do
+// nothing on nil, which records nothing.
 type Journal struct {
 	journal *track.Journal
 	dir     string
-	update  int // the last one
+	update  atomic.Int64 // the last one
+	meter   *usage.Meter
+	stop    func() // ends the watch
 }
 
 // NewJournal writes the record of a run into its folder and opens the journal for a process that
@@ -30,15 +37,43 @@ func NewJournal(dir string, record any, update int) (*Journal, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &Journal{journal: journal, dir: dir, update: update}, nil
+	j := &Journal{journal: journal, dir: dir, meter: usage.New(dir)}
+	j.update.Store(int64(update))
+	j.watch()
+	return j, nil
 }
+
+// watch logs what the process uses until the journal ends.
+func (j *Journal) watch() {
+	end, ended := make(chan struct{}), make(chan struct{})
+	go func() {
+		defer close(ended)
+		ticker := time.NewTicker(usage.Interval)
+		defer ticker.Stop()
+		for {
+			select {
+			case <-ticker.C:
+				j.use()
+			case <-end:
+				return
+			}
+		}
+	}()
+	j.stop = sync.OnceFunc(func() {
+		close(end)
+		<-ended
+		j.use() // the peak, however short the run was
+	})
+}
+
+func (j *Journal) use() { j.journal.Log(int(j.update.Load()), j.meter.Read().Metrics()) }
 
 // Step logs an update.
 func (j *Journal) Step(s train.Step) {
 	if j == nil {
 		return
 	}
-	j.update = s.Update
+	j.update.Store(int64(s.Update))
 	values := map[string]float64{"train/loss": s.Loss, "train/rate": s.Rate, "train/gradient_norm": s.GradientNorm}
 	if rate := float64(s.Positions) / s.Elapsed.Seconds(); !math.IsInf(rate, 0) && !math.IsNaN(rate) {
 		values["train/tokens_per_second"] = rate
@@ -55,7 +90,7 @@ func (j *Journal) Scores(name string, scores map[string]float64) {
 	for score, value := range scores {
 		values[name+"/"+score] = value
 	}
-	j.journal.Log(j.update, values)
+	j.journal.Log(int(j.update.Load()), values)
 }
 
 // sync brings what was logged to the disk, before a checkpoint is put in place.
@@ -91,6 +126,7 @@ func (j *Journal) End(cause error) error {
 	if j == nil {
 		return cause
 	}
+	j.stop()
 	if err := j.journal.Close(cause); err != nil && cause == nil {
 		return fmt.Errorf("ending the run: %w", err)
 	}

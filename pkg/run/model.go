@@ -63,18 +63,24 @@ func FetchModel(ctx context.Context, client *hub.Client, name string) (dir strin
 			return "", nil, fmt.Errorf("fetching model %s: %w", name, err)
 		}
 	}
-	sums = map[string]string{}
+	sums, err = checksums(dir)
+	return dir, sums, err
+}
+
+// checksums returns those of the files of a model.
+func checksums(dir string) (map[string]string, error) {
+	sums := map[string]string{}
 	for _, file := range []string{"config.json", "model.safetensors", "model.safetensors.index.json", "tokenizer.json", "vocab.txt"} {
 		sum, err := Checksum(filepath.Join(dir, file))
 		if errors.Is(err, os.ErrNotExist) {
 			continue
 		}
 		if err != nil {
-			return "", nil, err
+			return nil, err
 		}
 		sums[file] = sum
 	}
-	return dir, sums, nil
+	return sums, nil
 }
 
 // Checksum returns the SHA-256 of a file.

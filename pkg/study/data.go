@@ -5,32 +5,29 @@ import (
 	"math/rand/v2"
 	"slices"
 
-	"github.com/elastic-attention/workbench/pkg/data"
+	"github.com/elastic-attention/workbench/pkg/task"
 )
-
-// corpus is a data set by its parts.
-type corpus[T any] map[data.Split][]T
 
 // corpora loads data sets, each once, and notes their checksums.
 type corpora[T any] struct {
-	load      func(name string) (corpus[T], map[string]string, error)
-	loaded    map[string]corpus[T]
+	load      func(name string) (task.Corpus[T], error)
+	loaded    map[string]task.Corpus[T]
 	checksums map[string]string // by data set and split
 }
 
 // part returns a copy of the examples that a set begins with.
 func (c corpora[T]) part(s Set) ([]T, error) {
 	if _, ok := c.loaded[s.Data]; !ok {
-		all, sums, err := c.load(s.Data)
+		all, err := c.load(s.Data)
 		if err != nil {
 			return nil, fmt.Errorf("set %q: %w", s.Name, err)
 		}
 		c.loaded[s.Data] = all
-		for split, sum := range sums {
+		for split, sum := range all.Checksums {
 			c.checksums[s.Data+" "+split] = sum
 		}
 	}
-	part := c.loaded[s.Data][s.Split]
+	part := c.loaded[s.Data].Part(s.Split)
 	if len(part) == 0 {
 		return nil, fmt.Errorf("set %q: data %s has no part %q", s.Name, s.Data, s.Split)
 	}

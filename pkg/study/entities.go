@@ -14,6 +14,7 @@ import (
 	"github.com/elastic-attention/workbench/pkg/eval"
 	"github.com/elastic-attention/workbench/pkg/ner"
 	"github.com/elastic-attention/workbench/pkg/ner/experiment"
+	"github.com/elastic-attention/workbench/pkg/run"
 )
 
 // entities is the task of finding named entities.
@@ -22,11 +23,8 @@ type entities struct {
 	labels ner.LabelSet
 }
 
-func newEntities(ctx context.Context, client *hub.Client, config Config) (task, error) {
-	load := func(name string) (corpus[data.Sentence], map[string]string, error) {
-		c, err := experiment.Data{Name: name}.Load(ctx, client)
-		return corpus[data.Sentence]{data.Train: c.Train, data.Dev: c.Dev, data.Test: c.Test}, c.Checksums, err
-	}
+func newEntities(ctx context.Context, client *hub.Client, config Config) (subject, error) {
+	load := func(name string) (experiment.Corpus, error) { return experiment.Data{Name: name}.Load(ctx, client) }
 	all, err := readExamples(config, load, Set.sentences)
 	if err != nil {
 		return nil, err
@@ -78,17 +76,12 @@ func (t *entities) learner(ctx context.Context, engine compute.Backend, dir stri
 	training := func() ner.TrainConfig {
 		return ner.TrainConfig{Config: recipe.Config, BatchSize: recipe.BatchSize, Shapes: recipe.Shapes}
 	}
-	if err := recipe.ranged(func(r train.RateRange) (train.RateCurve, error) {
-		return tagger.RangeTest(ctx, t.train, training(), ner.TrainOptions{}, r)
-	}, true); err != nil {
-		return nil, err
-	}
-	repeated, err := tagger.Repeat(dir, t.train, training(), runs)
-	if err != nil {
-		return nil, err
-	}
-	return &repeating[data.Sentence]{
-		task: t.examples, repeated: repeated, size: tagger.Model.Parameters(), peak: recipe.Schedule.Peak, count: countEntities(tagger), adapted: map[string]adapted[data.Sentence]{},
+	return t.repeating(&recipe, true, trainable[data.Sentence]{
+		size: tagger.Model.Parameters(), count: countEntities(tagger),
+		rangeTest: func(r train.RateRange) (train.RateCurve, error) {
+			return tagger.RangeTest(ctx, t.train, training(), ner.TrainOptions{}, r)
+		},
+		repeat: func() (*run.Repeated, error) { return tagger.Repeat(dir, t.train, training(), runs) },
 		adapt: func(config testtime.Config) (adapted[data.Sentence], error) {
 			a, err := tagger.Adapt(config)
 			if err != nil {
@@ -96,7 +89,7 @@ func (t *entities) learner(ctx context.Context, engine compute.Backend, dir stri
 			}
 			return adapted[data.Sentence]{countEntities(a.Tagger), func() error { return a.Restart(tagger) }, a.Events}, nil
 		},
-	}, nil
+	})
 }
 
 // countEntities counts the entities that a tagger finds and those that it should find.

@@ -10,15 +10,35 @@ import (
 	"github.com/elastic-attention/workbench/pkg/run"
 )
 
+// trainable is a model of a task, for examples T, that a recipe trains again and again.
+type trainable[T any] struct {
+	size      int // parameters
+	rangeTest func(train.RateRange) (train.RateCurve, error)
+	repeat    func() (*run.Repeated, error)
+	count     counter[T]
+	adapt     func(testtime.Config) (adapted[T], error)
+	finalize  func() // may be nil
+}
+
 // repeating is a learner whose model is trained again and again.
 type repeating[T any] struct {
-	task     examples[T]
+	trainable[T]
+	scored   map[string][]T // by set
 	repeated *run.Repeated
-	size     int     // parameters
-	peak     float64 // of the schedule
-	count    counter[T]
-	adapt    func(testtime.Config) (adapted[T], error)
+	peak     float64               // of the schedule
 	adapted  map[string]adapted[T] // by adaptation
+}
+
+// repeating makes a learner of a model, after the range test that the recipe may ask for.
+func (e examples[T]) repeating(recipe *Recipe, pretrained bool, m trainable[T]) (learner, error) {
+	if err := recipe.ranged(m.rangeTest, pretrained); err != nil {
+		return nil, err
+	}
+	repeated, err := m.repeat()
+	if err != nil {
+		return nil, err
+	}
+	return &repeating[T]{trainable: m, scored: e.scored, repeated: repeated, peak: recipe.Schedule.Peak, adapted: map[string]adapted[T]{}}, nil
 }
 
 // counter counts what a model gets right of examples.
@@ -39,11 +59,16 @@ func (l *repeating[T]) train(ctx context.Context, i int, seed uint64, journal *r
 	return l.repeated.Train(ctx, i, seed, journal)
 }
 
-func (l *repeating[T]) close() error { return l.repeated.Finalize() }
+func (l *repeating[T]) close() error {
+	if l.finalize != nil {
+		l.finalize()
+	}
+	return l.repeated.Finalize()
+}
 
 func (l *repeating[T]) score(ctx context.Context, set string, adaptation *Adaptation) (Score, error) {
 	var score Score
-	list := l.task.scored[set]
+	list := l.scored[set]
 	if adaptation == nil {
 		err := l.count(ctx, list, &score.Outcomes)
 		return score, err

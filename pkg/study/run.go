@@ -83,7 +83,7 @@ type study struct {
 	engine compute.Backend
 	config Config
 	record Record
-	task   task
+	task   subject
 	model  string // its folder
 	temp   string // what is removed at the end
 	base   attention.Spec

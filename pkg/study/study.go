@@ -21,18 +21,13 @@
 package study
 
 import (
-	"bytes"
 	"embed"
 	"encoding/json"
 	"errors"
 	"fmt"
-	"io/fs"
-	"os"
-	"path"
 	"slices"
-	"strings"
 
-	"github.com/elastic-attention/workbench/internal/strictjson"
+	"github.com/elastic-attention/workbench/internal/preset"
 	"github.com/elastic-attention/workbench/pkg/data"
 	"github.com/elastic-attention/workbench/pkg/data/augment"
 	"github.com/elastic-attention/workbench/pkg/elastic/adapt/testtime"
@@ -265,49 +260,15 @@ func (c Config) on(a Adaptation, variant, set string) bool {
 }
 
 //go:embed presets/*.json
-var presets embed.FS
+var files embed.FS
+
+var presets = preset.Files[Config]{What: "study", FS: files}
 
 // Presets lists the studies that come with the package, sorted.
-func Presets() []string {
-	entries, err := fs.ReadDir(presets, "presets")
-	if err != nil {
-		return nil // cannot be: they are part of the program
-	}
-	var names []string
-	for _, entry := range entries {
-		names = append(names, strings.TrimSuffix(entry.Name(), ".json"))
-	}
-	return names
-}
+func Presets() []string { return presets.Names() }
 
 // Preset returns a study that comes with the package.
-func Preset(name string) (Config, error) {
-	content, err := presets.ReadFile(path.Join("presets", name+".json"))
-	if err != nil {
-		return Config{}, fmt.Errorf("no study %q and no such file; known: %s", name, strings.Join(Presets(), ", "))
-	}
-	return parse(name, content)
-}
+func Preset(name string) (Config, error) { return presets.Get(name) }
 
 // ReadConfig reads a study from a file. Unknown fields are errors.
-func ReadConfig(file string) (Config, error) {
-	content, err := os.ReadFile(file)
-	if err != nil {
-		return Config{}, fmt.Errorf("reading study: %w", err)
-	}
-	return parse(file, content)
-}
-
-func parse(name string, content []byte) (Config, error) {
-	var c Config
-	if len(bytes.TrimSpace(content)) == 0 {
-		return c, fmt.Errorf("%s is empty, want a study in JSON", name)
-	}
-	if err := strictjson.Decode(content, &c); err != nil {
-		return c, fmt.Errorf("%s: %w", name, err)
-	}
-	if err := c.Validate(); err != nil {
-		return c, fmt.Errorf("%s: %w", name, err)
-	}
-	return c, nil
-}
+func ReadConfig(file string) (Config, error) { return presets.Read(file) }

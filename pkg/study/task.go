@@ -14,6 +14,7 @@ import (
 	"github.com/elastic-attention/workbench/pkg/elastic/attention"
 	"github.com/elastic-attention/workbench/pkg/elastic/train"
 	"github.com/elastic-attention/workbench/pkg/run"
+	"github.com/elastic-attention/workbench/pkg/task"
 )
 
 // Tasks lists what a study can be about, sorted.
@@ -23,7 +24,7 @@ func Tasks() []string { return slices.Sorted(maps.Keys(tasks)) }
 const taskLM = "lm"
 
 // tasks are the tasks by name.
-var tasks = map[string]func(ctx context.Context, client *hub.Client, config Config) (task, error){
+var tasks = map[string]func(ctx context.Context, client *hub.Client, config Config) (subject, error){
 	"classify": newTexts,
 	taskLM:     newLanguage,
 	"ner":      newEntities,
@@ -37,8 +38,8 @@ func (c Config) Measure() string {
 	return "accuracy"
 }
 
-// task is what a study is about.
-type task interface {
+// subject is what a study is about.
+type subject interface {
 	// sizes are the numbers of examples, by set, and checksums those of the data, by data set
 	// and split.
 	sizes() map[string]int
@@ -66,8 +67,8 @@ type examples[T any] struct {
 }
 
 // readExamples reads what a study trains and scores on, by a function that makes a set's examples.
-func readExamples[T any](config Config, load func(name string) (corpus[T], map[string]string, error), make func(Set, []T) []T) (examples[T], error) {
-	from := corpora[T]{load: load, loaded: map[string]corpus[T]{}, checksums: map[string]string{}}
+func readExamples[T any](config Config, load func(name string) (task.Corpus[T], error), make func(Set, []T) []T) (examples[T], error) {
+	from := corpora[T]{load: load, loaded: map[string]task.Corpus[T]{}, checksums: map[string]string{}}
 	e := examples[T]{scored: map[string][]T{}, sums: from.checksums}
 	read := func(s Set) ([]T, error) {
 		part, err := from.part(s)

@@ -12,6 +12,7 @@ import (
 	"github.com/elastic-attention/workbench/pkg/elastic/attention"
 	"github.com/elastic-attention/workbench/pkg/elastic/train"
 	"github.com/elastic-attention/workbench/pkg/eval"
+	"github.com/elastic-attention/workbench/pkg/run"
 	"github.com/elastic-attention/workbench/pkg/task/classify"
 	"github.com/elastic-attention/workbench/pkg/task/classify/experiment"
 )
@@ -22,11 +23,8 @@ type texts struct {
 	labels []string
 }
 
-func newTexts(ctx context.Context, client *hub.Client, config Config) (task, error) {
-	load := func(name string) (corpus[data.Text], map[string]string, error) {
-		c, err := experiment.Data{Name: name}.Load(ctx, client)
-		return corpus[data.Text]{data.Train: c.Train, data.Dev: c.Dev, data.Test: c.Test}, c.Checksums, err
-	}
+func newTexts(ctx context.Context, client *hub.Client, config Config) (subject, error) {
+	load := func(name string) (experiment.Corpus, error) { return experiment.Data{Name: name}.Load(ctx, client) }
 	all, err := readExamples(config, load, Set.texts)
 	if err != nil {
 		return nil, err
@@ -67,17 +65,12 @@ func (t *texts) learner(ctx context.Context, engine compute.Backend, dir string,
 	training := func() classify.TrainConfig {
 		return classify.TrainConfig{Config: recipe.Config, BatchSize: recipe.BatchSize, Shapes: recipe.Shapes}
 	}
-	if err := recipe.ranged(func(r train.RateRange) (train.RateCurve, error) {
-		return classifier.RangeTest(ctx, t.train, training(), r)
-	}, true); err != nil {
-		return nil, err
-	}
-	repeated, err := classifier.Repeat(dir, t.train, training(), runs)
-	if err != nil {
-		return nil, err
-	}
-	return &repeating[data.Text]{
-		task: t.examples, repeated: repeated, size: classifier.Model.Parameters(), peak: recipe.Schedule.Peak, count: countTexts(classifier), adapted: map[string]adapted[data.Text]{},
+	return t.repeating(&recipe, true, trainable[data.Text]{
+		size: classifier.Model.Parameters(), count: countTexts(classifier),
+		rangeTest: func(r train.RateRange) (train.RateCurve, error) {
+			return classifier.RangeTest(ctx, t.train, training(), r)
+		},
+		repeat: func() (*run.Repeated, error) { return classifier.Repeat(dir, t.train, training(), runs) },
 		adapt: func(config testtime.Config) (adapted[data.Text], error) {
 			a, err := classifier.Adapt(config)
 			if err != nil {
@@ -85,7 +78,7 @@ func (t *texts) learner(ctx context.Context, engine compute.Backend, dir string,
 			}
 			return adapted[data.Text]{countTexts(a.Classifier), func() error { return a.Restart(classifier) }, a.Events}, nil
 		},
-	}, nil
+	})
 }
 
 // countTexts counts the texts whose class a classifier tells.

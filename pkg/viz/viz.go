@@ -92,7 +92,11 @@ var dashes = [][]vg.Length{nil, {6, 3}, {2, 2}, {8, 3, 2, 3}}
 // It returns an error for a series whose X and Y differ in length, a Smooth outside [0, 1), a mark that is nowhere and
 // a negative size; all problems are in one error.
 func (c Chart) SVG() (string, error) {
-	return drawn(c.Title, c.Width, pixels(c.Height, 360), c)
+	return c.sheet().svg()
+}
+
+func (c Chart) sheet() sheet {
+	return sheet{c.Title, pixels(c.Width, 640), pixels(c.Height, 360), []Chart{c}}
 }
 
 // Panels are charts one below the other, equally high, over one x axis: several quantities of one thing.
@@ -105,31 +109,61 @@ type Panels struct {
 }
 
 // SVG draws the charts. It returns an error for no charts, and for what [Chart.SVG] refuses.
-func (p Panels) SVG() (string, error) {
-	if len(p.Charts) == 0 {
-		return "", fmt.Errorf("drawing %q: no charts", p.Title)
-	}
+func (p Panels) SVG() (string, error) { return p.sheet().svg() }
+
+func (p Panels) sheet() sheet {
 	charts := slices.Clone(p.Charts)
 	for i := range charts {
 		charts[i].Title = ""
 	}
-	charts[0].Title = p.Title
-	return drawn(p.Title, p.Width, pixels(p.Height, 220)*vg.Length(len(charts)), charts...)
+	if len(charts) > 0 {
+		charts[0].Title = p.Title
+	}
+	return sheet{p.Title, pixels(p.Width, 640), pixels(p.Height, 220) * vg.Length(len(charts)), charts}
 }
 
-// drawn draws charts one below the other.
-func drawn(title string, width float64, height vg.Length, charts ...Chart) (string, error) {
+// sheet has charts one below the other.
+type sheet struct {
+	title         string
+	width, height vg.Length
+	charts        []Chart
+}
+
+// validate must come before there is a canvas, whose size may be nonsense.
+func (s sheet) validate() error {
+	if len(s.charts) == 0 {
+		return fmt.Errorf("drawing %q: no charts", s.title)
+	}
+	for _, c := range s.charts {
+		if err := c.validate(); err != nil {
+			return fmt.Errorf("drawing %q: %w", c.Title, err)
+		}
+	}
+	return nil
+}
+
+func (s sheet) svg() (string, error) {
+	if err := s.validate(); err != nil {
+		return "", err
+	}
+	canvas := vgsvg.New(s.width, s.height)
+	words := s.draw(canvas)
+	var buf bytes.Buffer
+	if _, err := canvas.WriteTo(&buf); err != nil {
+		return "", fmt.Errorf("drawing %q: %w", s.title, err)
+	}
+	return label(buf.String(), s.title, words), nil
+}
+
+// draw draws the charts, and returns what they show in words.
+func (s sheet) draw(canvas vg.CanvasSizer) string {
 	var plots [][]*plot.Plot
 	var words []string
-	for _, c := range charts {
-		if err := c.validate(); err != nil {
-			return "", fmt.Errorf("drawing %q: %w", c.Title, err)
-		}
+	for _, c := range s.charts {
 		p, said := c.plot()
 		plots = append(plots, []*plot.Plot{p})
 		words = append(words, fmt.Sprintf("%s over %s. %s", c.YLabel, c.XLabel, said))
 	}
-	canvas := vgsvg.New(pixels(width, 640), height)
 	margin := vg.Points(6)
 	whole := draw.Crop(draw.New(canvas), margin, -margin, margin, -margin)
 	if len(plots) == 1 {
@@ -147,11 +181,7 @@ func drawn(title string, width float64, height vg.Length, charts ...Chart) (stri
 			plots[i][0].Draw(row[0])
 		}
 	}
-	var buf bytes.Buffer
-	if _, err := canvas.WriteTo(&buf); err != nil {
-		return "", fmt.Errorf("drawing %q: %w", title, err)
-	}
-	return label(buf.String(), title, strings.Join(words, " ")), nil
+	return strings.Join(words, " ")
 }
 
 // plot returns the chart with its axes and curves, and what it shows in words.

@@ -52,6 +52,7 @@ type PackedBatch struct {
 
 	Starts  []int32 // [Size] where each example begins, counted over all rows; 0 for one that is not there
 	Lengths []int32 // [Size] tokens of each example; 0 for one that is not there, as in an epoch's last batch
+	Index   []int   // which of the examples they are, as many as there are
 
 	Rows    int
 	Length  int
@@ -189,6 +190,7 @@ func (d *Packed) lay(drawn []int32, step int) PackedBatch {
 			copy(b.TypeIDs[at:], e.TypeIDs)
 			copy(b.Labels[at:], e.Labels)
 			b.Starts[text], b.Lengths[text] = int32(at), int32(len(e.IDs))
+			b.Index = append(b.Index, int(i))
 			text++
 			for position := range e.IDs {
 				b.Documents[at+position] = int32(number + 1)

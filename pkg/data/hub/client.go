@@ -17,12 +17,13 @@ import (
 	"time"
 
 	"github.com/elastic-attention/workbench/internal/atomicfile"
+	"github.com/elastic-attention/workbench/internal/cachedir"
 	"github.com/gofrs/flock"
 )
 
 // Environment variables that set what the fields of [Client] leave open.
 const (
-	CacheDirEnv = "ELASTIC_CACHE_DIR"
+	CacheDirEnv = cachedir.Env
 	DataDirEnv  = "ELASTIC_DATA_DIR"
 	OfflineEnv  = "ELASTIC_OFFLINE"
 )
@@ -96,16 +97,7 @@ const (
 )
 
 // DefaultCacheDir is $ELASTIC_CACHE_DIR, or the folder "elastic" in the user's cache folder.
-func DefaultCacheDir() (string, error) {
-	if dir := os.Getenv(CacheDirEnv); dir != "" {
-		return dir, nil
-	}
-	dir, err := os.UserCacheDir()
-	if err != nil {
-		return "", fmt.Errorf("looking for the cache folder (%s names one): %w", CacheDirEnv, err)
-	}
-	return filepath.Join(dir, "elastic"), nil
-}
+func DefaultCacheDir() (string, error) { return cachedir.Home() }
 
 // Dir is the folder that holds a resource once it is fetched. It may not exist yet.
 func (c *Client) Dir(r Resource) (string, error) {

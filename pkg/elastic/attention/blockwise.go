@@ -305,9 +305,15 @@ func (b *flow) diagonal(i, k index) index { return linear(-1, i, 1, k, b.rows-1)
 // would take memory of its own.
 func (b *flow) scaled(x *Node) *Node { return Mul(x, number(x, b.spec.scale(b.sizes))) }
 
+// product is that of blocks, in the type that the weights compute in. Logits, their greatest and sums, and what is summed over
+// blocks stay in float32.
+func (b *flow) product(equation string, x, y *Node) *Node {
+	return b.weights.Product(func(x, y *Node) *Node { return Einsum(equation, x, y) }, x, y)
+}
+
 // logits computes the logits of a pair before masking, after each step.
 func (b *flow) logits(in []blocks, i, k index) []*Node {
-	s := Einsum("bhqd,bhkd->bhqk", b.scaled(in[ofQueries].at(i)), in[ofKeys].at(k))
+	s := b.product("bhqd,bhkd->bhqk", b.scaled(in[ofQueries].at(i)), in[ofKeys].at(k))
 	values := []*Node{s}
 	for _, step := range b.steps {
 		switch step.kind {
@@ -372,7 +378,7 @@ func (b *flow) forward() (y, logZ, logSum *Node) {
 			e = Mul(e, toeplitz(in[b.fade].at(b.diagonal(i, k))))
 			st[3].set(i, Add(scaled(st[3].at(i)), rowSum(e)))
 		}
-		st[0].set(i, Add(scaled(st[0].at(i)), Einsum("bhqk,bhkd->bhqd", e, in[ofValues].at(k))))
+		st[0].set(i, Add(scaled(st[0].at(i)), b.product("bhqk,bhkd->bhqd", e, in[ofValues].at(k))))
 	})
 	z := state[1]
 	switch {
@@ -421,7 +427,7 @@ func (b *flow) backward(y, logZ, gradient, logGradient *Node) []*Node {
 		steps := b.logits(in, i, k)
 		s := steps[len(steps)-1]
 		dy, logZ := in[ofGradient].at(i), in[ofLogZ].at(i)
-		dp := Einsum("bhqd,bhkd->bhqk", dy, in[ofValues].at(k)) // of the weights
+		dp := b.product("bhqd,bhkd->bhqk", dy, in[ofValues].at(k)) // of the weights
 		var e, ds *Node
 		if b.sigmoid {
 			e = b.masked(in, i, k, Logistic(s), 0)
@@ -446,7 +452,7 @@ func (b *flow) backward(y, logZ, gradient, logGradient *Node) []*Node {
 				}
 			}
 		}
-		add(ofValues, k, Einsum("bhqd,bhqk->bhdk", dy, weights))
+		add(ofValues, k, b.product("bhqd,bhqk->bhdk", dy, weights))
 		ds = Mul(e, ds)
 		if b.sigmoid {
 			ds = Mul(ds, Sub(number(s, 1), Logistic(s)))
@@ -466,8 +472,8 @@ func (b *flow) backward(y, logZ, gradient, logGradient *Node) []*Node {
 				ds = Mul(ds, Sub(number(t, 1), Mul(t, t)))
 			}
 		}
-		add(ofQueries, i, b.scaled(Einsum("bhqk,bhkd->bhqd", ds, in[ofKeys].at(k))))
-		add(ofKeys, k, Einsum("bhqd,bhqk->bhdk", b.scaled(in[ofQueries].at(i)), ds))
+		add(ofQueries, i, b.scaled(b.product("bhqk,bhkd->bhqd", ds, in[ofKeys].at(k))))
+		add(ofKeys, k, b.product("bhqd,bhqk->bhdk", b.scaled(in[ofQueries].at(i)), ds))
 	})
 	state[ofKeys], state[ofValues] = turned(state[ofKeys]), turned(state[ofValues])
 	if b.sink != nil { // its weight is exp(sink − ln Z), its value 0

@@ -132,7 +132,7 @@ func (j job) matrix() (*Node, *Tile) {
 // naive computes the values by the matrix, without dropout.
 func (j job) naive() *Node {
 	weights, _ := j.matrix()
-	return heads(weights, j.v)
+	return j.weights.Product(heads, weights, j.v)
 }
 
 func (j job) batch() int   { return j.q.Shape().Dimensions[0] }

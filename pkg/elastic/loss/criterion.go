@@ -21,6 +21,15 @@ type Criterion struct {
 	RDrop float64
 	// Mixup is the α of Beta(α, α), from which the shares of [NewMixture] are drawn; 0 means none.
 	Mixup float64
+	// Follow is the share α of what a teacher says, at temperature T, in the loss of targets that have
+	// one: with the teacher's logits t, the logits z and a target's weight w, its loss is
+	//
+	//	(1−α)·loss + α·w·T²·KL(softmax(t/T) ‖ softmax(z/T))
+	//
+	// where loss is all of the above; see [Distill]. Mixed examples have no teacher.
+	//
+	// Source: Hinton, Vinyals, Dean 2015, "Distilling the knowledge in a neural network", section 2.
+	Follow, Temperature float64
 }
 
 // Passes returns how many passes over the same inputs, with different dropout, the loss compares.
@@ -35,6 +44,7 @@ func (c Criterion) Passes() int {
 type Targets struct {
 	Labels  *Node    // int32 [...], each [Ignored] or in [0, classes)
 	Mixture *Mixture // of the examples, the first axis of Labels; nil if they are not mixed
+	Teacher *Node    // logits of a teacher, [..., classes]; nil for none
 }
 
 // Loss computes the summed loss of as many passes as [Criterion.Passes] says, logits [..., classes]
@@ -42,6 +52,9 @@ type Targets struct {
 func (c Criterion) Loss(t Targets, passes ...*Node) (sum, count *Node) {
 	if len(passes) != c.Passes() {
 		exceptions.Panicf("the loss compares %d passes, got the logits of %d", c.Passes(), len(passes))
+	}
+	if t.Teacher != nil && t.Mixture != nil {
+		exceptions.Panicf("a teacher has no logits of mixed examples")
 	}
 	mixed := make([]*Node, len(passes))
 	var losses, weights *Node // [...]
@@ -61,6 +74,13 @@ func (c Criterion) Loss(t Targets, passes ...*Node) (sum, count *Node) {
 	}
 	if c.RDrop != 0 {
 		losses = Add(losses, MulScalar(Mul(weights, divergence(mixed[0], mixed[1])), c.RDrop))
+	}
+	if t.Teacher != nil {
+		losses = MulScalar(losses, 1-c.Follow)
+		for _, logits := range passes {
+			soft := Mul(weights, distance(logits, t.Teacher, c.Temperature))
+			losses = Add(losses, MulScalar(soft, c.Follow/float64(len(passes))))
+		}
 	}
 	return ReduceAllSum(losses), ReduceAllSum(weights)
 }

@@ -15,14 +15,18 @@ import (
 //
 // Source: Hinton, Vinyals, Dean 2015, "Distilling the knowledge in a neural network", section 2.
 func Distill(student, teacher, where *Node, temperature float64) (sum, count *Node) {
+	return over(where, distance(student, teacher, temperature))
+}
+
+// distance computes T²·KL(softmax(teacher/T) ‖ softmax(student/T)) of each position, [...].
+func distance(student, teacher *Node, temperature float64) *Node {
 	sameShapes("distillation", student, teacher)
 	if !(temperature > 0) {
 		exceptions.Panicf("distillation at temperature %g, want more than 0", temperature)
 	}
 	soft := func(logits *Node) *Node { return logSoftmax(MulScalar(logits, 1/temperature)) }
 	p, q := StopGradient(soft(teacher)), soft(student)
-	each := ReduceSum(Mul(Exp(p), Sub(p, q)), -1)
-	return over(where, MulScalar(each, temperature*temperature))
+	return MulScalar(ReduceSum(Mul(Exp(p), Sub(p, q)), -1), temperature*temperature)
 }
 
 // HiddenSquares compares hidden states [..., hidden] with a teacher's of the same width:

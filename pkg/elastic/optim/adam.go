@@ -48,6 +48,8 @@ type Adam struct {
 	Epsilon  float64 `json:"epsilon,omitempty"` // 0 means 1e-8
 	AMSGrad  bool    `json:"amsgrad,omitempty"`
 	Nesterov bool    `json:"nesterov,omitempty"`
+
+	plain bool // makes no correction for bias
 }
 
 // Kind returns "adam".
@@ -69,6 +71,9 @@ func (a Adam) Slots(elastic.Variable) []Slot {
 func (a Adam) Apply(s *Step) {
 	beta1, beta2, epsilon := moments{a.Beta1, a.Beta2, a.Epsilon}.or(0.9, 0.999, 1e-8)
 	first, second := Reciprocal(s.Correction(beta1)), Reciprocal(Sqrt(s.Correction(beta2)))
+	if a.plain {
+		first, second = OnesLike(first), OnesLike(second)
+	}
 	for i, g := range s.Updates {
 		m := s.Average("m", i, g, beta1)
 		v := s.Average("v", i, Square(g), beta2)
@@ -113,7 +118,7 @@ func (r AdamW) Validate() error {
 
 // Chain returns the links.
 func (r AdamW) Chain() Chain {
-	chain := Chain{Adam{r.Beta1, r.Beta2, r.Epsilon, r.AMSGrad, r.Nesterov}}
+	chain := Chain{Adam{Beta1: r.Beta1, Beta2: r.Beta2, Epsilon: r.Epsilon, AMSGrad: r.AMSGrad, Nesterov: r.Nesterov}}
 	if r.Cautious {
 		chain = append(chain, Cautious{})
 	}

@@ -494,6 +494,9 @@ type TrustRatio struct {
 	Epsilon     float64 `json:"epsilon,omitempty"`
 	// MaxNorm bounds ‖θ‖; 0 means no bound.
 	MaxNorm float64 `json:"max_norm,omitempty"`
+
+	decay float64 // λ of the decay after it, by which ‖θ‖ is smaller already
+	beta  float64 // if not 0, updates are divided by 1 − βᵗ after the ratio
 }
 
 // Kind returns "trust_ratio".
@@ -511,7 +514,15 @@ func (r TrustRatio) Validate() error {
 // Apply scales.
 func (r TrustRatio) Apply(s *Step) {
 	for i, u := range s.Updates {
-		s.Updates[i] = Mul(u, r.ratio(norm(s.Values[i]), norm(u), 0))
+		value := norm(s.Values[i])
+		if l := s.decay(i, r.decay); r.decay != 0 && l != 0 {
+			value = times(value, Abs(OneMinus(MulScalar(s.rate(i), l))))
+		}
+		u = Mul(u, r.ratio(value, norm(u), 0))
+		if r.beta != 0 {
+			u = over(u, s.Correction(r.beta))
+		}
+		s.Updates[i] = u
 	}
 }
 
@@ -534,6 +545,9 @@ type LAMB struct {
 	Beta2       float64 `json:"beta2,omitempty"`   // 0 means 0.999
 	Epsilon     float64 `json:"epsilon,omitempty"` // 0 means 1e-6
 	WeightDecay float64 `json:"weight_decay,omitempty"`
+	// PyTorchOptimizer takes the form of that package: parameters decay before the ratio, in which their norm is at most 10,
+	// and of the corrections for bias only 1/(1−β₁ᵗ) is made, after the ratio: the first update is ten times as long.
+	PyTorchOptimizer bool `json:"pytorch_optimizer,omitempty"`
 }
 
 // Kind returns "lamb".
@@ -548,7 +562,12 @@ func (r LAMB) Validate() error {
 
 // Chain returns the links.
 func (r LAMB) Chain() Chain {
-	return Chain{Adam{Beta1: r.Beta1, Beta2: r.Beta2, Epsilon: or(r.Epsilon, 1e-6)}, Decay{Weight: r.WeightDecay}, TrustRatio{}}
+	adam := Adam{Beta1: r.Beta1, Beta2: r.Beta2, Epsilon: or(r.Epsilon, 1e-6), plain: r.PyTorchOptimizer}
+	decay := Decay{Weight: r.WeightDecay}
+	if r.PyTorchOptimizer {
+		return Chain{adam, TrustRatio{MaxNorm: 10, Epsilon: adam.Epsilon, decay: r.WeightDecay, beta: or(r.Beta1, 0.9)}, decay}
+	}
+	return Chain{adam, decay, TrustRatio{}}
 }
 
 // LARS is SGD with momentum over a [TrustRatio] for each matrix:

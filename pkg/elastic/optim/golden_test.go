@@ -206,6 +206,24 @@ func torchRule(opt string, o *options) (optim.Rule, error) {
 		}
 		o.skip("lr_1d")
 		return decoupled(optim.MARS{Beta1: b[0], Beta2: b[1], Gamma: o.number("gamma", 0.025), Epsilon: o.number("eps", 1e-8)}, 0), nil
+	case "po:Lamb":
+		b := betas(0.9, 0.999)
+		if !o.flag("weight_decouple") && o.kw["weight_decouple"] != nil {
+			return nil, fmt.Errorf("decay within the ratio")
+		}
+		return optim.LAMB{Beta1: b[0], Beta2: b[1], Epsilon: o.number("eps", 1e-6), WeightDecay: decay(0), PyTorchOptimizer: true}, nil
+	case "po:Shampoo":
+		r := optim.Shampoo{Epsilon: o.number("matrix_eps", 1e-6), Every: int(o.number("preconditioning_compute_steps", 1))}
+		if o.flag("weight_decouple") {
+			return decoupled(r, 0), nil
+		}
+		return coupled(r), nil
+	case "po:SOAP":
+		b := betas(0.95, 0.95)
+		return optim.SOAP{
+			Beta1: b[0], Beta2: b[1], BasisBeta: o.number("shampoo_beta", 0), Epsilon: o.number("eps", 1e-8), WeightDecay: decay(1e-2),
+			Every: int(o.number("precondition_frequency", 10)), Limit: int(o.number("max_precondition_dim", 10000)),
+		}, nil
 	case "own:sgd_hd":
 		return optim.Chain{optim.SGD{}, optim.Hypergradient{Beta: o.number("beta", 0), Multiplicative: o.flag("mult")}}, nil
 	case "own:adam_hd":
@@ -528,10 +546,9 @@ func (run goldenRun) replayed() (replayed, error) {
 	return torchRun(run)
 }
 
-// gaps are the rules of other packages that this one does not have: eigenvectors, QR and inverse roots are no
-// operations of GoMLX, a plateau is a controller here (TestGoldenSchedules), L-BFGS searches along lines,
-// and of LAMB there is optax's form.
-var gaps = []string{"rule po:Lamb", "rule po:SOAP", "rule po:Shampoo", "rule contrib.reduce_on_plateau", "rule lbfgs"}
+// gaps are the rules of other packages that this one does not have: a plateau is a controller here
+// (TestGoldenSchedules), and L-BFGS searches along lines.
+var gaps = []string{"rule contrib.reduce_on_plateau", "rule lbfgs"}
 
 // TestGoldenOptim replays the trajectories of other packages from their gradients. Those for which
 // this package has no means are listed with the reason.

@@ -83,6 +83,8 @@ func (r Muon) Slots(p elastic.Variable) []Slot {
 // newtonSchulz are the coefficients a, b and c.
 var newtonSchulz = [3]float64{3.4445, -4.7750, 2.0315}
 
+const schulzSteps = 5
+
 // Apply makes orthogonal.
 func (r Muon) Apply(s *Step) {
 	mu := or(r.Momentum, 0.95)
@@ -120,13 +122,36 @@ func orthogonal(x *Node) *Node {
 		x = Transpose(x, 0, 1)
 	}
 	x = Div(x, AddScalar(norm(x), 1e-8))
-	for range 5 {
-		a := DotGeneral(x, []int{1}, nil, x, []int{1}, nil)
-		b := Add(MulScalar(a, newtonSchulz[1]), MulScalar(MatMul(a, a), newtonSchulz[2]))
-		x = Add(MulScalar(x, newtonSchulz[0]), MatMul(b, x))
+	if dims := x.Shape().Dimensions; dims[1] >= 2*dims[0] {
+		x = MatMul(schulz(DotGeneral(x, []int{1}, nil, x, []int{1}, nil)), x)
+	} else {
+		for range schulzSteps {
+			a := DotGeneral(x, []int{1}, nil, x, []int{1}, nil)
+			b := Add(MulScalar(a, newtonSchulz[1]), MulScalar(MatMul(a, a), newtonSchulz[2]))
+			x = Add(MulScalar(x, newtonSchulz[0]), MatMul(b, x))
+		}
 	}
 	if turned {
 		x = Transpose(x, 0, 1)
 	}
 	return x
+}
+
+// schulz returns the product of the factors a·I + b·A + c·A² of all steps, from A = X·Xᵀ of the first: then A of the next step is
+// B·A·B. For an X [m, n] it takes 17·m³ + 2·m²·n multiplications where the steps take 5·m³ + 10·m²·n.
+func schulz(a *Node) *Node {
+	var product *Node
+	for step := range schulzSteps {
+		b := Add(MulScalar(a, newtonSchulz[1]), MulScalar(MatMul(a, a), newtonSchulz[2]))
+		b = Add(b, MulScalar(identity(a, a.Shape().Dimensions[0]), newtonSchulz[0]))
+		if step == 0 {
+			product = b
+		} else {
+			product = MatMul(b, product)
+		}
+		if step < schulzSteps-1 {
+			a = MatMul(MatMul(b, a), b)
+		}
+	}
+	return product
 }

@@ -107,8 +107,8 @@ var rules = []optim.Rule{
 	optim.SGD{Momentum: 0.9, Nesterov: true, L2: 0.1}, optim.Signum{WeightDecay: 0.1}, optim.Lion{WeightDecay: 0.1}, optim.Adam{AMSGrad: true},
 	optim.AdamW{WeightDecay: 0.1}, optim.NAdam{}, optim.RAdam{}, optim.Adamax{}, optim.AdaBelief{}, optim.Yogi{}, optim.QHAdam{}, optim.ADOPT{},
 	optim.AdEMAMix{Warmup: 3}, optim.Adan{}, optim.MARS{}, optim.AdamP{WeightDecay: 0.1}, optim.StableAdamW{WeightDecay: 0.1}, optim.RMSprop{Centered: true, Momentum: 0.5},
-	optim.Adagrad{}, optim.Adadelta{}, optim.Rprop{}, optim.SM3{}, optim.NovoGrad{WeightDecay: 0.1}, optim.Adafactor{WeightDecay: 0.1}, optim.CAME{WeightDecay: 0.1}, optim.LAMB{WeightDecay: 0.1},
-	optim.LARS{WeightDecay: 0.1}, optim.Muon{WeightDecay: 0.1}, optim.ScheduleFreeAdamW{WeightDecay: 0.1}, optim.ScheduleFreeSGD{}, optim.Prodigy{D0: 0.1, WeightDecay: 0.1}, optim.DAdaptAdam{D0: 0.1},
+	optim.Adagrad{}, optim.Adadelta{}, optim.Rprop{}, optim.SM3{}, optim.NovoGrad{WeightDecay: 0.1}, optim.Adafactor{WeightDecay: 0.1}, optim.CAME{WeightDecay: 0.1}, optim.LAMB{WeightDecay: 0.1}, optim.LAMB{WeightDecay: 0.1, PyTorchOptimizer: true},
+	optim.LARS{WeightDecay: 0.1}, optim.Muon{WeightDecay: 0.1}, optim.Shampoo{Every: 2}, optim.SOAP{Every: 2, WeightDecay: 0.1}, optim.ScheduleFreeAdamW{WeightDecay: 0.1}, optim.ScheduleFreeSGD{}, optim.Prodigy{D0: 0.1, WeightDecay: 0.1}, optim.DAdaptAdam{D0: 0.1},
 	optim.DAdaptSGD{D0: 0.1}, optim.DAdaptLion{D0: 0.1}, optim.DoWG{}, optim.DoG{Start: 0.1}, optim.MoMo{}, optim.Polyak{}, optim.COCOB{},
 	optim.Chain{optim.Adam{}, optim.Hypergradient{Beta: 1e-3}}, optim.Chain{optim.AdamW{}, optim.Mechanic{Start: 0.1}},
 }
@@ -217,6 +217,7 @@ func TestErrorsNameWhatIsWrong(t *testing.T) {
 		{`{"groups": [{"variables": ["*"], "rule": {"kind": "sgd", "momentum": 2}}]}`, "optimizer.groups[0].rule.momentum is 2"},
 		{`{"layer_decay": 2}`, "optimizer.layer_decay is 2"},
 		{`{"kind": "sgd", "nesterov": true}`, "momentum is 0"},
+		{`{"kind": "soap", "every": -1}`, "optimizer.every is -1"},
 	} {
 		var config optim.Config
 		err := json.Unmarshal([]byte(bad.config), &config)
@@ -291,6 +292,7 @@ func TestStateIsAsLarge(t *testing.T) {
 	}{
 		{optim.SGD{}, 0}, {optim.Lion{}, 60000}, {optim.AdamW{}, 120000}, {optim.Adafactor{}, 500}, {optim.CAME{}, 61000}, {optim.SM3{}, 60500}, {optim.Muon{}, 60000},
 		{optim.ScheduleFreeAdamW{}, 120002}, {optim.Prodigy{}, 240002}, {optim.NovoGrad{}, 60001},
+		{optim.Shampoo{}, 2*300*300 + 2*200*200}, {optim.Shampoo{Limit: 250}, 2 * 200 * 200}, {optim.SOAP{}, 120000 + 2*300*300 + 2*200*200}, {optim.SOAP{Limit: 250}, 120000 + 2*200*200},
 	} {
 		o, err := optim.New(optim.Config{Rule: c.rule}, p)
 		if err != nil {

@@ -29,7 +29,7 @@ func init() {
 		Register[Adam], Register[AdamW], Register[NAdam], Register[RAdam], Register[Adamax], Register[AdaBelief], Register[Yogi],
 		Register[QHAdam], Register[ADOPT], Register[AdEMAMix], Register[Adan], Register[MARS], Register[AdamP], Register[StableAdamW],
 		Register[RMSprop], Register[Adagrad], Register[Adadelta], Register[Rprop], Register[SM3], Register[NovoGrad],
-		Register[Adafactor], Register[CAME], Register[TrustRatio], Register[LAMB], Register[LARS], Register[Muon],
+		Register[Adafactor], Register[CAME], Register[TrustRatio], Register[LAMB], Register[LARS], Register[Muon], Register[Shampoo], Register[SOAP],
 		Register[EMA], Register[SWA], Register[Lookahead], Register[ScheduleFree], Register[ScheduleFreeAdamW], Register[ScheduleFreeSGD], Register[SecondMoment],
 		Register[SAM], Register[Prodigy], Register[DAdaptAdam], Register[DAdaptSGD], Register[DAdaptLion], Register[DoWG], Register[DoG],
 		Register[Mechanic], Register[MoMo], Register[Polyak], Register[COCOB], Register[Hypergradient],

@@ -47,10 +47,13 @@ type Config struct {
 	// finite, and counts it; else such an update ends the run with an error.
 	SkipNonFinite bool `json:"skip_non_finite,omitempty"`
 	// Precision is that of the products of matrices while training, [F32] or [BF16]; empty means F32. Dense layers,
-	// experts, attention by its matrix and the products with the vocabulary take it; other executions of attention
-	// and adapters' own small matrices stay in float32, as do weights, slots, norms, softmax, losses and updates,
+	// experts, attention and the products with the vocabulary take it; linear attention, GoMLX's own
+	// and adapters' small matrices stay in float32, as do weights, slots, norms, softmax, losses and updates,
 	// checkpoints and all evaluations. There is no 16-bit float with a smaller range, which would need loss scaling.
 	Precision string `json:"precision,omitempty"`
+	// CheckpointBlocks keeps of each block of layers only its input for the gradient, and computes the rest again: less
+	// memory for about a second forward pass. Results are the same.
+	CheckpointBlocks bool `json:"checkpoint_blocks,omitempty"`
 	// Patience ends the run after that many epochs without a better metric; 0 means never.
 	Patience int `json:"patience,omitempty"`
 	// SaveEvery is the number of updates between checkpoints within an epoch; 0 means none.

@@ -9,7 +9,6 @@ import (
 	"strings"
 
 	"github.com/gomlx/compute"
-	"github.com/gomlx/gomlx/core/tensors"
 	mltrain "github.com/gomlx/gomlx/ml/train"
 
 	"github.com/elastic-attention/workbench/pkg/elastic/adapt"
@@ -136,7 +135,7 @@ func RangeTest(ctx context.Context, backend compute.Backend, task Task, data Dat
 			return RateCurve{}, fmt.Errorf("range test: the store has %s already: test before a trainer is made", v.Path())
 		}
 	}
-	before, err := copies(task)
+	before, err := copies(task.Store(), task.Variables())
 	if err != nil {
 		return RateCurve{}, fmt.Errorf("range test: %w", err)
 	}
@@ -145,7 +144,7 @@ func RangeTest(ctx context.Context, backend compute.Backend, task Task, data Dat
 		return RateCurve{}, err
 	}
 	defer func() {
-		failure = errors.Join(failure, trainer.Finalize(), putBack(task, before))
+		failure = errors.Join(failure, trainer.Finalize(), putBack(task.Store(), task.Variables(), before))
 	}()
 	trainer.rates = r.schedule()
 	average, weight, lowest := 0.0, 0.0, math.Inf(1)
@@ -213,30 +212,4 @@ type firstEpoch struct{ Data }
 
 func (d firstEpoch) Batches(_, skip int) iter.Seq2[mltrain.Batch, error] {
 	return d.Data.Batches(0, skip)
-}
-
-// copies returns the values of a task's variables.
-func copies(task Task) (map[string]*tensors.Tensor, error) {
-	values := map[string]*tensors.Tensor{}
-	for _, v := range task.Variables() {
-		value, err := task.Store().GetVariable(v.Path).Value()
-		if err == nil {
-			values[v.Path], err = value.LocalClone()
-		}
-		if err != nil {
-			return nil, fmt.Errorf("reading %s: %w", v.Path, err)
-		}
-	}
-	return values, nil
-}
-
-// putBack gives a task's variables the values that [copies] returned.
-func putBack(task Task, values map[string]*tensors.Tensor) error {
-	var problems []error
-	for path, value := range values {
-		if err := task.Store().GetVariable(path).SetValue(value); err != nil {
-			problems = append(problems, fmt.Errorf("setting %s: %w", path, err))
-		}
-	}
-	return errors.Join(problems...)
 }

@@ -26,7 +26,7 @@ import (
 
 // rules have all kinds of state: moments, copies, shared numbers, averages, a second gradient.
 var rules = []optim.Rule{
-	optim.AdamW{WeightDecay: 0.1}, optim.Lion{}, optim.SGD{Momentum: 0.9}, optim.Adafactor{}, optim.Muon{}, optim.NAdam{}, optim.Rprop{},
+	optim.AdamW{WeightDecay: 0.1}, optim.Lion{}, optim.SGD{Momentum: 0.9}, optim.Adafactor{}, optim.Muon{}, optim.Shampoo{Every: 2}, optim.SOAP{Every: 2}, optim.NAdam{}, optim.Rprop{},
 	optim.Prodigy{D0: 0.01}, optim.DAdaptSGD{D0: 0.01}, optim.DoWG{}, optim.MoMo{}, optim.COCOB{}, optim.ScheduleFreeAdamW{},
 	optim.Chain{optim.SAM{}, optim.SGD{Momentum: 0.9}}, optim.Chain{optim.AdamW{}, optim.EMA{Beta: 0.9}}, optim.Chain{optim.AdamW{}, optim.SWA{Start: 5}},
 	optim.Chain{optim.Noise{Eta: 0.01}, optim.AdamW{}}, optim.Chain{optim.AdamW{}, optim.Lookahead{}}, optim.Chain{optim.Adam{}, optim.Hypergradient{Beta: 1e-4}}, optim.Chain{optim.AdamW{}, optim.Mechanic{Start: 0.1}},

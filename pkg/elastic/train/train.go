@@ -45,7 +45,6 @@ import (
 	"github.com/elastic-attention/workbench/pkg/elastic/loss"
 	"github.com/elastic-attention/workbench/pkg/elastic/optim"
 	"github.com/elastic-attention/workbench/pkg/elastic/optim/control"
-	"github.com/elastic-attention/workbench/pkg/elastic/optim/schedule"
 )
 
 // Task is a model as the training loop sees it.
@@ -150,11 +149,12 @@ type Trainer struct {
 	follower  Follower // nil if the task is none
 	optimizer *optim.Optimizer
 	control   *control.Set
-	rates     schedule.Schedule // in place of the config's, if not nil
+	rates     rates // in place of the config's, if not nil
 	state     State
 	adaptation
 	unfreezing
-	tell func(control.Event) // of a run; may be nil
+	trying *float64            // scale of the rate in place of the controllers', in a trial
+	tell   func(control.Event) // of a run; may be nil
 
 	step, accumulate, apply *model.Exec
 	toAverages, toTrained   *model.Exec // nil if the optimizer does not average
@@ -312,6 +312,9 @@ func (t *Trainer) lossGradients(store *model.Store, in []*Node) (sum, count *Nod
 	weights := elastic.WeightsOf(store, g)
 	if t.config.Precision == BF16 {
 		weights = weights.Computing(dtypes.BFloat16)
+	}
+	if t.config.CheckpointBlocks {
+		weights = weights.Checkpointing()
 	}
 	sum, count = t.task.Loss(weights, inputs, labels, dropout.NewSource(key))
 	gradients = Gradient(sum, parameters...)
@@ -653,6 +656,9 @@ func (t *Trainer) Run(ctx context.Context, data Data, hooks Hooks) (Result, erro
 
 // observe shows signals to the controllers.
 func (t *Trainer) observe(signals control.Signals) {
+	if t.trying != nil {
+		return
+	}
 	for _, event := range t.control.Observe(signals) {
 		t.event(event)
 	}
@@ -663,6 +669,9 @@ func (t *Trainer) observe(signals control.Signals) {
 
 // event notes what was done to the run, and why.
 func (t *Trainer) event(e control.Event) {
+	if t.trying != nil {
+		return
+	}
 	t.state.Control = append(t.state.Control, e)
 	if t.tell != nil {
 		t.tell(e)
@@ -714,11 +723,34 @@ func (t *Trainer) toDevice() error {
 
 // epoch trains on the rest of the current epoch.
 func (t *Trainer) epoch(ctx context.Context, data Data, hooks Hooks, total int, save func(best bool) error) error {
-	perEpoch := data.Steps()
 	rates := t.rates
 	if rates == nil {
 		rates = t.config.Schedule.Schedule(total)
 	}
+	if err := t.train(ctx, data, hooks, rates, total, total, save); err != nil {
+		return err
+	}
+	if ctx.Err() != nil {
+		return t.clearSums()
+	}
+	t.endEpoch(data)
+	return nil
+}
+
+// endEpoch begins the next epoch if all batches of the current one are used.
+func (t *Trainer) endEpoch(data Data) {
+	if t.state.Batch >= data.Steps() {
+		t.state.Epoch++
+		t.state.Batch = 0
+	}
+}
+
+// rates give the learning rate of each update, counted from 0.
+type rates interface{ At(update int) float64 }
+
+// train makes updates until the end of the epoch, or until so many are made in all, of a run of total updates.
+func (t *Trainer) train(ctx context.Context, data Data, hooks Hooks, rates rates, until, total int, save func(best bool) error) error {
+	perEpoch := data.Steps()
 	// micro counts the batches of this update, sum and targets their losses.
 	micro, sum, targets, positions := 0, 0.0, 0.0, 0
 	var small smallNorms
@@ -733,9 +765,18 @@ func (t *Trainer) epoch(ctx context.Context, data Data, hooks Hooks, total int, 
 		if ctx.Err() != nil {
 			break // before the batch is used; an update that is under way is made again
 		}
+		if micro == 0 {
+			if err := t.tryRates(ctx, data, rates, total); err != nil {
+				return err
+			}
+			if ctx.Err() != nil {
+				break
+			}
+			begin = time.Now()
+		}
 		positions += batch.Inputs[0].Size()
 		micro++
-		rate := rates.At(t.state.Update) * t.control.Scale()
+		rate := rates.At(t.state.Update) * t.scale()
 		noise := dropout.Key(t.config.Seed+noiseStream, uint64(t.state.Update))
 		scalars := []float64{float64(t.state.Update + 1), rate, float64(noise[0]), float64(noise[1])}
 		for _, after := range t.opens {
@@ -798,7 +839,7 @@ func (t *Trainer) epoch(ctx context.Context, data Data, hooks Hooks, total int, 
 		}
 		finite := !math.IsNaN(loss) && !math.IsInf(loss, 0) && !math.IsNaN(norm) && !math.IsInf(norm, 0)
 		switch {
-		case finite:
+		case finite || t.trying != nil:
 			t.observe(control.Signals{Update: t.state.Update, Loss: loss, Small: small.mean(), Big: big})
 		case t.config.SkipNonFinite:
 			t.state.Skipped++
@@ -823,22 +864,15 @@ func (t *Trainer) epoch(ctx context.Context, data Data, hooks Hooks, total int, 
 		}
 		micro, sum, targets, positions, small = 0, 0, 0, 0, smallNorms{}
 		t.note(loss, time.Since(begin), measures, t.state.Update == total)
-		if t.state.Update == total || t.state.Ended != "" {
+		if t.state.Update == until || t.state.Ended != "" {
 			break
 		}
-		if t.config.SaveEvery > 0 && t.state.Update%t.config.SaveEvery == 0 && t.state.Batch < perEpoch {
+		if save != nil && t.config.SaveEvery > 0 && t.state.Update%t.config.SaveEvery == 0 && t.state.Batch < perEpoch {
 			if err := save(false); err != nil {
 				return err
 			}
 		}
 		begin = time.Now()
-	}
-	if ctx.Err() != nil {
-		return t.clearSums()
-	}
-	if t.state.Batch >= perEpoch {
-		t.state.Epoch++
-		t.state.Batch = 0
 	}
 	return nil
 }

@@ -128,14 +128,14 @@ func (c Config) Decode(w elastic.Weights, in Inputs, memory Memory, drop *dropou
 	for i := range c.Decoder.Layers {
 		layer, p := own.Layer(i), c.path(i, c.Decoder.Layers, drop, seen.QueryDocuments)
 		var attended, crossed attention.Result
-		x = c.residual(layer.In("attention").In("norm"), x, p, func(x *Node) *Node {
+		x = c.residual(layer.In("attention").In("norm"), w.Checkpoint(x), p, func(x *Node) *Node {
 			attended = attention.Self(c.Decoder.Attention, layer.In("attention"), x, seen)
 			return attended.Output
 		})
 		x, crossed = c.cross(layer.In("cross"), i, x, memory, numbered(x, 0), p)
 		x = c.feedForward(layer.In("feed_forward"), x, p, &attended)
 		if i == c.Decoder.Layers-1 {
-			x = c.finish(own, x)
+			x = w.StopCheckpoint(c.finish(own, x))
 		}
 		out.block(x, attended)
 		out.Crosses = append(out.Crosses, crossed.Weights)

@@ -151,7 +151,10 @@ func (c Config) Encode(w elastic.Weights, in Inputs, drop *dropout.Source) Outpu
 	for i := range c.Layers {
 		var attended attention.Result
 		seen.HeadGates = in.headGates(i)
-		x, attended = c.layer(w, i, x, seen)
+		x, attended = c.layer(w, i, w.Checkpoint(x), seen)
+		if i == c.Layers-1 {
+			x = w.StopCheckpoint(x)
+		}
 		out.block(x, attended)
 	}
 	out.Hidden = x

@@ -13,6 +13,11 @@ import (
 // compares passes takes their outputs: of the same inputs, with different dropout. The losses of all
 // exits are joined as Depth.Loss says, and what the parts of the model cost is added, once a label.
 func (c Config) Loss(w elastic.Weights, criterion loss.Criterion, labels *Node, drop *dropout.Source, outs ...Output) (sum, count *Node) {
+	return c.LossOn(w, criterion, loss.Targets{Labels: labels}, drop, outs...)
+}
+
+// LossOn is [Config.Loss] for targets that have more than labels: a teacher, whom all exits follow.
+func (c Config) LossOn(w elastic.Weights, criterion loss.Criterion, targets loss.Targets, drop *dropout.Source, outs ...Output) (sum, count *Node) {
 	passes := make([][]*Node, len(outs)) // logits of each pass, by exit
 	for i, out := range outs {
 		passes[i] = c.Exits(w, out, drop)
@@ -28,7 +33,7 @@ func (c Config) Loss(w elastic.Weights, criterion loss.Criterion, labels *Node, 
 			logits[pass] = passes[pass][i]
 		}
 		var one *Node
-		one, count = criterion.Loss(loss.Targets{Labels: labels}, logits...)
+		one, count = criterion.Loss(targets, logits...)
 		if weights[i] != 1 {
 			one = MulScalar(one, weights[i])
 		}

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"regexp"
+	"slices"
 	"strings"
 
 	"github.com/elastic-attention/workbench/pkg/nb"
@@ -41,10 +42,46 @@ func failure(c *nb.Cell) error {
 	case c.Tagged(nb.RaisesTag) || what == "":
 		return nil
 	}
-	if words := indented(last(stdout, 2000) + last(stderr, 4000)); strings.TrimSpace(words) != "" {
+	words := panicked(stderr)
+	if words == "" {
+		words = last(stdout, 2000) + last(stderr, 4000)
+	}
+	if words = indented(words); strings.TrimSpace(words) != "" {
 		what = strings.TrimSpace(what) + words
 	}
 	return errors.New(what)
+}
+
+var (
+	panicLine = regexp.MustCompile(`(?m)^(?:panic: |fatal error: )`)
+	// GoNB writes the place in the notebook before that in the file, of a frame of the runtime's and of one of an error
+	// that says where it began; also of what nb.Must in package viz/nb writes.
+	cellFrame = regexp.MustCompile(`(?m)^(?:main\.([^\s(]+).*\n\s*\[\[ (Cell .*?) \]\]|\s*at\s+\[\[ (Cell .*?) \]\] \S+ in (\S+))`)
+)
+
+// panicked returns what a program said when it panicked, and the lines of the notebook that led there, the innermost
+// first, without the frames of libraries. It returns "" if there was no panic, or none that the notebook led to.
+func panicked(stderr string) string {
+	text := ansi.ReplaceAllString(stderr, "")
+	at := panicLine.FindStringIndex(text)
+	if at == nil {
+		return ""
+	}
+	message, _, _ := strings.Cut(text[at[0]:], "\n\ngoroutine ")
+	message = strings.TrimSpace(message)
+	lines := strings.Split(message, "\n")
+	lines = lines[:min(len(lines), words/2)]
+	places := len(lines)
+	for _, frame := range cellFrame.FindAllStringSubmatch(text, -1) {
+		line := fmt.Sprintf("at %s, in %s", frame[2]+frame[3], frame[1]+frame[4])
+		if !slices.Contains(lines, line) && len(lines) < words {
+			lines = append(lines, line)
+		}
+	}
+	if len(lines) == places {
+		return ""
+	}
+	return strings.Join(lines, "\n")
 }
 
 func last(text string, n int) string { return text[max(0, len(text)-n):] }

@@ -6,22 +6,22 @@
 //	result, err := experiment.Run(ctx, backend, config, experiment.Options{Dir: "runs/first"})
 //	fmt.Println(result.Test)
 //
-// Package run says what a run folder holds; with a strategy of adaptation there is also
-// events.jsonl, what the strategy did.
+// Packages run and task say what a run folder holds.
 package experiment
 
 import (
 	"errors"
 	"fmt"
-	"maps"
 	"slices"
 
+	"github.com/elastic-attention/workbench/internal/preset"
 	"github.com/elastic-attention/workbench/pkg/data/hub"
 	"github.com/elastic-attention/workbench/pkg/elastic/optim"
 	"github.com/elastic-attention/workbench/pkg/elastic/optim/schedule"
 	"github.com/elastic-attention/workbench/pkg/elastic/train"
 	"github.com/elastic-attention/workbench/pkg/ner"
 	"github.com/elastic-attention/workbench/pkg/run"
+	"github.com/elastic-attention/workbench/pkg/task"
 )
 
 // Names of a model and of data that need no download.
@@ -29,7 +29,7 @@ const (
 	// Scratch is a small transformer with fresh weights, made for [Synthetic].
 	Scratch = run.Scratch
 	// Synthetic is the corpus of package synth.
-	Synthetic = "synthetic"
+	Synthetic = task.Synthetic
 )
 
 // Config is an experiment: plain data, which a run folder holds.
@@ -69,27 +69,15 @@ type Data struct {
 
 // Validate reports all that is wrong with c.
 func (c Config) Validate() error {
-	var problems []error
-	if c.Model == "" {
-		problems = append(problems, fmt.Errorf("model is empty, want a catalogue name (%v), a folder, owner/name, or %q", hub.Models(), Scratch))
-	}
-	if (c.Data.Name == "") == (c.Data.TrainFile == "") {
-		problems = append(problems, errors.New("data needs either a name or a train_file"))
-	}
+	problems := append(task.CheckModel(c.Model, c.Data.Name), task.CheckData(hub.TaskNER, c.Data.Name, c.Data.TrainFile)...)
 	if c.Data.Name != "" && (c.Data.DevFile != "" || c.Data.TestFile != "") {
 		problems = append(problems, fmt.Errorf("data has the name %q and files as well", c.Data.Name))
-	}
-	if err := c.Data.checkName(); err != nil {
-		problems = append(problems, err)
 	}
 	if slices.Contains(c.Data.Types, "") {
 		problems = append(problems, fmt.Errorf("data.types are %q, want no empty one", c.Data.Types))
 	}
 	if c.Data.Limit < 0 {
 		problems = append(problems, fmt.Errorf("data.limit is %d, want 0 or more", c.Data.Limit))
-	}
-	if c.Model == Scratch && c.Data.Name != Synthetic {
-		problems = append(problems, fmt.Errorf("model %q has the vocabulary of the %q data only", Scratch, Synthetic))
 	}
 	if c.Tagger.Adapter != nil {
 		if err := c.Tagger.Adapter.Validate(); err != nil {
@@ -106,17 +94,23 @@ func (c Config) Validate() error {
 	return errors.Join(append(problems, c.Train.Validate())...)
 }
 
+// Base is the name of the model that training begins with.
+func (c Config) Base() string { return c.Model }
+
+// Recipe is the part of the training's recipe that all tasks have.
+func (c Config) Recipe() train.Config { return c.Train.Config }
+
 // DefaultPreset is the preset that a first run takes.
 const DefaultPreset = "quick"
 
 // presets are the recipes, by name.
-var presets = map[string]Config{
+var presets = preset.Recipes[Config]{
 	// quick ends within a quarter of an hour on two cores.
-	"quick": recipe(1, 1e-4, 0.1, 0.01, 1),
+	"quick": func() Config { return recipe(1, 1e-4, 0.1, 0.01, 1) },
 	// full is the recipe of docs/benchmarks.md with five epochs.
-	"full": recipe(5, 1e-4, 0.1, 0.01, 1),
+	"full": func() Config { return recipe(5, 1e-4, 0.1, 0.01, 1) },
 	// seed is the recipe of the article that the project grew from.
-	"seed": recipe(5, 2e-5, 0, 0, 0),
+	"seed": func() Config { return recipe(5, 2e-5, 0, 0, 0) },
 }
 
 func recipe(epochs int, peak, warmup, decay, clip float64) Config {
@@ -142,16 +136,15 @@ func recipe(epochs int, peak, warmup, decay, clip float64) Config {
 
 // Preset returns the recipe with a name.
 func Preset(name string) (Config, error) {
-	config, ok := presets[name]
-	if !ok {
-		return Config{}, fmt.Errorf("preset %q is unknown; known: %v", name, Presets())
+	config, err := presets.Get(name)
+	if err == nil {
+		config.Preset = name
 	}
-	config.Preset = name
-	return config, nil
+	return config, err
 }
 
 // Presets lists the names of the recipes, sorted.
-func Presets() []string { return slices.Sorted(maps.Keys(presets)) }
+func Presets() []string { return presets.Names() }
 
 // Offline returns the config that needs no download: a small transformer from scratch
 // on the synthetic corpus, by a recipe that fits them. Limits, checkpoints and the seed
@@ -161,7 +154,7 @@ func (c Config) Offline() Config {
 	c.Data = Data{Name: Synthetic, Limit: c.Data.Limit}
 	c.Tagger = ner.Config{MaxLength: 64, Lengths: []int{64}}
 	c.Merge, c.RateFrom = false, ""
-	c.Train.Epochs = max(c.Train.Epochs, scratchEpochs)
+	c.Train.Epochs = max(c.Train.Epochs, task.ScratchEpochs)
 	c.Train.ClipNorm = 1
 	c.Train.Schedule = schedule.Config{Peak: 2e-3, Warmup: 0.1}
 	c.Train.Optimizer = optim.Config{Rule: optim.AdamW{WeightDecay: 0.01}}

@@ -1,54 +1,30 @@
 package experiment
 
 import (
+	"cmp"
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
-	"io"
 	"path/filepath"
 	"slices"
-	"strings"
-	"time"
 
 	"github.com/gomlx/compute"
 	"github.com/gomlx/gomlx/core/tensors"
 
-	"github.com/elastic-attention/workbench/internal/atomicfile"
-	"github.com/elastic-attention/workbench/pkg/data/batch"
+	"github.com/elastic-attention/workbench/pkg/data"
 	"github.com/elastic-attention/workbench/pkg/data/hub"
 	"github.com/elastic-attention/workbench/pkg/elastic/adapt"
-	"github.com/elastic-attention/workbench/pkg/elastic/checkpoint"
-	"github.com/elastic-attention/workbench/pkg/elastic/optim/control"
 	"github.com/elastic-attention/workbench/pkg/elastic/train"
 	"github.com/elastic-attention/workbench/pkg/ner"
 	"github.com/elastic-attention/workbench/pkg/run"
+	"github.com/elastic-attention/workbench/pkg/task"
 )
 
 // EventsFile in a run folder is the log of a strategy of adaptation, if there was one.
-const EventsFile = "events.jsonl"
+const EventsFile = task.EventsFile
 
 // Options is what a run needs beside its config.
-type Options struct {
-	// Dir is the run folder.
-	Dir string
-	// Resume continues the run in Dir from its last checkpoint. The config must be the same.
-	Resume bool
-	// Client fetches model and data; nil means the default.
-	Client *hub.Client
-	// Backend describes the backend, for the record.
-	Backend any
-
-	// Custom computes the objective "custom" of the config's strategy, which has none without.
-	Custom adapt.Custom
-
-	// The callbacks report progress; each may be nil.
-	Loaded   func(Loaded)
-	Step     func(train.Step)
-	Event    func(control.Event)
-	Epoch    func(epoch int, dev ner.Report)
-	Progress func(done, total int) // of an evaluation, in batches
-}
+type Options = task.Options[ner.Report]
 
 // Loaded says what a run is about to work on.
 type Loaded = run.Loaded
@@ -58,17 +34,7 @@ type Record = run.Record[Config]
 
 // Result is what a run found.
 type Result struct {
-	Dir          string      `json:"dir"`
-	Dev          *ner.Report `json:"dev,omitempty"`
-	Test         *ner.Report `json:"test,omitempty"`
-	Note         string      `json:"note,omitempty"`
-	Updates      int         `json:"updates"`
-	BestEpoch    int         `json:"best_epoch"` // counted from 1; 0 without dev data
-	Stopped      bool        `json:"stopped_early,omitempty"`
-	Ended        string      `json:"ended,omitempty"` // why a strategy of adaptation ended training
-	Compilations int         `json:"compilations"`
-	Seconds      float64     `json:"seconds"` // of this process
-	run.Course
+	task.Result[ner.Report]
 	// Tagger is the trained tagger.
 	Tagger *ner.Tagger `json:"-"`
 	// Sentences are some of the test data with what was found in them.
@@ -81,181 +47,126 @@ type Sample struct {
 	Gold []ner.Span `json:"gold"`
 }
 
-// Run makes an experiment from start to end. One process at a time may work on a run
-// folder. When ctx is cancelled while it trains or evaluates, the run is saved, and the
-// error wraps [train.ErrInterrupted]. An unknown name is a [*run.NameError].
+// Run makes an experiment from start to end; see [task.Experiment.Run].
 func Run(ctx context.Context, backend compute.Backend, config Config, options Options) (result Result, err error) {
-	begin := time.Now()
-	if options.Dir == "" {
-		return Result{}, errors.New("experiment needs a run folder")
-	}
-	client, err := config.client(options)
-	if err != nil {
-		return Result{}, err
-	}
-	if _, _, err := run.Check(options.Dir, hub.TaskNER, config, options.Resume); err != nil {
-		return Result{}, err
-	}
-	corpus, labels, err := config.corpus(ctx, client)
-	if err != nil {
-		return Result{}, err
-	}
-	begun, err := run.Begin(options.Dir, hub.TaskNER, config, options.Resume, corpus.Checksums)
-	if err != nil {
-		return Result{}, err
-	}
-	defer begun.Unlock()
-	loaded := Loaded{Train: len(corpus.Train), Dev: len(corpus.Dev), Test: len(corpus.Test), Labels: labels.Tags(), Note: corpus.Note}
-	record := begun.Record
-	var tagger *ner.Tagger
-	resumeDir := ""
-	if folder := begun.Latest; folder != nil {
-		resumeDir = folder.Dir
-		if tagger, err = ner.Load(backend, resumeDir); err != nil {
-			return Result{}, err
-		}
-		state, err := train.ReadState(resumeDir)
-		if err != nil {
-			return Result{}, err
-		}
-		loaded.ResumedAt, loaded.Skipped = state.Update, folder.Skipped
-		record.Resumed = append(record.Resumed, time.Now().UTC())
-	} else {
-		if tagger, record.Model, err = newTagger(ctx, backend, client, config, labels); err != nil {
-			return Result{}, err
-		}
-		record.Labels, record.Versions, record.Seed, record.Started = labels.Tags(), run.Versions(), config.Train.Seed, time.Now().UTC()
-		record.Sentences = [3]int{len(corpus.Train), len(corpus.Dev), len(corpus.Test)}
-	}
-	loaded.Parameters, loaded.Trained = tagger.Model.Parameters(), tagger.Trained()
-	record.Backend = options.Backend
-	journal, err := run.NewJournal(options.Dir, record, loaded.ResumedAt)
-	if err != nil {
-		return Result{}, err
-	}
-	defer func() { err = journal.End(err) }()
-
-	trained, err := tagger.Train(ctx, corpus.Train, corpus.Dev, config.Train, ner.TrainOptions{
-		Run: checkpoint.Run{Dir: options.Dir}, Resume: resumeDir, Journal: journal, Versions: record.Versions, Custom: options.Custom,
-		Earlier: func(prior adapt.Prior) (values, fisher map[string]*tensors.Tensor, err error) {
-			return earlier(ctx, backend, client, prior)
-		},
-		Plan: func(stats batch.Stats) {
-			if loaded.Batches = stats; options.Loaded != nil {
-				options.Loaded(loaded)
-			}
-		},
-		Step: options.Step, Event: options.Event, Epoch: options.Epoch, Progress: options.Progress,
-	})
-	result = Result{
-		Dir: options.Dir, Note: corpus.Note, Updates: trained.State.Update, Stopped: trained.Stopped, Ended: trained.State.Ended,
-		BestEpoch: max(trained.State.Best.Epoch, 0), Course: run.CourseOf(trained.State), Tagger: tagger,
-	}
-	if logErr := writeEvents(options.Dir, trained.State.Adaptation); err == nil {
-		err = logErr
-	}
-	if err != nil {
-		return result, err
-	}
-	if len(corpus.Dev) > 0 {
-		report, err := tagger.Evaluate(ctx, corpus.Dev, ner.Options{}, options.Progress)
-		if err != nil {
-			return result, run.Stopped(ctx, fmt.Errorf("evaluating on dev: %w", err))
-		}
-		result.Dev = &report
-		journal.Scores("final/dev", report.Scores())
-	}
-	if len(corpus.Test) > 0 {
-		report, err := tagger.Evaluate(ctx, corpus.Test, ner.Options{}, options.Progress)
-		if err != nil {
-			return result, run.Stopped(ctx, fmt.Errorf("evaluating on test: %w", err))
-		}
-		result.Test = &report
-		journal.Scores("final/test", report.Scores())
-		if result.Sentences, err = samples(ctx, tagger, corpus); err != nil {
-			return result, run.Stopped(ctx, err)
-		}
-	}
-	result.Compilations = trained.Compilations + tagger.Compilations()
-	result.Seconds = time.Since(begin).Seconds()
-	if config.Merge {
-		if err := tagger.Merge(); err != nil {
-			return result, err
-		}
-	}
-	if err := tagger.Save(filepath.Join(options.Dir, run.ModelDir)); err != nil {
-		return result, fmt.Errorf("saving the model: %w", err)
-	}
-	return result, journal.Finish(result, result.Text())
+	err = config.experiment(backend, options, &result).Run(ctx, options, &result)
+	return result, err
 }
 
-// client checks the config, before anything is fetched, and returns what fetches.
-func (c Config) client(options Options) (*hub.Client, error) {
-	if err := c.Validate(); err != nil {
-		return nil, fmt.Errorf("experiment config: %w", err)
+// RangeTest tries learning rates before an experiment; see [task.Experiment.RangeTest].
+func RangeTest(ctx context.Context, backend compute.Backend, config Config, options Options, r train.RateRange) (train.RateCurve, error) {
+	return config.experiment(backend, options, new(Result)).RangeTest(ctx, options, r)
+}
+
+// Explain returns a table of what holds for which parameters; see [task.Experiment.Explain].
+func Explain(ctx context.Context, backend compute.Backend, config Config, options Options) (string, error) {
+	return config.experiment(backend, options, new(Result)).Explain(ctx, options)
+}
+
+type (
+	experiment = task.Experiment[Config, data.Sentence, ner.Report]
+	trained    = task.Model[data.Sentence, ner.Report]
+)
+
+// experiment is what only this task has.
+func (c Config) experiment(backend compute.Backend, options Options, result *Result) experiment {
+	as := func(tagger *ner.Tagger) trained {
+		result.Tagger = tagger
+		return model{tagger, c, options, result, backend}
 	}
-	if c.Model != Scratch {
-		if _, _, err := run.FindModel(c.Model); err != nil {
-			return nil, err
-		}
+	return experiment{
+		Task: hub.TaskNER, Config: c, Corpus: c.corpus,
+		New: func(ctx context.Context, client *hub.Client, corpus Corpus) (trained, map[string]string, error) {
+			labels, err := ner.NewLabelSet(corpus.Labels)
+			if err != nil {
+				return nil, nil, err
+			}
+			tagger, sums, err := task.Start(ctx, client, c.Model,
+				func(dir string) (*ner.Tagger, error) {
+					return ner.NewTagger(backend, dir, labels, c.Tagger, c.Train.Seed)
+				},
+				func(dir string) (*ner.Tagger, error) {
+					return ner.NewTaggerFromScratch(backend, dir, task.Scratch(128), labels, c.Tagger, c.Train.Seed)
+				})
+			if err == nil {
+				err = c.Train.Distill.Note(sums)
+			}
+			return as(tagger), sums, err
+		},
+		Load: func(dir string) (trained, error) {
+			tagger, err := ner.Load(backend, dir)
+			return as(tagger), err
+		},
 	}
-	if options.Client == nil {
-		return &hub.Client{}, nil
-	}
-	return options.Client, nil
 }
 
 // corpus loads the data, and what there is to learn in it.
-func (c Config) corpus(ctx context.Context, client *hub.Client) (Corpus, ner.LabelSet, error) {
+func (c Config) corpus(ctx context.Context, client *hub.Client) (Corpus, error) {
 	corpus, err := c.Data.Load(ctx, client)
 	if err != nil {
-		return corpus, ner.LabelSet{}, err
+		return corpus, err
 	}
 	labels, err := ner.LabelsOf(slices.Concat(corpus.Train, corpus.Dev, corpus.Test))
 	if err == nil && labels.Len() == 1 {
 		err = errors.New("the data has no entity, only the tag O: there is nothing to learn")
 	}
-	return corpus, labels, err
+	corpus.Labels = labels.Tags()
+	return corpus, err
 }
 
-// fresh makes the tagger that an experiment begins with, and loads its data.
-func (c Config) fresh(ctx context.Context, backend compute.Backend, options Options) (*ner.Tagger, Corpus, error) {
-	client, err := c.client(options)
-	if err != nil {
-		return nil, Corpus{}, err
-	}
-	corpus, labels, err := c.corpus(ctx, client)
-	if err != nil {
-		return nil, corpus, err
-	}
-	tagger, _, err := newTagger(ctx, backend, client, c, labels)
-	return tagger, corpus, err
+// model is a tagger as experiments see it.
+type model struct {
+	*ner.Tagger
+	config  Config
+	options Options
+	result  *Result
+	backend compute.Backend
 }
 
-// RangeTest tries learning rates before an experiment; see [train.RangeTest]. It needs no run folder and
-// leaves nothing behind.
-func RangeTest(ctx context.Context, backend compute.Backend, config Config, options Options, r train.RateRange) (train.RateCurve, error) {
-	tagger, corpus, err := config.fresh(ctx, backend, options)
-	if err != nil {
-		return train.RateCurve{}, err
-	}
-	r.Pretrained = config.Model != Scratch
-	return tagger.RangeTest(ctx, corpus.Train, config.Train, ner.TrainOptions{
-		Custom: options.Custom,
-		Earlier: func(prior adapt.Prior) (values, fisher map[string]*tensors.Tensor, err error) {
-			return earlier(ctx, backend, options.Client, prior)
-		},
-	}, r)
+func (m model) Size() (parameters, trained int) { return m.Model.Parameters(), m.Trained() }
+
+func (m model) Train(ctx context.Context, train, dev []data.Sentence, options ner.TrainOptions) (train.Result, error) {
+	return m.Tagger.Train(ctx, train, dev, m.config.Train, m.with(ctx, options))
 }
 
-// Explain returns a table of what holds for which parameters in an experiment: group, rule, factor of the
-// learning rate, weight decay, state. It trains nothing.
-func Explain(ctx context.Context, backend compute.Backend, config Config, options Options) (string, error) {
-	tagger, _, err := config.fresh(ctx, backend, options)
-	if err != nil {
-		return "", err
+// with adds what a strategy of adaptation may want.
+func (m model) with(ctx context.Context, options ner.TrainOptions) ner.TrainOptions {
+	options.Custom = m.options.Custom
+	options.Earlier = func(prior adapt.Prior) (values, fisher map[string]*tensors.Tensor, err error) {
+		return earlier(ctx, m.backend, cmp.Or(m.options.Client, &hub.Client{}), prior)
 	}
-	return tagger.ExplainTraining(config.Train)
+	return options
+}
+
+func (m model) Evaluate(ctx context.Context, part []data.Sentence, progress func(done, total int)) (ner.Report, error) {
+	return m.Tagger.Evaluate(ctx, part, ner.Options{}, progress)
+}
+
+func (m model) RangeTest(ctx context.Context, train []data.Sentence, r train.RateRange) (train.RateCurve, error) {
+	return m.Tagger.RangeTest(ctx, train, m.config.Train, m.with(ctx, ner.TrainOptions{}), r)
+}
+
+func (m model) Explain() (string, error) { return m.ExplainTraining(m.config.Train) }
+
+func (m model) Finish(ctx context.Context, corpus Corpus) (err error) {
+	m.result.Sentences, err = samples(ctx, m.Tagger, corpus)
+	return err
+}
+
+func (m model) Save(dir string) error {
+	if m.config.Merge {
+		if err := m.Merge(); err != nil {
+			return err
+		}
+	}
+	return m.Tagger.Save(dir)
+}
+
+// Text writes the scores as tables.
+func (r Result) Text() string {
+	return r.Describe(func(name string, report ner.Report) string {
+		return fmt.Sprintf("%s (%d sentences)\n\n%s\n", name, report.Sentences, report.Text(4))
+	})
 }
 
 // earlier returns the final weights of the run in a folder and, if a prior wants it, their
@@ -281,40 +192,6 @@ func earlier(ctx context.Context, backend compute.Backend, client *hub.Client, p
 	}
 	fisher, err = tagger.Fisher(ctx, corpus.Train[:min(prior.Fisher, len(corpus.Train))])
 	return values, fisher, err
-}
-
-// writeEvents writes the log of an adaptation, a JSON object a line. It is all that happened
-// since the run began, also before it was resumed.
-func writeEvents(dir string, events []adapt.Event) error {
-	if len(events) == 0 {
-		return nil
-	}
-	return atomicfile.Write(filepath.Join(dir, EventsFile), func(w io.Writer) error {
-		encoder := json.NewEncoder(w)
-		for _, event := range events {
-			if err := encoder.Encode(event); err != nil {
-				return fmt.Errorf("writing events: %w", err)
-			}
-		}
-		return nil
-	})
-}
-
-// Text writes the scores as tables.
-func (r Result) Text() string {
-	var b strings.Builder
-	for _, part := range []struct {
-		name   string
-		report *ner.Report
-	}{{"dev", r.Dev}, {"test", r.Test}} {
-		if part.report != nil {
-			fmt.Fprintf(&b, "%s (%d sentences)\n\n%s\n", part.name, part.report.Sentences, part.report.Text(4))
-		}
-	}
-	if r.Note != "" {
-		fmt.Fprintf(&b, "Note: %s.\n", r.Note)
-	}
-	return b.String()
 }
 
 // samples predicts the first test sentences that have entities of different kinds.

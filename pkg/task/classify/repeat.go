@@ -1,6 +1,7 @@
 package classify
 
 import (
+	"context"
 	"fmt"
 
 	"github.com/elastic-attention/workbench/pkg/data"
@@ -10,11 +11,11 @@ import (
 // Repeat prepares as many runs of a recipe on labelled texts, each from the pretrained model in
 // dir, of which the classifier was made. After each the classifier has its weights.
 func (c *Classifier) Repeat(dir string, texts []data.Text, config TrainConfig, runs int) (*run.Repeated, error) {
-	task, dataset, err := c.pack(texts, config, runs)
+	task, dataset, err := c.pack(context.Background(), texts, config, runs)
 	if err != nil {
 		return nil, err
 	}
-	return run.NewRepeated(c.backend, task, c.Model, run.Pretrained(c.Model, dir), trainData{dataset}, config.Config)
+	return run.NewRepeated(c.backend, task, c.Model, run.Pretrained(c.Model, dir), dataset, config.Config)
 }
 
 // Restart begins anew with the present weights of a classifier of the same model, as

@@ -4,19 +4,15 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"iter"
 
 	"github.com/gomlx/gomlx/core/graph"
 	"github.com/gomlx/gomlx/ml/model"
-	mltrain "github.com/gomlx/gomlx/ml/train"
 
 	"github.com/elastic-attention/workbench/pkg/data"
 	"github.com/elastic-attention/workbench/pkg/data/batch"
 	"github.com/elastic-attention/workbench/pkg/elastic"
-	"github.com/elastic-attention/workbench/pkg/elastic/checkpoint"
 	"github.com/elastic-attention/workbench/pkg/elastic/dropout"
 	"github.com/elastic-attention/workbench/pkg/elastic/loss"
-	"github.com/elastic-attention/workbench/pkg/elastic/optim/control"
 	"github.com/elastic-attention/workbench/pkg/elastic/train"
 	"github.com/elastic-attention/workbench/pkg/elastic/transformer"
 	"github.com/elastic-attention/workbench/pkg/eval"
@@ -34,32 +30,18 @@ type TrainConfig struct {
 	Shapes int `json:"shapes,omitempty"`
 	// Noise drops whole tokens and parts of the model while training.
 	Noise run.Noise `json:"noise,omitzero"`
+	// Distill lets the classifier follow another one.
+	Distill run.Distill `json:"distill,omitzero"`
 }
 
 // Validate reports all that is wrong with c.
-func (c TrainConfig) Validate() error { return errors.Join(c.Config.Validate(), c.Noise.Validate()) }
-
-// TrainOptions is what a training run needs beside its recipe and data.
-type TrainOptions struct {
-	// Run is the folder for checkpoints; an empty Dir keeps none. With one, the classifier ends
-	// with the weights of the best epoch on dev, else with those of the last.
-	Run checkpoint.Run
-	// Resume continues from a checkpoint's folder, from which the classifier was loaded.
-	Resume string
-	// Journal records updates and the scores on dev; nil records nothing.
-	Journal *run.Journal
-	// Versions is noted in each checkpoint.
-	Versions map[string]string
-	// Plan is told, before the first step, how the training data was batched.
-	Plan func(batch.Stats)
-	// Step is called after each update, Event for what is done to the run, and Epoch after each
-	// evaluation on dev.
-	Step  func(train.Step)
-	Event func(control.Event)
-	Epoch func(epoch int, dev eval.Classification)
-	// Progress is told how far an evaluation is, in batches.
-	Progress func(done, total int)
+func (c TrainConfig) Validate() error {
+	return errors.Join(c.Config.Validate(), c.Noise.Validate(), c.Distill.Validate())
 }
+
+// TrainOptions is what a training run needs beside its recipe and data. Earlier and Custom are of no use
+// to a classifier, which has no objectives of adaptation.
+type TrainOptions = run.TrainOptions[eval.Classification]
 
 // Train fits the classifier to labelled texts. After each epoch it is scored on dev, which may
 // be empty; accuracy decides which epoch is best. Cancelling ctx saves a checkpoint that a
@@ -69,58 +51,58 @@ func (c *Classifier) Train(ctx context.Context, texts, dev []data.Text, config T
 	if _, err := c.encodeLabels(dev); err != nil {
 		return train.Result{}, err
 	}
-	task, dataset, err := c.pack(texts, config, 1)
+	task, dataset, err := c.pack(ctx, texts, config, 1)
 	if err != nil {
 		return train.Result{}, err
 	}
 	if options.Plan != nil {
 		options.Plan(dataset.Stats())
 	}
-	fitting := run.Fitting{
-		Run: options.Run, Resume: options.Resume, Files: c.Files, Versions: options.Versions, Journal: options.Journal, Step: options.Step, Event: options.Event,
-		Load: func(dir string) error { return run.Take(c.Model, dir) },
-	}
-	if len(dev) > 0 {
-		fitting.Evaluate = func(ctx context.Context, epoch int) (float64, error) {
-			report, err := c.Evaluate(ctx, dev, options.Progress)
-			if err != nil {
-				return 0, err
-			}
-			options.Journal.Scores(string(data.Dev), report.Scores())
-			if options.Epoch != nil {
-				options.Epoch(epoch, report)
-			}
-			return report.Accuracy, nil
-		}
-	}
-	return run.Fit(ctx, c.backend, task, trainData{dataset}, config.Config, fitting)
+	return run.Fit(ctx, c.backend, task, dataset, config.Config, run.Fitting[data.Text, eval.Classification]{
+		TrainOptions: options, Files: c.Files, Load: func(dir string) error { return run.Take(c.Model, dir) },
+		Dev: dev, Evaluate: c.Evaluate, Rank: func(s eval.Classification) float64 { return s.Accuracy },
+	})
 }
 
 // pack cuts labelled texts into the batches of so many runs.
-func (c *Classifier) pack(texts []data.Text, config TrainConfig, runs int) (task, *batch.Packed, error) {
+func (c *Classifier) pack(ctx context.Context, texts []data.Text, config TrainConfig, runs int) (task, run.Packed, error) {
 	examples, err := c.Examples(texts)
 	if err != nil {
-		return task{}, nil, err
+		return task{}, run.Packed{}, err
 	}
 	learned, err := c.task(examples, config)
 	if err != nil {
-		return task{}, nil, err
+		return task{}, run.Packed{}, err
 	}
 	dataset, err := batch.Pack("train", examples, batch.PackConfig{
 		Size: config.BatchSize, Length: c.config.MaxLength, Epochs: max(config.Epochs, 1) * runs, MaxShapes: config.Shapes,
 		Seed: config.Seed, PadID: int32(c.Model.Config.PadID),
 	})
-	return learned, dataset, err
+	if err != nil {
+		return task{}, run.Packed{}, err
+	}
+	teacher, err := config.Distill.Teach(ctx, c.pupil(), examples, func(dir string) (run.Pupil, func(context.Context, batch.Batch) ([]float32, error), error) {
+		teacher, err := Load(c.backend, dir)
+		if err != nil {
+			return run.Pupil{}, nil, err
+		}
+		return teacher.pupil(), teacher.run, nil
+	})
+	return learned, run.Packed{Packed: dataset, Tensors: teacher.Texts}, err
+}
+
+func (c *Classifier) pupil() run.Pupil {
+	return run.Pupil{Labels: c.Labels(), Tokenizer: c.Tokenizer, MaxLength: c.Model.Config.MaxLength()}
 }
 
 // RangeTest tries learning rates on labelled texts; see [train.RangeTest]. The classifier is afterwards
 // what it was.
 func (c *Classifier) RangeTest(ctx context.Context, texts []data.Text, config TrainConfig, r train.RateRange) (train.RateCurve, error) {
-	task, dataset, err := c.pack(texts, config, 1)
+	task, dataset, err := c.pack(ctx, texts, config, 1)
 	if err != nil {
 		return train.RateCurve{}, err
 	}
-	return train.RangeTest(ctx, c.backend, task, trainData{dataset}, config.Config, r)
+	return train.RangeTest(ctx, c.backend, task, dataset, config.Config, r)
 }
 
 // ExplainTraining returns a table of what holds for which parameters under a recipe; see
@@ -170,6 +152,9 @@ func (c *Classifier) task(examples []batch.Example, config TrainConfig) (task, e
 		return task{}, fmt.Errorf("training config: %w", err)
 	}
 	criterion, err := config.Loss.Criterion(c.Labels(), batch.Targets(examples, len(c.Labels())))
+	if err == nil {
+		criterion, err = config.Distill.Criterion(criterion)
+	}
 	if err != nil {
 		return task{}, fmt.Errorf("training config: %w", err)
 	}
@@ -182,6 +167,9 @@ func (t task) Variables() []elastic.Variable { return t.m.Config.Variables() }
 
 func (t task) Loss(w elastic.Weights, inputs, labels []*graph.Node, drop *dropout.Source) (sum, count *graph.Node) {
 	targets := loss.Targets{Labels: labels[0], Mixture: loss.NewMixture(drop, graph.GreaterThan(inputs[5], graph.ZerosLike(inputs[5])), t.criterion.Mixup)}
+	if len(inputs) > 6 {
+		targets.Teacher = inputs[6]
+	}
 	passes := make([]transformer.Output, t.criterion.Passes())
 	logits := make([]*graph.Node, len(passes))
 	for i := range passes {
@@ -199,18 +187,3 @@ func (t task) Loss(w elastic.Weights, inputs, labels []*graph.Node, drop *dropou
 
 // LossConfig implements [train.Measured].
 func (t task) LossConfig() loss.Config { return t.loss }
-
-// trainData gives a dataset's batches to the training loop.
-type trainData struct{ dataset *batch.Packed }
-
-func (d trainData) Steps() int { return d.dataset.Steps() }
-
-func (d trainData) Batches(epoch, skip int) iter.Seq2[mltrain.Batch, error] {
-	return func(yield func(mltrain.Batch, error) bool) {
-		for b := range d.dataset.EpochFrom(epoch, skip) {
-			if !yield(b.Texts(), nil) {
-				return
-			}
-		}
-	}
-}

@@ -12,11 +12,10 @@ import (
 	"github.com/gomlx/gomlx/ml/model"
 	mltrain "github.com/gomlx/gomlx/ml/train"
 
+	"github.com/elastic-attention/workbench/pkg/data/batch"
 	"github.com/elastic-attention/workbench/pkg/elastic"
-	"github.com/elastic-attention/workbench/pkg/elastic/checkpoint"
 	"github.com/elastic-attention/workbench/pkg/elastic/dropout"
 	"github.com/elastic-attention/workbench/pkg/elastic/loss"
-	"github.com/elastic-attention/workbench/pkg/elastic/optim/control"
 	"github.com/elastic-attention/workbench/pkg/elastic/train"
 	"github.com/elastic-attention/workbench/pkg/elastic/transformer"
 	"github.com/elastic-attention/workbench/pkg/run"
@@ -57,25 +56,9 @@ func (c TrainConfig) withDefaults(context int) TrainConfig {
 	return c
 }
 
-// TrainOptions is what a training run needs beside its recipe and data.
-type TrainOptions struct {
-	// Run is the folder for checkpoints; an empty Dir keeps none. With one, the model ends with
-	// the weights of the best epoch on dev, else with those of the last.
-	Run checkpoint.Run
-	// Resume continues from a checkpoint's folder, from which the model was loaded.
-	Resume string
-	// Versions is noted in each checkpoint.
-	Versions map[string]string
-	// Journal records updates and the scores on dev; nil records nothing.
-	Journal *run.Journal
-	// Step is called after each update, Event for what is done to the run, as [train.Hooks] has them,
-	// and Epoch after each evaluation on dev.
-	Step  func(train.Step)
-	Event func(control.Event)
-	Epoch func(epoch int, dev Score)
-	// Progress is told how far an evaluation is, in batches.
-	Progress func(done, total int)
-}
+// TrainOptions is what a training run needs beside its recipe and data. Earlier and Custom are of no use
+// to a language model, which has no objectives of adaptation.
+type TrainOptions = run.TrainOptions[Score]
 
 // Train fits the model to a text. An epoch goes through the text once, in windows of Length bytes
 // that begin at another place each time, in an order of its own. After each epoch the model is
@@ -87,33 +70,13 @@ func (m *Model) Train(ctx context.Context, text, dev []byte, config TrainConfig,
 	if err != nil {
 		return train.Result{}, err
 	}
-	fitting := run.Fitting{
-		Run: options.Run, Resume: options.Resume, Files: m.Files, Versions: options.Versions, Journal: options.Journal, Step: options.Step, Event: options.Event,
-		Load: func(dir string) error { return run.Take(m.Transformer, dir) },
+	if options.Plan != nil {
+		options.Plan(batch.Stats{Batches: data.Steps(), Shapes: 1})
 	}
-	if len(dev) > 0 {
-		fitting.Evaluate = func(ctx context.Context, epoch int) (float64, error) {
-			score, err := m.Evaluate(ctx, dev, options.Progress)
-			if err != nil {
-				return 0, err
-			}
-			options.Journal.Scores("dev", score.Scores())
-			if options.Epoch != nil {
-				options.Epoch(epoch, score)
-			}
-			return -score.Loss, nil
-		}
-	}
-	return run.Fit(ctx, m.backend, task, data, config.Config, fitting)
-}
-
-// Steps returns the number of micro-batches in an epoch of a text.
-func (m *Model) Steps(text []byte, config TrainConfig) (int, error) {
-	w, err := m.windows(text, config)
-	if err != nil {
-		return 0, err
-	}
-	return w.Steps(), nil
+	return run.Fit(ctx, m.backend, task, data, config.Config, run.Fitting[byte, Score]{
+		TrainOptions: options, Files: m.Files, Load: func(dir string) error { return run.Take(m.Transformer, dir) },
+		Dev: dev, Evaluate: m.Evaluate, Rank: func(s Score) float64 { return -s.Loss },
+	})
 }
 
 // RangeTest tries learning rates on a text; see [train.RangeTest]. The model is afterwards what it was.

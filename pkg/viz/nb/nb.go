@@ -15,12 +15,15 @@ package nb
 
 import (
 	"fmt"
+	"html"
 	"io"
 	"os"
 	"sync"
 	"time"
 
 	"github.com/janpfeifer/gonb/gonbui"
+
+	"github.com/elastic-attention/workbench/pkg/track/usage"
 )
 
 // HeadlessEnv names the environment variable that says, if set, that nobody watches: the notebook is executed by a
@@ -43,7 +46,7 @@ func SVG(svg string) { notebook.display("<div>" + svg + "</div>") }
 // the text to standard output.
 func Markdown(markdown string) { notebook.markdown(markdown) }
 
-// Live is one block of output that is redrawn in place. It is safe for concurrent use. The zero value is not usable;
+// Live is one block of output that is redrawn in place, and says below the picture what the program uses of the machine. It is safe for concurrent use. The zero value is not usable;
 // call [NewLive].
 type Live struct {
 	mu     sync.Mutex
@@ -52,12 +55,15 @@ type Live struct {
 	drawn  bool
 	done   bool
 	last   time.Time
+	meter  *usage.Meter
 }
 
 // NewLive returns an empty block. It appears with the first [Live.Update].
 func NewLive() *Live { return newLive(notebook) }
 
-func newLive(s screen) *Live { return &Live{screen: s, id: "live_" + gonbui.UniqueId()} }
+func newLive(s screen) *Live {
+	return &Live{screen: s, id: "live_" + gonbui.UniqueId(), meter: usage.New(".")}
+}
 
 // Update redraws the block with the HTML (or SVG) that render returns. It draws at most once in [Interval]; render is
 // not called when the picture would not be drawn, so Update may be called at every step.
@@ -67,7 +73,7 @@ func (l *Live) Update(render func() string) {
 	if l.done || !l.screen.live || l.drawn && time.Since(l.last) < Interval {
 		return
 	}
-	l.screen.update(l.id, render())
+	l.screen.update(l.id, render()+`<div style="opacity:.6">`+html.EscapeString(l.meter.Latest().String())+`</div>`)
 	// Counted from the end: a picture that takes long to draw must not take all the time.
 	l.drawn, l.last = true, time.Now()
 }

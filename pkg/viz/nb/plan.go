@@ -39,16 +39,23 @@ func Folder(name string) (string, error) {
 	if !filepath.IsLocal(name) {
 		return "", fmt.Errorf("folder %q, want a relative path without \"..\"", name)
 	}
-	base := os.Getenv(protocol.GONB_TMP_DIR_ENV)
-	if base == "" {
-		base = filepath.Join(os.TempDir(), "elastic-notebook")
-	}
-	// The underscore hides it from the go command, which builds cells in the same place.
-	dir := filepath.Join(base, "_kept", name)
+	dir := filepath.Join(base(), kept, name)
 	if err := os.MkdirAll(dir, 0o755); err != nil {
 		return "", fmt.Errorf("making a folder for the notebook: %w", err)
 	}
 	return dir, nil
+}
+
+// kept is the folder in base for what cells leave. The underscore hides it from the go command, which builds cells in
+// the same place.
+const kept = "_kept"
+
+// base is the folder that goes away with the kernel.
+func base() string {
+	if dir := os.Getenv(protocol.GONB_TMP_DIR_ENV); dir != "" {
+		return dir
+	}
+	return filepath.Join(os.TempDir(), "elastic-notebook")
 }
 
 // ReadPlan reads the plan of a notebook file. A relative path counts from the notebook that runs, as does the working

@@ -11,6 +11,7 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 
+	"github.com/elastic-attention/workbench/pkg/memo"
 	ipynb "github.com/elastic-attention/workbench/pkg/nb"
 )
 
@@ -56,6 +57,37 @@ func TestFolder(t *testing.T) {
 	}
 	if dir, err := Folder("../x"); err == nil {
 		t.Errorf("folder %s lies outside", dir)
+	}
+}
+
+func TestCache(t *testing.T) {
+	home, kernel := t.TempDir(), t.TempDir()
+	t.Setenv("ELASTIC_CACHE_DIR", home)
+	t.Setenv("GONB_TMP_DIR", kernel)
+	calls := 0
+	get := func() {
+		t.Helper()
+		if v, err := memo.Of(t.Context(), Cache(), "n", nil, func() (int, error) { calls++; return 5, nil }); v != 5 || err != nil {
+			t.Error(v, err)
+		}
+	}
+	t.Setenv(HeadlessEnv, "1")
+	if Cache().Tell != nil {
+		t.Error("a headless notebook would have outputs that differ")
+	}
+	get()
+	get()
+	t.Setenv("GONB_TMP_DIR", t.TempDir()) // another kernel
+	get()
+	if calls != 2 {
+		t.Errorf("headless, two kernels: computed %d times, want twice", calls)
+	}
+	t.Setenv(HeadlessEnv, "")
+	get()
+	t.Setenv("GONB_TMP_DIR", t.TempDir())
+	get()
+	if calls != 3 {
+		t.Errorf("in a browser, two kernels: computed %d times more, want once", calls-2)
 	}
 }
 

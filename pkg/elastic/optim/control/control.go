@@ -18,6 +18,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"slices"
 )
 
 // Signals is what a run shows after an update, or after an evaluation.
@@ -36,9 +37,9 @@ type Signals struct {
 // Event says what a controller did.
 type Event struct {
 	Update     int     `json:"update"`
-	Controller string  `json:"controller"` // kind: plateau, spike, stop, noise_scale; of the loop itself: unfreeze, non_finite
+	Controller string  `json:"controller"` // kind: plateau, spike, stop, noise_scale, trials; of the loop itself: unfreeze, non_finite
 	Signal     string  `json:"signal"`     // metric, loss, gradient, or update
-	Action     string  `json:"action"`     // reduce, back off, recover, stop, measure, unfreeze, keep frozen, skip
+	Action     string  `json:"action"`     // reduce, back off, recover, stop, measure, try, choose, keep, unfreeze, keep frozen, skip
 	Factor     float64 `json:"factor"`     // the controller's factor of the rate from now on
 	Reason     string  `json:"reason"`
 }
@@ -67,6 +68,7 @@ type Config struct {
 	Spike   *Spike   `json:"spike,omitempty"`
 	Stop    *Stop    `json:"stop,omitempty"`
 	Noise   *Noise   `json:"noise_scale,omitempty"`
+	Trials  *Trials  `json:"trials,omitempty"`
 }
 
 // controllers lists those that c names.
@@ -84,14 +86,19 @@ func (c Config) controllers() []controller {
 	if c.Noise != nil {
 		list = append(list, *c.Noise)
 	}
+	if c.Trials != nil {
+		list = append(list, *c.Trials)
+	}
 	return list
 }
+
+func (c Config) tries() bool { return c.Trials != nil }
 
 // Validate reports all that is wrong with c.
 func (c Config) Validate() error {
 	list := c.controllers()
 	if len(list) != 1 {
-		return fmt.Errorf("control names %d controllers, want one of plateau, spike, stop, noise_scale", len(list))
+		return fmt.Errorf("control names %d controllers, want one of plateau, spike, stop, noise_scale, trials", len(list))
 	}
 	return list[0].validate("control.")
 }
@@ -109,6 +116,9 @@ func New(configs []Config) (*Set, error) {
 			continue
 		}
 		set.workers = append(set.workers, config.controllers()[0].start())
+	}
+	if i := slices.IndexFunc(configs, Config.tries); i >= 0 && slices.ContainsFunc(configs[i+1:], Config.tries) {
+		problems = append(problems, errors.New("control has several trials, want one"))
 	}
 	if err := errors.Join(problems...); err != nil {
 		return nil, err
@@ -136,6 +146,43 @@ func (s *Set) Scale() float64 {
 		scale *= worker.factor()
 	}
 	return scale
+}
+
+// Trial is what a controller wants to know: the losses of the next updates under a factor of the rate, from the
+// weights and slots that the run has now.
+type Trial struct {
+	Scale   float64 // in place of [Set.Scale]
+	Updates int
+}
+
+// tries returns the controller that makes trials, nil if there is none.
+func (s *Set) tries() *trials {
+	for _, worker := range s.workers {
+		if t, ok := worker.(*trials); ok {
+			return t
+		}
+	}
+	return nil
+}
+
+// Trial returns the trial that is to be made now that so many updates are made, if there is one.
+func (s *Set) Trial(update int) (Trial, bool) {
+	t := s.tries()
+	if t == nil || t.next(update) == 0 {
+		return Trial{}, false
+	}
+	return Trial{Scale: s.Scale() / t.factor() * t.next(update), Updates: t.options.Updates}, true
+}
+
+// Tried gives the losses of the trial's updates, in order; one that is not finite is the last. After it, another trial
+// may be due.
+func (s *Set) Tried(update int, losses []float64) []Event {
+	t := s.tries()
+	events := t.tried(update, losses)
+	for i := range events {
+		events[i].Update, events[i].Factor = update, t.factor()
+	}
+	return events
 }
 
 // Stop says why the run should end, empty if it should go on.

@@ -15,15 +15,13 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
-	"os"
-	"path"
 	"path/filepath"
 	"regexp"
 	"slices"
 	"strconv"
 	"strings"
 
-	"github.com/elastic-attention/workbench/internal/strictjson"
+	"github.com/elastic-attention/workbench/internal/preset"
 	"github.com/elastic-attention/workbench/pkg/study/search"
 	"github.com/elastic-attention/workbench/pkg/study/search/journal"
 )
@@ -181,52 +179,18 @@ func (s Spec) earlier() ([]search.Trial, error) {
 }
 
 //go:embed presets/*.json
-var presets embed.FS
+var files embed.FS
+
+var presets = preset.Files[Spec]{What: "search", FS: files}
 
 // Presets lists the searches that come with the package, sorted.
-func Presets() []string {
-	entries, err := fs.ReadDir(presets, "presets")
-	if err != nil {
-		return nil // cannot be: they are part of the program
-	}
-	var names []string
-	for _, entry := range entries {
-		names = append(names, strings.TrimSuffix(entry.Name(), ".json"))
-	}
-	return names
-}
+func Presets() []string { return presets.Names() }
 
 // Preset returns a search that comes with the package.
-func Preset(name string) (Spec, error) {
-	content, err := presets.ReadFile(path.Join("presets", name+".json"))
-	if err != nil {
-		return Spec{}, fmt.Errorf("no search %q and no such file; known: %s", name, strings.Join(Presets(), ", "))
-	}
-	return parse(name, content)
-}
+func Preset(name string) (Spec, error) { return presets.Get(name) }
 
 // ReadSpec reads a search from a file. Unknown fields are errors.
-func ReadSpec(file string) (Spec, error) {
-	content, err := os.ReadFile(file)
-	if err != nil {
-		return Spec{}, fmt.Errorf("reading a search: %w", err)
-	}
-	return parse(file, content)
-}
-
-func parse(name string, content []byte) (Spec, error) {
-	var s Spec
-	if len(bytes.TrimSpace(content)) == 0 {
-		return s, fmt.Errorf("%s is empty, want a search in JSON", name)
-	}
-	if err := strictjson.Decode(content, &s); err != nil {
-		return s, fmt.Errorf("%s: %w", name, err)
-	}
-	if err := s.Validate(); err != nil {
-		return s, fmt.Errorf("%s: %w", name, err)
-	}
-	return s, nil
-}
+func ReadSpec(file string) (Spec, error) { return presets.Read(file) }
 
 // SpecFile is the spec in the folder of its search.
 const SpecFile = "program.json"

@@ -6,21 +6,22 @@
 //	result, err := experiment.Run(ctx, backend, config, experiment.Options{Dir: "runs/intents"})
 //	fmt.Println(result.Text())
 //
-// Package run says what a run folder holds.
+// Packages run and task say what a run folder holds.
 package experiment
 
 import (
 	"errors"
 	"fmt"
-	"maps"
 	"slices"
 
+	"github.com/elastic-attention/workbench/internal/preset"
 	"github.com/elastic-attention/workbench/pkg/data/hub"
 	"github.com/elastic-attention/workbench/pkg/elastic/optim"
 	"github.com/elastic-attention/workbench/pkg/elastic/optim/schedule"
 	"github.com/elastic-attention/workbench/pkg/elastic/train"
 	"github.com/elastic-attention/workbench/pkg/elastic/transformer"
 	"github.com/elastic-attention/workbench/pkg/run"
+	"github.com/elastic-attention/workbench/pkg/task"
 	"github.com/elastic-attention/workbench/pkg/task/classify"
 )
 
@@ -30,7 +31,7 @@ const (
 	Scratch = run.Scratch
 	// Synthetic is the corpus of package synth: those of its sentences whose names are all of
 	// one kind, person, organisation or place, which is the class.
-	Synthetic = "synthetic"
+	Synthetic = task.Synthetic
 )
 
 // Config is an experiment: plain data, which a run folder holds.
@@ -72,24 +73,12 @@ type Data struct {
 
 // Validate reports all that is wrong with c.
 func (c Config) Validate() error {
-	var problems []error
-	if c.Model == "" {
-		problems = append(problems, fmt.Errorf("model is empty, want a catalogue name (%v), a folder, owner/name, or %q", hub.Models(), Scratch))
-	}
-	if (c.Data.Name == "") == (c.Data.TrainFile == "") {
-		problems = append(problems, errors.New("data needs either a name or a train_file"))
-	}
+	problems := append(task.CheckModel(c.Model, c.Data.Name), task.CheckData(hub.TaskClassify, c.Data.Name, c.Data.TrainFile)...)
 	if c.Data.Name != "" && (c.Data.DevFile != "" || c.Data.TestFile != "" || c.Data.TextColumn != "" || c.Data.LabelColumn != "") {
 		problems = append(problems, fmt.Errorf("data has the name %q and files or columns as well", c.Data.Name))
 	}
-	if err := c.Data.checkName(); err != nil {
-		problems = append(problems, err)
-	}
 	if c.Data.Limit < 0 || c.Data.TrainLimit < 0 {
 		problems = append(problems, fmt.Errorf("data.limit is %d and data.train_limit %d, want 0 or more", c.Data.Limit, c.Data.TrainLimit))
-	}
-	if c.Model == Scratch && c.Data.Name != Synthetic {
-		problems = append(problems, fmt.Errorf("model %q has the vocabulary of the %q data only", Scratch, Synthetic))
 	}
 	if kind := c.Classifier.Pooling; kind != "" && !slices.Contains(transformer.Poolings(), kind) {
 		problems = append(problems, fmt.Errorf("classifier.pooling %q is unknown; known: %v", kind, transformer.Poolings()))
@@ -97,15 +86,21 @@ func (c Config) Validate() error {
 	return errors.Join(append(problems, c.Train.Validate())...)
 }
 
+// Base is the name of the model that training begins with.
+func (c Config) Base() string { return c.Model }
+
+// Recipe is the part of the training's recipe that all tasks have.
+func (c Config) Recipe() train.Config { return c.Train.Config }
+
 // DefaultPreset is the preset that a first run takes.
 const DefaultPreset = "quick"
 
 // presets are the recipes, by name.
-var presets = map[string]Config{
+var presets = preset.Recipes[Config]{
 	// quick ends within some minutes on two cores.
-	"quick": recipe(2, 2e-4),
+	"quick": func() Config { return recipe(2, 2e-4) },
 	// full is quick with five epochs.
-	"full": recipe(5, 2e-4),
+	"full": func() Config { return recipe(5, 2e-4) },
 }
 
 func recipe(epochs int, peak float64) Config {
@@ -126,16 +121,15 @@ func recipe(epochs int, peak float64) Config {
 
 // Preset returns the recipe with a name.
 func Preset(name string) (Config, error) {
-	config, ok := presets[name]
-	if !ok {
-		return Config{}, fmt.Errorf("preset %q is unknown; known: %v", name, Presets())
+	config, err := presets.Get(name)
+	if err == nil {
+		config.Preset = name
 	}
-	config.Preset = name
-	return config, nil
+	return config, err
 }
 
 // Presets lists the names of the recipes, sorted.
-func Presets() []string { return slices.Sorted(maps.Keys(presets)) }
+func Presets() []string { return presets.Names() }
 
 // Offline returns the config that needs no download: a small transformer from scratch on the
 // synthetic corpus, by a recipe that fits them. Limits, pooling, checkpoints and the seed are
@@ -143,7 +137,7 @@ func Presets() []string { return slices.Sorted(maps.Keys(presets)) }
 func (c Config) Offline() Config {
 	c.Model = Scratch
 	c.Data = Data{Name: Synthetic, Limit: c.Data.Limit, TrainLimit: c.Data.TrainLimit}
-	c.Train.Epochs = max(c.Train.Epochs, scratchEpochs)
+	c.Train.Epochs = max(c.Train.Epochs, task.ScratchEpochs)
 	c.Train.Schedule = schedule.Config{Peak: 2e-3, Warmup: 0.1}
 	c.RateFrom = ""
 	return c

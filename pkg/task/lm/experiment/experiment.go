@@ -6,7 +6,7 @@
 //	result, err := experiment.Run(ctx, backend, config, experiment.Options{Dir: "runs/plays"})
 //	fmt.Println(result.Text())
 //
-// Package run says what a run folder holds.
+// Packages run and task say what a run folder holds.
 package experiment
 
 import (
@@ -14,24 +14,24 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"maps"
 	"os"
 	"path/filepath"
-	"slices"
 	"strings"
 
+	"github.com/elastic-attention/workbench/internal/preset"
+	"github.com/elastic-attention/workbench/pkg/data"
 	"github.com/elastic-attention/workbench/pkg/data/hub"
-	"github.com/elastic-attention/workbench/pkg/data/synth"
 	"github.com/elastic-attention/workbench/pkg/elastic/optim"
 	"github.com/elastic-attention/workbench/pkg/elastic/optim/schedule"
 	"github.com/elastic-attention/workbench/pkg/elastic/train"
 	"github.com/elastic-attention/workbench/pkg/elastic/transformer"
 	"github.com/elastic-attention/workbench/pkg/run"
+	"github.com/elastic-attention/workbench/pkg/task"
 	"github.com/elastic-attention/workbench/pkg/task/lm"
 )
 
 // Synthetic is the text of the sentences of package synth: data that needs no download.
-const Synthetic = "synthetic"
+const Synthetic = task.Synthetic
 
 // Config is an experiment: plain data, which a run folder holds.
 type Config struct {
@@ -63,18 +63,12 @@ type Data struct {
 
 // Validate reports all that is wrong with c, but for the model.
 func (c Config) Validate() error {
-	var problems []error
-	if (c.Data.Name == "") == (c.Data.TrainFile == "") {
-		problems = append(problems, errors.New("data needs either a name or a train_file"))
-	}
+	problems := task.CheckData(hub.TaskLM, c.Data.Name, c.Data.TrainFile)
 	if (c.Data.DevFile == "") != (c.Data.TestFile == "") {
 		problems = append(problems, errors.New("data has a dev_file or a test_file only, want both or none"))
 	}
 	if c.Data.Name != "" && c.Data.DevFile != "" {
 		problems = append(problems, fmt.Errorf("data has the name %q and files as well", c.Data.Name))
-	}
-	if err := c.Data.checkName(); err != nil {
-		problems = append(problems, err)
 	}
 	if c.Data.Limit < 0 {
 		problems = append(problems, fmt.Errorf("data.limit is %d bytes, want 0 or more", c.Data.Limit))
@@ -82,18 +76,17 @@ func (c Config) Validate() error {
 	return errors.Join(append(problems, c.Train.Validate())...)
 }
 
-func (d Data) checkName() error {
-	if known := append(hub.Corpora(hub.TaskLM), Synthetic); d.Name != "" && !slices.Contains(known, d.Name) {
-		return &run.NameError{What: "data", Name: d.Name, Known: append(known, "a file")}
-	}
-	return nil
-}
+// Base says that models begin with fresh weights.
+func (c Config) Base() string { return run.Scratch }
+
+// Recipe is the part of the training's recipe that all tasks have.
+func (c Config) Recipe() train.Config { return c.Train.Config }
 
 // DefaultPreset is the preset that a first run takes.
 const DefaultPreset = "quick"
 
 // presets are the recipes, by name.
-var presets = map[string]func() Config{
+var presets = preset.Recipes[Config]{
 	// quick ends within some minutes on two cores.
 	"quick": func() Config { return recipe(lm.Small(), 1, 2e-3) },
 	// full is a larger model that sees more.
@@ -119,74 +112,32 @@ func recipe(model transformer.Config, epochs int, peak float64) Config {
 
 // Preset returns the recipe with a name.
 func Preset(name string) (Config, error) {
-	make, ok := presets[name]
-	if !ok {
-		return Config{}, fmt.Errorf("preset %q is unknown; known: %v", name, Presets())
+	config, err := presets.Get(name)
+	if err == nil {
+		config.Preset = name
 	}
-	config := make()
-	config.Preset = name
-	return config, nil
+	return config, err
 }
 
 // Presets lists the names of the recipes, sorted.
-func Presets() []string { return slices.Sorted(maps.Keys(presets)) }
+func Presets() []string { return presets.Names() }
 
-// Corpus is the text of an experiment.
-type Corpus struct {
-	Train, Dev, Test []byte
-	// Checksums has the SHA-256 of each file, or a description of text that was made.
-	Checksums map[string]string
-	// Note is what must be said beside results on this text, or "".
-	Note string
-}
+// Corpus is the text of an experiment, byte by byte.
+type Corpus = task.Corpus[byte]
 
 // held is the share of a text, one in so many, that is held out for dev, and again for test.
 const held = 20
 
 // Load brings in the text. The client fetches what is not there yet.
 func (d Data) Load(ctx context.Context, client *hub.Client) (Corpus, error) {
-	if err := d.checkName(); err != nil {
+	if err := task.CheckName(hub.TaskLM, d.Name); err != nil {
 		return Corpus{}, err
 	}
-	corpus := Corpus{Checksums: map[string]string{}}
-	read := func(part, path string, into *[]byte) (err error) {
-		if *into, err = os.ReadFile(path); err != nil {
-			return fmt.Errorf("reading the text: %w", err)
-		}
-		corpus.Checksums[part], err = run.Checksum(path)
-		return err
+	corpus, err := d.whole(ctx, client)
+	if err != nil {
+		return Corpus{}, err
 	}
-	switch {
-	case d.Name == Synthetic:
-		var text strings.Builder
-		for _, s := range synth.Entities(1, 4000) {
-			text.WriteString(s.Text + "\n")
-		}
-		corpus.Train = []byte(text.String())
-		corpus.Checksums[Synthetic] = "synth.Entities, seed 1"
-		corpus.Note = "a synthetic text: the scores say nothing about real text"
-	case d.Name != "":
-		resource, err := hub.Lookup(d.Name)
-		if err != nil {
-			return Corpus{}, err
-		}
-		dir, err := client.Fetch(ctx, resource)
-		if err != nil {
-			return Corpus{}, fmt.Errorf("fetching data %s: %w", d.Name, err)
-		}
-		if err := read("train", filepath.Join(dir, resource.Files[0].Path), &corpus.Train); err != nil {
-			return Corpus{}, err
-		}
-	default:
-		if err := read("train", d.TrainFile, &corpus.Train); err != nil {
-			return Corpus{}, err
-		}
-	}
-	if d.DevFile != "" {
-		if err := errors.Join(read("dev", d.DevFile, &corpus.Dev), read("test", d.TestFile, &corpus.Test)); err != nil {
-			return Corpus{}, err
-		}
-	} else {
+	if d.DevFile == "" {
 		all := corpus.Train
 		part := len(all) / held
 		corpus.Train, corpus.Dev, corpus.Test = all[:len(all)-2*part], all[len(all)-2*part:len(all)-part], all[len(all)-part:]
@@ -200,4 +151,28 @@ func (d Data) Load(ctx context.Context, client *hub.Client) (Corpus, error) {
 		}
 	}
 	return corpus, nil
+}
+
+// whole brings in the text as files have it.
+func (d Data) whole(ctx context.Context, client *hub.Client) (Corpus, error) {
+	files := map[data.Split]string{data.Train: d.TrainFile, data.Dev: d.DevFile, data.Test: d.TestFile}
+	switch d.Name {
+	case "":
+	case Synthetic:
+		var text strings.Builder
+		for _, s := range task.Sentences(data.Train) {
+			text.WriteString(s.Text + "\n")
+		}
+		return Corpus{
+			Train: []byte(text.String()), Checksums: map[string]string{Synthetic: "synth.Entities, seed 1"},
+			Note: "a synthetic text: the scores say nothing about real text",
+		}, nil
+	default:
+		dir, resource, err := task.FetchData(ctx, client, d.Name)
+		if err != nil {
+			return Corpus{}, err
+		}
+		files[data.Train] = filepath.Join(dir, resource.Files[0].Path)
+	}
+	return task.ReadCorpus(ctx, files, func(_ data.Split, path string) ([]byte, error) { return os.ReadFile(path) })
 }

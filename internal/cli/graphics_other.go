@@ -1,0 +1,6 @@
+//go:build !unix
+
+package cli
+
+// inForeground is always so here.
+func inForeground() bool { return true }

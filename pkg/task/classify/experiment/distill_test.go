@@ -1,0 +1,68 @@
+package experiment_test
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"os"
+	"path/filepath"
+	"testing"
+
+	"github.com/elastic-attention/workbench/internal/gxtest"
+	"github.com/elastic-attention/workbench/pkg/elastic/train"
+	runs "github.com/elastic-attention/workbench/pkg/run"
+	"github.com/elastic-attention/workbench/pkg/task/classify/experiment"
+)
+
+// TestDistilledRunEndsAlike: a run that follows the model of an earlier one ends with the same weights when it is stopped
+// and goes on, and with others than without its teacher; and it is not resumed with another teacher.
+func TestDistilledRunEndsAlike(t *testing.T) {
+	parent := t.TempDir()
+	teacher := filepath.Join(parent, "teacher")
+	if err := run(t, tiny(t), experiment.Options{Dir: teacher}); err != nil {
+		t.Fatal(err)
+	}
+	config := tiny(t)
+	config.Train.Seed = 9
+	alone, whole, torn := filepath.Join(parent, "alone"), filepath.Join(parent, "whole"), filepath.Join(parent, "torn")
+	if err := run(t, config, experiment.Options{Dir: alone}); err != nil {
+		t.Fatal(err)
+	}
+	config.Train.Distill = runs.Distill{Teacher: teacher, Temperature: 3, Alpha: 0.8}
+	if err := run(t, config, experiment.Options{Dir: whole}); err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithCancel(t.Context())
+	defer cancel()
+	_, err := experiment.Run(ctx, gxtest.Backend(t), config, experiment.Options{Dir: torn, Step: func(s train.Step) {
+		if s.Update == 3 {
+			cancel()
+		}
+	}})
+	if !errors.Is(err, train.ErrInterrupted) {
+		t.Fatalf("cancelled run: %v", err)
+	}
+	other := config
+	other.Train.Distill.Teacher = alone
+	wants(t, "another teacher", run(t, other, experiment.Options{Dir: torn, Resume: true}), "train.distill.teacher was "+teacher)
+	if err := run(t, config, experiment.Options{Dir: torn, Resume: true}); err != nil {
+		t.Fatal(err)
+	}
+	weights := func(dir string) []byte {
+		content, err := os.ReadFile(filepath.Join(dir, runs.ModelDir, "model.safetensors"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		return content
+	}
+	if !bytes.Equal(weights(whole), weights(torn)) {
+		t.Error("the resumed run has other weights")
+	}
+	record, err := runs.ReadRecord[experiment.Config](whole)
+	if sum, sumErr := runs.Checksum(filepath.Join(teacher, runs.ModelDir, "model.safetensors")); err != nil || sumErr != nil || record.Model["teacher/model.safetensors"] != sum {
+		t.Errorf("the record has %v, %v; want the teacher's checksum %s, %v", record.Model, err, sum, sumErr)
+	}
+	if bytes.Equal(weights(whole), weights(alone)) {
+		t.Error("the teacher changes nothing")
+	}
+}
