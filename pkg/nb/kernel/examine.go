@@ -68,6 +68,9 @@ func Examine(ctx context.Context) Health {
 	}
 	if info, err := buildinfo.ReadFile(found); err == nil {
 		h.Version = info.Main.Version
+		if info.Path == gonbPath && info.Main.Replace == nil {
+			problem(reinstall, "the notebook kernel is GoNB as it is published, without the changes for it: completion waits, and a training that is interrupted is killed")
+		}
 	}
 	if !filepath.IsAbs(h.Program) || spec.Env["PATH"] == "" {
 		problem(reinstall, "the notebook kernel GoNB depends on the PATH of the server that starts it")

@@ -14,7 +14,7 @@ import (
 	"time"
 )
 
-// childEnv turns the test binary into a cell: "polite" ends when its context does, "stubborn" never.
+// childEnv turns the test binary into a cell: "polite" and "must" end when their context does, "stubborn" never.
 const childEnv = "NB_TEST_CHILD"
 
 func TestMain(m *testing.M) {
@@ -28,6 +28,11 @@ func TestMain(m *testing.M) {
 		EndInterrupted(nil)
 		EndInterrupted(fmt.Errorf("training interrupted after update 7: %w", context.Cause(ctx)))
 		fmt.Println("went on")
+	case "must":
+		ctx := Context()
+		fmt.Println("ready")
+		<-ctx.Done()
+		Must(fmt.Errorf("training interrupted after update 7: %w", context.Cause(ctx)))
 	case "stubborn":
 		Context()
 		fmt.Println("ready")
@@ -44,6 +49,7 @@ func TestInterrupt(t *testing.T) {
 		want       string
 	}{
 		{"polite", 1, "training interrupted after update 7: the cell was interrupted\n"},
+		{"must", 1, "training interrupted after update 7: the cell was interrupted\n"},
 		{"stubborn", 2, "interrupt it again to end it at once\n"},
 	} {
 		t.Run(test.child, func(t *testing.T) {

@@ -13,8 +13,11 @@ import (
 // It takes this in its place in all cells below
 //
 //	func init_must() { must.M = nb.Must }
+//
+// If the cell was interrupted and err comes of that, it ends as by [EndInterrupted].
 func Must(err error) {
 	if err != nil {
+		EndInterrupted(err)
 		writeTrace(os.Stderr, err, string(debug.Stack()))
 		panic(err)
 	}
