@@ -163,7 +163,7 @@ func (c *Client) ready(ctx context.Context) error {
 	}
 }
 
-// send sends a request and returns its ID.
+// send sends a request and returns its ID. The error is [ErrDead] if the kernel's process has ended.
 func (c *Client) send(socket zmq4.Socket, kind string, content any) (string, error) {
 	message, err := NewMessage(c.session, kind, Header{}, content)
 	if err != nil {
@@ -174,7 +174,12 @@ func (c *Client) send(socket zmq4.Socket, kind string, content any) (string, err
 		return "", err
 	}
 	if err := socket.SendMulti(zmq4.NewMsgFrom(frames...)); err != nil {
-		return "", fmt.Errorf("sending a %s: %w", kind, err)
+		select {
+		case <-c.gone: // whether the socket knows that yet is chance
+			return "", ErrDead
+		default:
+			return "", fmt.Errorf("sending a %s: %w", kind, err)
+		}
 	}
 	return message.Header.ID, nil
 }
