@@ -10,8 +10,8 @@ import (
 
 type nbCacheCmd struct {
 	Names []string `arg:"" optional:"" help:"Names of values; all if there are none."`
-	Clear bool     `help:"Remove them."`
-	JSON  bool     `help:"Print as JSON, with the parts of the code that each was made by."`
+	Clear bool     `help:"Remove them." xor:"form"`
+	JSON  bool     `help:"Print as JSON, with the parts of the code that each was made by." xor:"form"`
 }
 
 // Help is shown below the usage.
@@ -31,6 +31,11 @@ func (c nbCacheCmd) Run(a *app) error {
 		return err
 	}
 	entries := []memo.Entry{}
+	for _, name := range c.Names {
+		if !slices.ContainsFunc(all, func(e memo.Entry) bool { return e.Name == name }) {
+			return fmt.Errorf("nothing named %q is kept: without names all is listed", name)
+		}
+	}
 	for _, e := range all {
 		if len(c.Names) == 0 || slices.Contains(c.Names, e.Name) {
 			entries = append(entries, e)

@@ -22,6 +22,12 @@ func TestNbCache(t *testing.T) {
 	if out.code != 0 || strings.Contains(out.stdout, "one") || !strings.Contains(out.stdout, `{"steps":3}`) {
 		t.Errorf("%+v", out)
 	}
+	if out = run(t, "", "nb", "cache", "three"); out.code != 1 || !strings.Contains(out.stderr, `nothing named "three"`) {
+		t.Errorf("%+v", out)
+	}
+	if out = run(t, "", "nb", "cache", "--clear", "--json"); out.code != 2 {
+		t.Errorf("%+v", out)
+	}
 	var entries []memo.Entry
 	if out = run(t, "", "nb", "cache", "--json"); json.Unmarshal([]byte(out.stdout), &entries) != nil || len(entries) != 2 || entries[0].Code["go"] == "" && entries[0].Code["executable"] == "" {
 		t.Errorf("%+v", out)
