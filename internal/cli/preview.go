@@ -40,12 +40,7 @@ func (f recipeFlags) check() error {
 	case f.Explain && f.JSON:
 		return errors.New("--explain prints a table: take --json away")
 	}
-	for name, rate := range map[string]*float64{"--range-from": f.RangeFrom, "--range-to": f.RangeTo} {
-		if rate != nil && !(*rate > 0) { // 0 would be the default
-			return fmt.Errorf("%s is %g, want it above 0", name, *rate)
-		}
-	}
-	if err := some(counted{"--range-updates", f.RangeUpdates}); err != nil {
+	if err := errors.Join(positive("--range-from", f.RangeFrom), positive("--range-to", f.RangeTo), some(counted{"--range-updates", f.RangeUpdates})); err != nil {
 		return err
 	}
 	if err := f.rates().Validate(); err != nil {
