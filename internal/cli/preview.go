@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"text/tabwriter"
-	"time"
 
 	"github.com/gomlx/compute"
 
@@ -73,7 +72,7 @@ func preview[C, O any](a *app, f recipeFlags, config C, options O,
 		fmt.Fprint(a.stdout, table)
 		return nil
 	}
-	progress := &trainProgress{w: a.stderr, started: time.Now()}
+	progress := newTrainProgress(a.stderr, ".")
 	rates := f.rates()
 	rates.Step = progress.step
 	curve, err := test(a.ctx, engine, config, options, rates)

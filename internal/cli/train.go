@@ -315,7 +315,7 @@ func runTask[C task.Config, S run.Score](a *app, f recipeFlags, config C, t trai
 	if t.rateFrom != "" {
 		fmt.Fprintf(a.stderr, "earlier runs: %s\n", t.rateFrom)
 	}
-	progress := &trainProgress{w: a.stderr, started: time.Now()}
+	progress := newTrainProgress(a.stderr, dir)
 	engine, choice, err := a.open()
 	if err != nil {
 		return err
