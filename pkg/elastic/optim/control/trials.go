@@ -11,15 +11,15 @@ import (
 // Trials finds the rate by trying. Before the first update, the loop trains for some updates under each of several factors of
 // the scheduled rate, on the same batches and with the same dropout, and puts weights and optimizer back after
 // each. The factor with the lowest mean loss in the last quarter of its updates is found, its half and its double are
-// tried too, and the run begins under the best of all. After twice as many updates as a trial has, the double is tried
-// again, and is taken if it is not worse; this goes on until it is.
+// tried too, and the run begins under the best of all. After twice as many updates as a trial has, half and double are tried
+// again, since losses then tell more; if the double is taken, its double is tried after as many more, and so on.
 //
 // In a trial the rate is the highest that the schedule still has, times the factor; at last it falls to 0. Before the
 // first update it rises in the first quarter and falls in the rest, as in a run in small; later it falls in the second half. Without the
 // fall, the lowest rate would nearly always win, since it has the least noise at its end. Losses that differ by at most 1 % are
 // alike. The first choice is then the lower rate, since too high a rate destroys what does not show within a trial;
-// later choices are the higher, since what is left of the bias of short trials speaks for low rates. No trial lowers the rate after the
-// beginning: that is what the schedule is for.
+// later choices are the higher, since what is left of the bias of short trials speaks for low rates. That is also why no trial after the second lowers the rate:
+// lowering is what the schedule is for.
 //
 // A rate that is far too high destroys nothing here, which no controller that only lowers the rate can achieve. What that
 // costs is the updates of the trials, [Trials.Cost].
@@ -46,10 +46,10 @@ func (t Trials) withDefaults() Trials {
 	return t
 }
 
-// Cost returns how many updates the trials make that every run has, beside its own; each double that is taken costs 2·Updates more.
+// Cost returns how many updates the trials make that every run has, beside its own; each double that is taken after the beginning costs 2·Updates more.
 func (t Trials) Cost() int {
 	t = t.withDefaults()
-	return (len(t.Factors) + 4) * t.Updates
+	return (len(t.Factors) + 5) * t.Updates
 }
 
 func (t Trials) validate(path string) error {
@@ -144,11 +144,16 @@ func (t *trials) tried(update int, losses []float64) []Event {
 			return events
 		}
 	case t.Next > 0 && (best.Failed || best.Factor == t.Scale):
-		return append(events, tell("keep", "the double is worse"))
+		return append(events, tell("keep", "no other factor is better"))
 	}
 	events = append(events, tell("choose", "loss %.4g is the lowest of %d factors, or within %g %% of it", best.Loss, len(t.Tried), 100*alike))
-	t.Scale, t.Next = best.Factor, update+2*t.options.Updates
-	t.Tried, t.Queue = nil, []float64{t.Scale, 2 * t.Scale}
+	switch raised := best.Factor > t.Scale; {
+	case t.Next == 0:
+		t.Queue = []float64{best.Factor / 2, best.Factor, 2 * best.Factor}
+	case raised:
+		t.Queue = []float64{best.Factor, 2 * best.Factor}
+	}
+	t.Scale, t.Next, t.Tried = best.Factor, update+2*t.options.Updates, nil
 	return events
 }
 

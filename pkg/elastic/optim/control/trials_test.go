@@ -85,6 +85,13 @@ func TestTrials(t *testing.T) {
 		if len(events) > 0 {
 			t.Errorf("best %g: trials go on after one that changed nothing: %v", best, events)
 		}
+		// A quarter of what was best now is: lowered by the second trial, and by no other.
+		set, _ = try(t, start(t, configs), nil, 0, valley(best))
+		for update := 24; update < 120; update += 24 {
+			if set, _ = try(t, set, nil, update, valley(scale/4)); set.Scale() != scale/2 {
+				t.Errorf("best %g: after %d updates the factor is %g, want %g", best, update, set.Scale(), scale/2)
+			}
+		}
 	}
 }
 
