@@ -52,7 +52,11 @@ func (c nbCacheCmd) Run(a *app) error {
 	var bytes int64
 	for _, e := range entries {
 		bytes += e.Bytes
-		rows = append(rows, []string{e.Name, e.Made.Local().Format(time.DateTime), fmt.Sprintf("%.1f s", e.Seconds), fmt.Sprintf("%.1f", float64(e.Bytes)/1e6), e.Type, string(e.Params)})
+		made, took, kind := e.Made.Local().Format(time.DateTime), fmt.Sprintf("%.1f s", e.Seconds), e.Type
+		if e.Made.IsZero() { // its record cannot be read
+			made, took, kind = "", "", "damaged"
+		}
+		rows = append(rows, []string{e.Name, made, took, fmt.Sprintf("%.1f", float64(e.Bytes)/1e6), kind, string(e.Params)})
 	}
 	a.table(rows)
 	fmt.Fprintf(a.stderr, "%.1f MB in all\n", float64(bytes)/1e6)

@@ -2,6 +2,8 @@ package cli_test
 
 import (
 	"encoding/json"
+	"os"
+	"path/filepath"
 	"strings"
 	"testing"
 
@@ -9,7 +11,8 @@ import (
 )
 
 func TestNbCache(t *testing.T) {
-	t.Setenv("ELASTIC_CACHE_DIR", t.TempDir())
+	home := t.TempDir()
+	t.Setenv("ELASTIC_CACHE_DIR", home)
 	if out := run(t, "", "nb", "cache"); out.code != 0 || out.stdout != "" || !strings.Contains(out.stderr, "nothing is kept") {
 		t.Errorf("%+v", out)
 	}
@@ -33,6 +36,12 @@ func TestNbCache(t *testing.T) {
 		t.Errorf("%+v", out)
 	}
 	if out = run(t, "", "nb", "cache", "--clear", "three"); out.code != 1 || !strings.Contains(out.stderr, `nothing named "three"`) {
+		t.Errorf("%+v", out)
+	}
+	if err := os.MkdirAll(filepath.Join(home, "memo", "torn", "0"), 0o755); err != nil {
+		t.Fatal(err)
+	}
+	if out = ok(t, "nb", "cache", "torn"); !strings.Contains(out.stdout, "damaged") || strings.Contains(out.stdout, "0001-01-01") {
 		t.Errorf("%+v", out)
 	}
 	if out = run(t, "", "nb", "cache", "--clear", "one"); out.code != 0 {
