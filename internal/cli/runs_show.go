@@ -3,7 +3,6 @@ package cli
 import (
 	"errors"
 	"fmt"
-	"io"
 	"maps"
 	"math"
 	"path/filepath"
@@ -11,7 +10,6 @@ import (
 	"strings"
 	"time"
 
-	"github.com/elastic-attention/workbench/internal/atomicfile"
 	"github.com/elastic-attention/workbench/pkg/track"
 	"github.com/elastic-attention/workbench/pkg/viz"
 )
@@ -76,26 +74,11 @@ func (f curveFlags) draw(a *app, title string, charts []viz.Chart) error {
 	if f.Plot == "" {
 		return a.charts(charts...)
 	}
-	var pictures []string
+	var draw []func() (string, error)
 	for _, chart := range charts {
-		svg, err := chart.SVG()
-		if err != nil {
-			return err
-		}
-		pictures = append(pictures, svg)
+		draw = append(draw, chart.SVG)
 	}
-	content := pictures[0] + "\n"
-	if strings.EqualFold(filepath.Ext(f.Plot), ".html") {
-		content = viz.Page(title, pictures...)
-	}
-	if err := atomicfile.Write(f.Plot, func(w io.Writer) error {
-		_, err := io.WriteString(w, content)
-		return err
-	}); err != nil {
-		return err
-	}
-	fmt.Fprintf(a.stderr, "picture: %s\n", f.Plot)
-	return nil
+	return a.plot(f.Plot, title, draw...)
 }
 
 type runsShowCmd struct {
