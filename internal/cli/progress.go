@@ -123,7 +123,12 @@ func (p *trainProgress) step(s train.Step) {
 // event tells what was done to the run.
 func (p *trainProgress) event(e control.Event) {
 	p.pause()
-	fmt.Fprintf(p.w, "update %d: %s: %s; factor of the learning rate %.3g\n", e.Update, describe(e), e.Reason, e.Factor)
+	fmt.Fprintln(p.w, eventLine(e))
+}
+
+// eventLine says what was done to a run, and why.
+func eventLine(e control.Event) string {
+	return fmt.Sprintf("update %d: %s: %s; factor of the learning rate %.3g", e.Update, describe(e), e.Reason, e.Factor)
 }
 
 // describe names what an event is.
