@@ -49,7 +49,7 @@ func (c plotCmd) Run(a *app) error {
 		first, last := course.History[0], course.History[len(course.History)-1]
 		fmt.Fprintf(a.stdout, "updates %d to %d: loss %.4f to %.4f, learning rate %.2e to %.2e\n", first.Update, last.Update, first.Loss, last.Loss, first.Rate, last.Rate)
 		for _, e := range course.Control {
-			fmt.Fprintf(a.stdout, "update %d: %s: %s\n", e.Update, describe(e), e.Reason)
+			fmt.Fprintln(a.stdout, eventLine(e))
 		}
 		if len(course.Control) == 0 {
 			fmt.Fprintln(a.stdout, "nothing was done to it on the way")

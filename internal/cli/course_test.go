@@ -25,7 +25,7 @@ func TestPlotARun(t *testing.T) {
 			}
 		}
 		drawn := ok(t, "plot", folder)
-		for _, want := range []string{"updates 1 to ", "update 5: unfreeze: ", "plateau: reduce: "} {
+		for _, want := range []string{"updates 1 to ", "update 5: unfreeze: ", "plateau: reduce: ", "; factor of the learning rate 0.5\n"} {
 			if !strings.Contains(drawn.stdout, want) {
 				t.Errorf("plot does not tell %q:\n%s", want, drawn.stdout)
 			}

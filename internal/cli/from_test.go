@@ -26,7 +26,7 @@ func TestFrom(t *testing.T) {
 		return content
 	}
 	for _, args := range [][]string{{"whole", "--epochs", "3"}, {"parent", "--epochs", "2"}, {"same", "--epochs", "3", "--from", path("parent")},
-		{"other", "--epochs", "3", "--from", path("parent"), "--lr", "1e-4", "--seed", "7"}} {
+		{"other", "--epochs", "3", "--from", path("parent"), "--lr", "1e-4", "--seed", "7", "--checkpoint-blocks"}} {
 		out := lm(args[0], args[1:]...)
 		if out.code != 0 || strings.Contains(out.stderr, "continuing after update ") != (len(args) > 3) {
 			t.Fatalf("%v: code %d\n%s", args, out.code, out.stderr)
@@ -48,22 +48,22 @@ func TestFrom(t *testing.T) {
 	if out := run(t, "", "runs", "show", "--dir", root, "other"); !strings.Contains(out.stdout, "from     "+path("parent")+" after update ") {
 		t.Errorf("where it is from is not shown:\n%s", out.stdout)
 	}
-	if out := lm("other", "--epochs", "3", "--from", path("parent"), "--lr", "1e-4", "--seed", "7", "--continue"); out.code != 0 || strings.Contains(out.stderr, "epoch 3: ") {
+	if out := lm("other", "--epochs", "3", "--from", path("parent"), "--lr", "1e-4", "--seed", "7", "--checkpoint-blocks", "--continue"); out.code != 0 || strings.Contains(out.stderr, "epoch 3: ") {
 		t.Errorf("to be continued: code %d\n%s", out.code, out.stderr)
 	}
 	if out := lm("stub", "--max-updates", "1", "--epochs", "3"); out.code != 0 {
 		t.Fatal(out.stderr)
 	}
 	for want, args := range map[string][]string{
-		"holds a run already":                    {"other", "--epochs", "3", "--from", path("parent")},
-		"epochs is 2: nothing is left to do":     {"new", "--epochs", "2", "--from", path("parent")},
-		"train.batch_size was 8 and is 4; of":    {"new", "--epochs", "3", "--from", path("parent"), "--batch-size", "4"},
-		"model.layers was 1 and is 2; of":        {"new", "--epochs", "3", "--from", path("parent"), "--layers", "2"},
-		"has no checkpoint of a whole epoch":     {"new", "--epochs", "3", "--from", path("stub")},
-		"reading run record":                     {"new", "--from", path("nothing")},
-		"it belongs to another model or":         {"new", "--epochs", "3", "--from", path("parent"), "--optimizer", "sgd"},
-		"there is no run in " + path("nowhere"):  {"nowhere", "--resume"},
-		"leave --resume out to begin one, or na": {"nowhere", "--resume"},
+		"holds a run already":                     {"other", "--epochs", "3", "--from", path("parent")},
+		"epochs is 2: nothing is left to do":      {"new", "--epochs", "2", "--from", path("parent")},
+		"train.batch_size was 8 and is 4; of":     {"new", "--epochs", "3", "--from", path("parent"), "--batch-size", "4"},
+		"model.layers was 1 and is 2; of":         {"new", "--epochs", "3", "--from", path("parent"), "--layers", "2"},
+		"has no checkpoint of a whole epoch":      {"new", "--epochs", "3", "--from", path("stub")},
+		"there is none: want the folder of a run": {"new", "--from", path("nothing")},
+		"kind was adamw and is sgd: another rule": {"new", "--epochs", "3", "--from", path("parent"), "--optimizer", "sgd"},
+		"there is no run in " + path("nowhere"):   {"nowhere", "--resume"},
+		"leave --resume out to begin one, or na":  {"nowhere", "--resume"},
 	} {
 		if out := lm(args[0], args[1:]...); out.code != 1 || !strings.Contains(out.stderr, want) {
 			t.Errorf("%v: code %d, errors %q; want %s", args, out.code, out.stderr, want)

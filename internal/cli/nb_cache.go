@@ -10,8 +10,8 @@ import (
 
 type nbCacheCmd struct {
 	Names []string `arg:"" optional:"" help:"Names of values; all if there are none."`
-	Clear bool     `help:"Remove them."`
-	JSON  bool     `help:"Print as JSON, with the parts of the code that each was made by."`
+	Clear bool     `help:"Remove them." xor:"form"`
+	JSON  bool     `help:"Print as JSON, with the parts of the code that each was made by." xor:"form"`
 }
 
 // Help is shown below the usage.
@@ -31,6 +31,11 @@ func (c nbCacheCmd) Run(a *app) error {
 		return err
 	}
 	entries := []memo.Entry{}
+	for _, name := range c.Names {
+		if !slices.ContainsFunc(all, func(e memo.Entry) bool { return e.Name == name }) {
+			return fmt.Errorf("nothing named %q is kept: without names all is listed", name)
+		}
+	}
 	for _, e := range all {
 		if len(c.Names) == 0 || slices.Contains(c.Names, e.Name) {
 			entries = append(entries, e)
@@ -47,7 +52,11 @@ func (c nbCacheCmd) Run(a *app) error {
 	var bytes int64
 	for _, e := range entries {
 		bytes += e.Bytes
-		rows = append(rows, []string{e.Name, e.Made.Local().Format(time.DateTime), fmt.Sprintf("%.1f s", e.Seconds), fmt.Sprintf("%.1f", float64(e.Bytes)/1e6), e.Type, string(e.Params)})
+		made, took, kind := e.Made.Local().Format(time.DateTime), fmt.Sprintf("%.1f s", e.Seconds), e.Type
+		if e.Made.IsZero() { // its record cannot be read
+			made, took, kind = "", "", "damaged"
+		}
+		rows = append(rows, []string{e.Name, made, took, fmt.Sprintf("%.1f", float64(e.Bytes)/1e6), kind, string(e.Params)})
 	}
 	a.table(rows)
 	fmt.Fprintf(a.stderr, "%.1f MB in all\n", float64(bytes)/1e6)

@@ -2,6 +2,8 @@ package cli_test
 
 import (
 	"encoding/json"
+	"os"
+	"path/filepath"
 	"strings"
 	"testing"
 
@@ -9,7 +11,8 @@ import (
 )
 
 func TestNbCache(t *testing.T) {
-	t.Setenv("ELASTIC_CACHE_DIR", t.TempDir())
+	home := t.TempDir()
+	t.Setenv("ELASTIC_CACHE_DIR", home)
 	if out := run(t, "", "nb", "cache"); out.code != 0 || out.stdout != "" || !strings.Contains(out.stderr, "nothing is kept") {
 		t.Errorf("%+v", out)
 	}
@@ -22,11 +25,23 @@ func TestNbCache(t *testing.T) {
 	if out.code != 0 || strings.Contains(out.stdout, "one") || !strings.Contains(out.stdout, `{"steps":3}`) {
 		t.Errorf("%+v", out)
 	}
+	if out = run(t, "", "nb", "cache", "three"); out.code != 1 || !strings.Contains(out.stderr, `nothing named "three"`) {
+		t.Errorf("%+v", out)
+	}
+	if out = run(t, "", "nb", "cache", "--clear", "--json"); out.code != 2 {
+		t.Errorf("%+v", out)
+	}
 	var entries []memo.Entry
 	if out = run(t, "", "nb", "cache", "--json"); json.Unmarshal([]byte(out.stdout), &entries) != nil || len(entries) != 2 || entries[0].Code["go"] == "" && entries[0].Code["executable"] == "" {
 		t.Errorf("%+v", out)
 	}
 	if out = run(t, "", "nb", "cache", "--clear", "three"); out.code != 1 || !strings.Contains(out.stderr, `nothing named "three"`) {
+		t.Errorf("%+v", out)
+	}
+	if err := os.MkdirAll(filepath.Join(home, "memo", "torn", "0"), 0o755); err != nil {
+		t.Fatal(err)
+	}
+	if out = ok(t, "nb", "cache", "torn"); !strings.Contains(out.stdout, "damaged") || strings.Contains(out.stdout, "0001-01-01") {
 		t.Errorf("%+v", out)
 	}
 	if out = run(t, "", "nb", "cache", "--clear", "one"); out.code != 0 {

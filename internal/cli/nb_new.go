@@ -7,6 +7,8 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"unicode"
+	"unicode/utf8"
 
 	"github.com/elastic-attention/workbench/pkg/nb"
 )
@@ -25,6 +27,9 @@ func (c nbNewCmd) Run(a *app) error {
 	if filepath.Ext(path) != ".ipynb" {
 		path += ".ipynb"
 	}
+	if filepath.Base(path) == ".ipynb" {
+		return usageError{fmt.Errorf("%q names no notebook: want a name such as 21-a-question", c.Name)}
+	}
 	if info, err := os.Stat(notebooksDir); err == nil && info.IsDir() && filepath.Base(path) == path {
 		path = filepath.Join(notebooksDir, path)
 	}
@@ -37,7 +42,8 @@ func (c nbNewCmd) Run(a *app) error {
 		words := strings.TrimLeft(strings.TrimSuffix(file, ".ipynb"), "0123456789-_ ")
 		words = strings.NewReplacer("-", " ", "_", " ").Replace(words)
 		if title = file; words != "" {
-			title = strings.ToUpper(words[:1]) + words[1:]
+			first, size := utf8.DecodeRuneInString(words)
+			title = string(unicode.ToUpper(first)) + words[size:]
 		}
 	}
 	if err := nb.New(file, title).WriteFile(path); err != nil {

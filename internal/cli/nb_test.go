@@ -71,6 +71,7 @@ func TestNbRun(t *testing.T) {
 		{[]string{"nb", "sweep", good}, "--param"},
 		{[]string{"nb", "sweep", good, "-p", "A=1,1"}, "twice"},
 		{[]string{"nb", "new", good}, "is there already"},
+		{[]string{"nb", "new", t.TempDir() + "/"}, "names no notebook"},
 	} {
 		if out := run(t, "", test.args...); out.code != 2 || !strings.Contains(out.stderr, test.want) {
 			t.Errorf("%v: code %d, errors %q; want 2 and %q", test.args, out.code, out.stderr, test.want)
@@ -121,6 +122,11 @@ func TestNbNew(t *testing.T) {
 	}
 	if out := run(t, "", "nb", "site", path, "-o", filepath.Join(dir, "site")); out.code != 0 || !strings.Contains(out.stdout, "index.html") {
 		t.Errorf("site: code %d, %s%s", out.code, out.stdout, out.stderr)
+	}
+	umlaut := filepath.Join(dir, "22-übung.ipynb")
+	ok(t, "nb", "new", umlaut)
+	if n, err := nb.ReadFile(umlaut); err != nil || !strings.HasPrefix(n.Cells[0].Source, "# Übung\n") {
+		t.Errorf("title that begins with two bytes: %v", err)
 	}
 	other := filepath.Join(dir, "other.ipynb")
 	if out := run(t, "", "nb", "new", other, "--title", "Other"); out.code != 0 {

@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"text/tabwriter"
-	"time"
 
 	"github.com/gomlx/compute"
 
@@ -40,12 +39,7 @@ func (f recipeFlags) check() error {
 	case f.Explain && f.JSON:
 		return errors.New("--explain prints a table: take --json away")
 	}
-	for name, rate := range map[string]*float64{"--range-from": f.RangeFrom, "--range-to": f.RangeTo} {
-		if rate != nil && !(*rate > 0) { // 0 would be the default
-			return fmt.Errorf("%s is %g, want it above 0", name, *rate)
-		}
-	}
-	if err := some(counted{"--range-updates", f.RangeUpdates}); err != nil {
+	if err := errors.Join(positive("--range-from", f.RangeFrom), positive("--range-to", f.RangeTo), some(counted{"--range-updates", f.RangeUpdates})); err != nil {
 		return err
 	}
 	if err := f.rates().Validate(); err != nil {
@@ -78,7 +72,7 @@ func preview[C, O any](a *app, f recipeFlags, config C, options O,
 		fmt.Fprint(a.stdout, table)
 		return nil
 	}
-	progress := &trainProgress{w: a.stderr, started: time.Now()}
+	progress := newTrainProgress(a.stderr, ".")
 	rates := f.rates()
 	rates.Step = progress.step
 	curve, err := test(a.ctx, engine, config, options, rates)

@@ -95,11 +95,15 @@ type trainProgress struct {
 	meter     *usage.Meter
 }
 
+// newTrainProgress shows also what is left of the disk of a folder.
+func newTrainProgress(w io.Writer, folder string) *trainProgress {
+	return &trainProgress{w: w, started: time.Now(), meter: usage.New(folder)}
+}
+
 func (p *trainProgress) step(s train.Step) {
 	if p.bar == nil {
 		fmt.Fprintf(p.w, "first update after %.1f s\n", time.Since(p.started).Seconds())
 		p.bar = newBar(p.w, "training", int64(s.Total), false)
-		p.meter = usage.New(".")
 		p.begin, p.first, p.loss = time.Now().Add(-s.Elapsed), s.Update-1, s.Loss
 	}
 	p.positions += s.Positions
@@ -119,7 +123,12 @@ func (p *trainProgress) step(s train.Step) {
 // event tells what was done to the run.
 func (p *trainProgress) event(e control.Event) {
 	p.pause()
-	fmt.Fprintf(p.w, "update %d: %s: %s; factor of the learning rate %.3g\n", e.Update, describe(e), e.Reason, e.Factor)
+	fmt.Fprintln(p.w, eventLine(e))
+}
+
+// eventLine says what was done to a run, and why.
+func eventLine(e control.Event) string {
+	return fmt.Sprintf("update %d: %s: %s; factor of the learning rate %.3g", e.Update, describe(e), e.Reason, e.Factor)
 }
 
 // describe names what an event is.

@@ -175,7 +175,7 @@ func (c runsListCmd) Run(a *app) error {
 
 // csv prints runs with all that can be a column.
 func (c runsListCmd) csv(a *app, runs []track.Run) error {
-	columns := []string{"id", "status", "task", "seed", "started", "ended", "seconds", "host", "code", "tag", "note", "error"}
+	columns := []string{"id", "status", "task", "seed", "started", "ended", "seconds", "host", "code", "from", "tag", "note", "error"}
 	if len(c.Fields) > 0 {
 		columns = append([]string{"id"}, c.Fields...)
 	} else {

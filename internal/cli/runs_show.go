@@ -3,7 +3,6 @@ package cli
 import (
 	"errors"
 	"fmt"
-	"io"
 	"maps"
 	"math"
 	"path/filepath"
@@ -11,7 +10,6 @@ import (
 	"strings"
 	"time"
 
-	"github.com/elastic-attention/workbench/internal/atomicfile"
 	"github.com/elastic-attention/workbench/pkg/track"
 	"github.com/elastic-attention/workbench/pkg/viz"
 )
@@ -24,10 +22,13 @@ type curveFlags struct {
 	Log     bool     `help:"Logarithmic values."`
 }
 
-// charts draws the curves of runs, a chart for each metric.
+// charts draws the curves of runs, a chart for each metric. It refuses a --plot that cannot hold them.
 func (f curveFlags) charts(runs []track.Run) ([]viz.Chart, error) {
 	if !(f.Smooth >= 0 && f.Smooth < 1) {
 		return nil, usageError{fmt.Errorf("--smooth is %g, want it from 0 to below 1", f.Smooth)}
+	}
+	if err := checkPlot(f.Plot); err != nil {
+		return nil, usageError{err}
 	}
 	known := map[string][]viz.Series{}
 	for _, r := range runs {
@@ -50,6 +51,12 @@ func (f curveFlags) charts(runs []track.Run) ([]viz.Chart, error) {
 		}
 		charts = append(charts, viz.Chart{Title: name, XLabel: "step", YLabel: name, LogY: f.Log, Series: known[name]})
 	}
+	switch svg := strings.EqualFold(filepath.Ext(f.Plot), ".svg"); {
+	case f.Plot != "" && len(charts) == 0:
+		return nil, errors.New("--plot: there are no curves to draw")
+	case svg && len(charts) > 1:
+		return nil, usageError{fmt.Errorf("--plot is %q, but there are %d metrics: choose one by --metric, or take a name that ends in .html", f.Plot, len(charts))}
+	}
 	return charts, nil
 }
 
@@ -67,36 +74,11 @@ func (f curveFlags) draw(a *app, title string, charts []viz.Chart) error {
 	if f.Plot == "" {
 		return a.charts(charts...)
 	}
-	if len(charts) == 0 {
-		return errors.New("--plot: there are no curves to draw")
-	}
-	var pictures []string
+	var draw []func() (string, error)
 	for _, chart := range charts {
-		svg, err := chart.SVG()
-		if err != nil {
-			return err
-		}
-		pictures = append(pictures, svg)
+		draw = append(draw, chart.SVG)
 	}
-	content := ""
-	switch ext := strings.ToLower(filepath.Ext(f.Plot)); {
-	case ext == ".html":
-		content = viz.Page(title, pictures...)
-	case ext == ".svg" && len(pictures) == 1:
-		content = pictures[0] + "\n"
-	case ext == ".svg":
-		return usageError{fmt.Errorf("--plot is %q, but there are %d metrics: choose one by --metric, or take a name that ends in .html", f.Plot, len(pictures))}
-	default:
-		return usageError{fmt.Errorf("--plot is %q, want a name that ends in .svg or .html", f.Plot)}
-	}
-	if err := atomicfile.Write(f.Plot, func(w io.Writer) error {
-		_, err := io.WriteString(w, content)
-		return err
-	}); err != nil {
-		return err
-	}
-	fmt.Fprintf(a.stderr, "picture: %s\n", f.Plot)
-	return nil
+	return a.plot(f.Plot, title, draw...)
 }
 
 type runsShowCmd struct {
@@ -209,7 +191,18 @@ func (c runsCompareCmd) Run(a *app) error {
 		return usageError{fmt.Errorf("%d runs: there must be two or more to compare", len(runs))}
 	}
 	comparison := track.Compare(runs...)
+	var charts []viz.Chart
+	if c.Plot != "" || len(c.Metrics) > 0 {
+		if charts, err = c.charts(runs); err != nil {
+			return err
+		}
+	}
 	if c.JSON {
+		if c.Plot != "" {
+			if err := c.draw(a, "comparison", charts); err != nil {
+				return err
+			}
+		}
 		return a.printJSON(comparison)
 	}
 	header := []string{""}
@@ -237,13 +230,6 @@ func (c runsCompareCmd) Run(a *app) error {
 		}
 		a.table(table)
 		fmt.Fprintln(a.stdout)
-	}
-	if c.Plot == "" && len(c.Metrics) == 0 {
-		return nil
-	}
-	charts, err := c.charts(runs)
-	if err != nil {
-		return err
 	}
 	return c.draw(a, "comparison", charts)
 }

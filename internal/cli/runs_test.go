@@ -77,7 +77,7 @@ func TestRuns(t *testing.T) {
 		{[]string{"show", "--json"}, []string{`"id": "dead"`}},
 		{[]string{"compare", "one-1", "one-2"}, []string{"config.train.lr  0.1    0.2", "dev/f1      0.4     0.5 *", "train/loss  0.25 *  0.5"}},
 		{[]string{"compare", "--where", "status=finished", "--json"}, []string{`"best": [`, `"name": "seed"`}},
-		{[]string{"compare", "one-1", "one-2", "--metric", "train/loss", "--plot", path("x.svg")}, nil},
+		{[]string{"compare", "one-1", "one-2", "--metric", "train/loss", "--plot", path("x.svg"), "--json"}, []string{`"best": [`}},
 		{[]string{"compare", "one-1", "one-2", "--plot", path("x.html"), "--smooth", "0.5", "--log"}, nil},
 		{[]string{"export", "points", "one-1", "one-2"}, []string{"run,metric,step,time,value\none-1,dev/f1,1,", "one-2,odd,4,"}},
 		{[]string{"export", "tensorboard", "--where", "id~one", "--to", path("logs")}, []string{filepath.Join("logs", "one-1", "events.out.tfevents.")}},
@@ -131,13 +131,15 @@ func TestRunsUsage(t *testing.T) {
 		{[]string{"runs", "show", "--dir", root, "dead", "--plot", "x.svg"}, 2, "choose one by --metric"},
 		{[]string{"runs", "show", "--dir", root, "dead", "--smooth", "1"}, 2, "below 1"},
 		{[]string{"runs", "compare", "--dir", root, "dead"}, 2, "two or more"},
+		{[]string{"runs", "compare", "--dir", root, "one-1", "one-2", "--metric", "devf1"}, 2, "there are dev/f1, "},
+		{[]string{"runs", "compare", "--dir", root, "one-1", "one-2", "--json", "--plot", "x.png"}, 2, "ends in .svg or .html"},
 		{[]string{"runs", "compare", "--dir", root}, 2, "name some, or give --where"},
 		{[]string{"runs", "note", "--dir", root, "dead", "--tag", "a,b"}, 2, "without commas"},
 		{[]string{"runs", "export", "mlflow", "--dir", root, "dead", "--to", "127.0.0.1:1"}, 1, "want one as http://"},
 		{[]string{"ui", "--dir", root, "--addr", "256.0.0.1:1"}, 1, "listening at"},
 	} {
-		if out := run(t, "", test.args...); out.code != test.code || !strings.Contains(out.stderr, test.want) {
-			t.Errorf("%v: code %d, errors %q; want %d and %q", test.args, out.code, out.stderr, test.code, test.want)
+		if out := run(t, "", test.args...); out.code != test.code || !strings.Contains(out.stderr, test.want) || out.stdout != "" {
+			t.Errorf("%v: code %d, errors %q, output %q; want %d, %q and none", test.args, out.code, out.stderr, out.stdout, test.code, test.want)
 		}
 	}
 }

@@ -38,6 +38,8 @@ func TestTeacher(t *testing.T) {
 	for want, flags := range map[string][]string{
 		"but no teacher":     {"--alpha", "0.5"},
 		"distill.alpha is 2": {"--teacher", tagger, "--alpha", "2"},
+		"--alpha is 0, want": {"--teacher", tagger, "--alpha", "0"},
+		"--temperature is 0": {"--teacher", tagger, "--temperature", "0"},
 	} {
 		if out := classify("wrong", flags...); out.code != 2 || !strings.Contains(out.stderr, want) {
 			t.Errorf("%v: code %d, %s", flags, out.code, out.stderr)

@@ -72,9 +72,20 @@ func (f *baseFlags) settle() (scratch bool) {
 
 // teacherFlags let a model follow another one of its task.
 type teacherFlags struct {
-	Teacher     string  `help:"Follow this model too (distillation): the folder of a run of the same task, with the same labels and tokenizer." placeholder:"RUN" predictor:"path"`
-	Temperature float64 `help:"Temperature at which --teacher is followed. Default: 2." placeholder:"T"`
-	Alpha       float64 `help:"Share of --teacher in the loss; labels have the rest. Default: 0.5." placeholder:"SHARE"`
+	Teacher     string   `help:"Follow this model too (distillation): the folder of a run of the same task, with the same labels and tokenizer." placeholder:"RUN" predictor:"path"`
+	Temperature *float64 `help:"Temperature at which --teacher is followed. Default: 2." placeholder:"T"`
+	Alpha       *float64 `help:"Share of --teacher in the loss, above 0; labels have the rest. Default: 0.5." placeholder:"SHARE"`
+}
+
+// distill returns what the flags say.
+func (f teacherFlags) distill() (d run.Distill, err error) {
+	if err := errors.Join(positive("--temperature", f.Temperature), positive("--alpha", f.Alpha)); err != nil {
+		return d, err
+	}
+	d.Teacher = f.Teacher
+	given(&d.Temperature, f.Temperature)
+	given(&d.Alpha, f.Alpha)
+	return d, nil
 }
 
 // recipeFlags are those of every task.
@@ -91,7 +102,7 @@ type recipeFlags struct {
 	Optimizer        string   `help:"Update rule: adamw, lion, muon, prodigy, schedule_free_adamw, adafactor, sgd or another (a wrong name lists all); or a JSON object, or a file that holds one." placeholder:"RULE" predictor:"path"`
 	Loss             string   `help:"Loss in place of plain cross-entropy: a JSON object with label_smoothing, focal_gamma, class_weights or balanced, r_drop, mixup (classify), penalties; or a file that holds one." placeholder:"LOSS" predictor:"path"`
 	Schedule         string   `help:"Schedule of the learning rate: a kind such as linear, constant, cosine or wsd; or a JSON object, or a file that holds one." placeholder:"KIND" predictor:"path"`
-	Control          string   `help:"Controllers of the learning rate: a JSON list, or a file that holds one." placeholder:"LIST" predictor:"path"`
+	Control          string   `help:"Controllers of the learning rate (plateau, spike, stop, noise_scale, trials): a JSON list, or a file that holds one." placeholder:"LIST" predictor:"path"`
 	Unfreeze         string   `help:"When variables begin to train: epoch (one layer more after each, from the top), or a JSON object, or a file that holds one." placeholder:"STAGES" predictor:"path"`
 	SkipNonFinite    bool     `help:"Pass over updates whose loss or gradients are not finite, in place of ending the run."`
 	Precision        string   `help:"Of products of matrices while training: f32, or bf16 with weights and updates in float32. bf16 is for hardware that has it; on most CPUs it is slower." placeholder:"KIND"`
@@ -106,7 +117,7 @@ type recipeFlags struct {
 	Folder   string `name:"run" help:"Run folder. Default: runs/TASK-PRESET-TIME." placeholder:"DIR" predictor:"path"`
 	Resume   bool   `help:"Continue an interrupted run: the one in --run, or the newest of this preset below runs/." xor:"begin"`
 	Continue bool   `help:"Continue the run in --run, or begin it if there is none: for programs that start a command again and again." xor:"begin"`
-	From     string `help:"Run whose weights, optimizer state and place in the data to begin with, at the end of its last epoch; of the settings only the recipe may differ." placeholder:"RUN" predictor:"path"`
+	From     string `help:"Run whose weights, optimizer state and place in the data to begin with, at the end of its last epoch. Rate, schedule, loss, noise, lengths, precision and seed may differ, other settings not." placeholder:"RUN" predictor:"path"`
 	JSON     bool   `help:"Print the result as JSON."`
 	notifyFlag
 }
@@ -149,6 +160,14 @@ func some(flags ...counted) error {
 		}
 	}
 	return errors.Join(problems...)
+}
+
+// positive refuses a flag that is 0 or less, if it is given: in a config 0 would be its default.
+func positive(flag string, value *float64) error {
+	if value != nil && !(*value > 0) {
+		return fmt.Errorf("%s is %g, want it above 0", flag, *value)
+	}
+	return nil
 }
 
 // apply changes the recipe of a task's run, which trains a model, as the flags say. It returns what the record
@@ -296,7 +315,7 @@ func runTask[C task.Config, S run.Score](a *app, f recipeFlags, config C, t trai
 	if t.rateFrom != "" {
 		fmt.Fprintf(a.stderr, "earlier runs: %s\n", t.rateFrom)
 	}
-	progress := &trainProgress{w: a.stderr, started: time.Now()}
+	progress := newTrainProgress(a.stderr, dir)
 	engine, choice, err := a.open()
 	if err != nil {
 		return err

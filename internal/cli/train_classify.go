@@ -6,7 +6,6 @@ import (
 
 	"github.com/elastic-attention/workbench/pkg/data/hub"
 	"github.com/elastic-attention/workbench/pkg/eval"
-	"github.com/elastic-attention/workbench/pkg/run"
 	"github.com/elastic-attention/workbench/pkg/task/classify/experiment"
 )
 
@@ -64,7 +63,9 @@ func (c trainClassifyCmd) config() (experiment.Config, error) {
 	given(&config.Data.TrainLimit, c.TrainLimit)
 	set(&config.Classifier.Pooling, c.Pooling)
 	training := &config.Train
-	training.Distill = run.Distill(c.teacherFlags)
+	if training.Distill, err = c.distill(); err != nil {
+		return config, err
+	}
 	config.RateFrom, err = c.apply(hub.TaskClassify, config.Model, recipe{&training.Config, &training.BatchSize, &config.Classifier.MaxLength, &training.Noise, &config.Classifier.Attention})
 	if err != nil {
 		return config, err

@@ -24,6 +24,7 @@ func (trainLMCmd) Help() string {
   elastic train lm                                         Shakespeare, byte by byte
   elastic train lm --train mine.txt --layers 4 --context 128
   elastic train lm --attention '{"heads": 4, "mask": "causal", "positions": ["alibi"]}'
+  elastic train lm --control '[{"trials": {}}]'            finds the rate by trials, which are undone
   elastic train lm --data synthetic                        no download at all
   elastic train lm --range-test --plot rates.svg           which learning rates? --explain: what learns how?
   elastic train lm --resume                                after Ctrl-C, a crash or kill -9; with the flags of before

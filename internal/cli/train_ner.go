@@ -82,7 +82,9 @@ func (c trainNERCmd) config() (experiment.Config, error) {
 		config.Data.Types = typeList(c.Types)
 	}
 	training, tagger := &config.Train, &config.Tagger
-	training.Distill = run.Distill(c.teacherFlags)
+	if training.Distill, err = c.distill(); err != nil {
+		return config, err
+	}
 	config.Merge = c.Merge
 	config.RateFrom, err = c.apply(hub.TaskNER, config.Model, recipe{&training.Config, &training.BatchSize, &tagger.MaxLength, &training.Noise, &tagger.Attention})
 	if err := errors.Join(err,

@@ -374,6 +374,9 @@ func (c *Cache) Entries() ([]Entry, error) {
 	}
 	var all []Entry
 	for _, name := range names {
+		if !name.IsDir() {
+			continue // such as what file managers leave in folders
+		}
 		entries, err := list(filepath.Join(root, name.Name()))
 		if err != nil {
 			return nil, fmt.Errorf("reading the cache: %w", err)

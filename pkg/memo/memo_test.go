@@ -267,6 +267,9 @@ func TestTrim(t *testing.T) {
 	if get(2); calls[2] != 2 {
 		t.Errorf("computed %v, want 2 twice", calls)
 	}
+	if err := os.WriteFile(filepath.Join(c.Dir, "stray"), nil, 0o644); err != nil { // a file that is no value
+		t.Fatal(err)
+	}
 	c.MaxBytes = 1 // one value alone stays
 	get(4)
 	if entries, err := c.Entries(); err != nil || len(entries) != 1 {

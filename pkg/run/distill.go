@@ -61,7 +61,8 @@ func (d Distill) Criterion(c loss.Criterion) (loss.Criterion, error) {
 	return c, nil
 }
 
-// Note adds the checksums of the teacher to those of what a model is made of, for the record.
+// Note adds the checksums of the teacher to those of the data that a model learns from: so the record has them, and a run is
+// not resumed with a teacher that has changed.
 func (d Distill) Note(sums map[string]string) error {
 	if d.Teacher == "" {
 		return nil

@@ -20,8 +20,9 @@ import (
 )
 
 // free are the fields of a recipe that may differ from the parent's: what they say of later updates does not rest on earlier
-// ones. Another rule is refused when the optimizer's state is read.
-var free = []string{"epochs", "max_updates", "patience", "clip_norm", "optimizer", "schedule", "loss", "noise", "skip_non_finite", "precision", "save_every", "log_every", "seed"}
+// ones. The optimizer's rule may not, since its state is the parent's; a change of it that leaves the kind is refused when
+// that is read.
+var free = []string{"epochs", "max_updates", "patience", "clip_norm", "optimizer", "schedule", "loss", "noise", "skip_non_finite", "precision", "checkpoint_blocks", "save_every", "log_every", "seed"}
 
 // Fork makes, in a folder that does not exist, a run that goes on from another one with another recipe, as population-based
 // training does: weights, optimizer state, and the place in data and schedule are those of the parent. Only some fields of the
@@ -42,6 +43,9 @@ func fork[C any](dir, parent, task string, config C) error {
 		return fmt.Errorf("%s holds a run already: name another folder", dir)
 	}
 	record, err := ReadRecord[C](parent)
+	if errors.Is(err, fs.ErrNotExist) {
+		return fmt.Errorf("there is none: want the folder of a run, with its %s and checkpoints", RecordFile)
+	}
 	if err != nil {
 		return err
 	}
@@ -49,6 +53,9 @@ func fork[C any](dir, parent, task string, config C) error {
 		return fmt.Errorf("its task is %q, not %q", record.Task, task)
 	}
 	for _, d := range differences(record.Config, config) {
+		if d.field == "train.optimizer.kind" && d.was != nil && d.is != nil {
+			return fmt.Errorf("%s: another rule cannot go on with the optimizer's state; take that of before", d)
+		}
 		top, rest, _ := strings.Cut(d.field, ".")
 		field, _, _ := strings.Cut(rest, ".")
 		if top != "preset" && top != "rate_from" && !(top == "train" && slices.Contains(free, field)) {

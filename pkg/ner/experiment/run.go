@@ -88,9 +88,6 @@ func (c Config) experiment(backend compute.Backend, options Options, result *Res
 				func(dir string) (*ner.Tagger, error) {
 					return ner.NewTaggerFromScratch(backend, dir, task.Scratch(128), labels, c.Tagger, c.Train.Seed)
 				})
-			if err == nil {
-				err = c.Train.Distill.Note(sums)
-			}
 			return as(tagger), sums, err
 		},
 		Load: func(dir string) (trained, error) {
@@ -103,6 +100,9 @@ func (c Config) experiment(backend compute.Backend, options Options, result *Res
 // corpus loads the data, and what there is to learn in it.
 func (c Config) corpus(ctx context.Context, client *hub.Client) (Corpus, error) {
 	corpus, err := c.Data.Load(ctx, client)
+	if err == nil {
+		err = c.Train.Distill.Note(corpus.Checksums)
+	}
 	if err != nil {
 		return corpus, err
 	}

@@ -23,12 +23,16 @@ import (
 // Interval is how often a run reads what it uses: often enough for a curve, and too rare to cost anything.
 const Interval = 5 * time.Second
 
+// shortest is the time within which the clock of CPU seconds says nothing.
+const shortest = 100 * time.Millisecond
+
 // Reading is what a process uses at a moment. NaN stands for what is not known.
 type Reading struct {
 	// Resident is the memory of the process in bytes, PeakResident the most that it ever was. Memory of devices
 	// does not count.
 	Resident, PeakResident float64
-	// CPUs is how many cores it kept busy, on average since the reading before.
+	// CPUs is how many cores it kept busy, on average since the reading before. It is not known within a tenth of a second
+	// of that: systems count in hundredths.
 	CPUs float64
 	// DiskFree is what is free for this user on the disk of the run's folder, in bytes.
 	DiskFree float64
@@ -44,7 +48,7 @@ type Meter struct {
 	process *process.Process // nil if the system does not let us look
 
 	mu   sync.Mutex
-	at   time.Time // of the last reading, and the CPU seconds by then
+	at   time.Time // of the last reading that counted CPU seconds, and these
 	cpu  float64
 	last Reading
 	read bool
@@ -95,13 +99,15 @@ func (m *Meter) now() Reading {
 		if memory, err := m.process.MemoryInfo(); err == nil && memory.RSS > 0 {
 			r.Resident = float64(memory.RSS)
 		}
-		cpu := m.seconds()
-		if past := now.Sub(m.at).Seconds(); past > 0 {
-			r.CPUs = max(cpu-m.cpu, 0) / past
-		}
-		m.cpu = cpu
 	}
-	m.at = now
+	if past := now.Sub(m.at); past >= shortest {
+		if m.process != nil {
+			cpu := m.seconds()
+			r.CPUs = max(cpu-m.cpu, 0) / past.Seconds()
+			m.cpu = cpu
+		}
+		m.at = now
+	}
 	r.PeakResident = peak()
 	if space, err := disk.Usage(m.folder); err == nil && space.Total > 0 {
 		r.DiskFree = float64(space.Free)

@@ -41,6 +41,20 @@ func TestReadOwn(t *testing.T) {
 	}
 }
 
+// TestTooSoon: within a tick of the clock that counts CPU seconds, no number of cores is known, and the next reading
+// counts from the one before.
+func TestTooSoon(t *testing.T) {
+	m := New(t.TempDir())
+	m.at = time.Now().Add(time.Hour) // it was just made, however slow the machine is
+	if r := m.Latest(); !math.IsNaN(r.CPUs) {
+		t.Errorf("%g CPUs in no time", r.CPUs)
+	}
+	m.at = time.Now().Add(-Interval)
+	if r := m.Latest(); runtime.GOOS == "linux" && math.IsNaN(r.CPUs) {
+		t.Error("CPUs are not known after five seconds")
+	}
+}
+
 func TestUnknownIsAbsent(t *testing.T) {
 	nan := math.NaN()
 	r := Reading{Resident: 612e6, PeakResident: nan, CPUs: nan, DiskFree: 50e9, DeviceMemory: nan, DeviceTotal: nan, DeviceBusy: nan}

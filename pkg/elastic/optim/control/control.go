@@ -9,6 +9,9 @@
 //	for _, event := range set.Observe(signals) { … }
 //	rate := schedule.At(update) * set.Scale()
 //
+// One controller, [Trials], asks before it answers: the loop makes each [Trial] that [Set.Trial] wants, puts all back,
+// and tells [Set.Tried] the losses.
+//
 // All state is plain data: a [Set] that is written as JSON in the middle of a plateau
 // and read again goes on bit for bit.
 package control

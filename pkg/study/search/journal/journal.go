@@ -22,6 +22,7 @@
 package journal
 
 import (
+	"bufio"
 	"bytes"
 	"encoding/json"
 	"errors"
@@ -71,6 +72,9 @@ type Study struct {
 // Open makes a folder for a search, or opens the one that is there, which must be of the same config; only the number
 // of trials may have changed. Earlier trials teach the sampler of a new one; one that has begun keeps those that it has.
 func Open(dir string, config search.Config, earlier []search.Trial) (*Study, error) {
+	if err := free(dir); err != nil {
+		return nil, err
+	}
 	if err := os.MkdirAll(filepath.Join(dir, TrialsDir), 0o755); err != nil {
 		return nil, fmt.Errorf("making the folder of a search: %w", atomicfile.Explain(err, dir))
 	}
@@ -84,6 +88,30 @@ func Open(dir string, config search.Config, earlier []search.Trial) (*Study, err
 	}
 	s.lock = lock
 	return s, nil
+}
+
+// free refuses a folder, before anything is written there, whose journal was never a search's: runs have one of that name.
+func free(dir string) error {
+	if _, err := os.Stat(filepath.Join(dir, ConfigFile)); err == nil {
+		return nil
+	}
+	file, err := os.Open(filepath.Join(dir, JournalFile))
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil
+	}
+	if err != nil {
+		return fmt.Errorf("reading the journal: %w", err)
+	}
+	defer file.Close()
+	first, err := bufio.NewReader(file).ReadBytes('\n')
+	if err != nil { // no whole line
+		return nil
+	}
+	var event search.Event
+	if err := strictjson.Decode(first, &event); err != nil {
+		return fmt.Errorf("%s has a %s that is no search's (%w), and no %s: name another folder", dir, JournalFile, err, ConfigFile)
+	}
+	return nil
 }
 
 func open(dir string, config search.Config, earlier []search.Trial) (*Study, error) {

@@ -418,6 +418,16 @@ func TestOpenRefuses(t *testing.T) {
 	if _, err := journal.Open(t.TempDir(), config, bad); err == nil || !strings.Contains(err.Error(), "x is 5") {
 		t.Errorf("an earlier trial out of bounds: %v", err)
 	}
+	run := t.TempDir()
+	if err := os.WriteFile(filepath.Join(run, journal.JournalFile), []byte(`{"event":"begin","time_ms":1}`+"\n"), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := journal.Open(run, config, nil); err == nil || !strings.Contains(err.Error(), "no search's") {
+		t.Errorf("the folder of a run: %v", err)
+	}
+	if left, err := os.ReadDir(run); err != nil || len(left) != 1 {
+		t.Errorf("left in the folder of a run: %v, %v", left, err)
+	}
 	path := filepath.Join(dir, journal.JournalFile)
 	for content, want := range map[string]string{
 		"{}\n":                                ":1: event \"\" of trial 0: there is no such trial",

@@ -44,6 +44,14 @@ func TestDistilledRunEndsAlike(t *testing.T) {
 	}
 	other := config
 	other.Train.Distill.Teacher = alone
+	saved := filepath.Join(teacher, runs.ModelDir)
+	if err := errors.Join(os.Rename(saved, saved+"-1"), os.Symlink(filepath.Join(alone, runs.ModelDir), saved)); err != nil {
+		t.Fatal(err)
+	}
+	wants(t, "a teacher that has changed", run(t, config, experiment.Options{Dir: torn, Resume: true}), "the teacher/model.safetensors data has changed since the run began")
+	if err := errors.Join(os.Remove(saved), os.Rename(saved+"-1", saved)); err != nil {
+		t.Fatal(err)
+	}
 	wants(t, "another teacher", run(t, other, experiment.Options{Dir: torn, Resume: true}), "train.distill.teacher was "+teacher)
 	if err := run(t, config, experiment.Options{Dir: torn, Resume: true}); err != nil {
 		t.Fatal(err)
@@ -59,8 +67,8 @@ func TestDistilledRunEndsAlike(t *testing.T) {
 		t.Error("the resumed run has other weights")
 	}
 	record, err := runs.ReadRecord[experiment.Config](whole)
-	if sum, sumErr := runs.Checksum(filepath.Join(teacher, runs.ModelDir, "model.safetensors")); err != nil || sumErr != nil || record.Model["teacher/model.safetensors"] != sum {
-		t.Errorf("the record has %v, %v; want the teacher's checksum %s, %v", record.Model, err, sum, sumErr)
+	if sum, sumErr := runs.Checksum(filepath.Join(teacher, runs.ModelDir, "model.safetensors")); err != nil || sumErr != nil || record.Data["teacher/model.safetensors"] != sum {
+		t.Errorf("the record has %v, %v; want the teacher's checksum %s, %v", record.Data, err, sum, sumErr)
 	}
 	if bytes.Equal(weights(whole), weights(alone)) {
 		t.Error("the teacher changes nothing")

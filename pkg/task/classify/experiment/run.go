@@ -77,9 +77,6 @@ func (c Config) experiment(backend compute.Backend, result *Result) experiment {
 				func(dir string) (*classify.Classifier, error) {
 					return classify.NewFromScratch(backend, dir, task.Scratch(64), corpus.Labels, c.Classifier, c.Train.Seed)
 				})
-			if err == nil {
-				err = c.Train.Distill.Note(sums)
-			}
 			return as(classifier), sums, err
 		},
 		Load: func(dir string) (trained, error) {
@@ -92,6 +89,9 @@ func (c Config) experiment(backend compute.Backend, result *Result) experiment {
 // corpus loads the data and its classes.
 func (c Config) corpus(ctx context.Context, client *hub.Client) (Corpus, error) {
 	corpus, err := c.Data.Load(ctx, client)
+	if err == nil {
+		err = c.Train.Distill.Note(corpus.Checksums)
+	}
 	if err != nil {
 		return corpus, err
 	}
