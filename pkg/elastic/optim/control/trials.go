@@ -22,7 +22,8 @@ import (
 // lowering is what the schedule is for.
 //
 // A rate that is far too high destroys nothing here, which no controller that only lowers the rate can achieve. What that
-// costs is the updates of the trials, [Trials.Cost].
+// costs is the updates of the trials, [Trials.Cost], and while they last, a copy of all weights and slots in the host's memory. A run of few
+// updates is not worth that: it would choose by one loss or two.
 //
 // Source: Jin et al. 2021, "AutoLRS: automatic learning-rate schedule by Bayesian optimization on the fly", for trials from
 // a checkpoint that is put back; Wu et al. 2018, "Understanding short-horizon bias in stochastic meta-optimization", for

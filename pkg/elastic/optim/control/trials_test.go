@@ -139,3 +139,31 @@ func TestTrialsRefuse(t *testing.T) {
 		}
 	}
 }
+
+// The loop trains from the same weights under each factor that is due, and tells the losses.
+func ExampleTrials() {
+	set, err := control.New([]control.Config{{Trials: &control.Trials{Factors: []float64{0.01, 0.1, 1}, Updates: 4}}})
+	if err != nil {
+		panic(err)
+	}
+	for {
+		trial, due := set.Trial(0)
+		if !due {
+			break
+		}
+		// A tenth of the scheduled rate is best here.
+		loss := 1 + math.Abs(math.Log10(trial.Scale)+1)
+		for _, event := range set.Tried(0, []float64{3, 2, 2, loss}) {
+			fmt.Println(event.Action, event.Reason)
+		}
+	}
+	fmt.Println("factor", set.Scale())
+	// Output:
+	// try factor 0.01 gives loss 2 after 4 updates; weights are put back
+	// try factor 0.1 gives loss 1 after 4 updates; weights are put back
+	// try factor 1 gives loss 2 after 4 updates; weights are put back
+	// try factor 0.05 gives loss 1.301 after 4 updates; weights are put back
+	// try factor 0.2 gives loss 1.301 after 4 updates; weights are put back
+	// choose loss 1 is the lowest of 5 factors, or within 1 % of it
+	// factor 0.1
+}
