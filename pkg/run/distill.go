@@ -81,6 +81,9 @@ func (d Distill) Note(sums map[string]string) error {
 // folder is that of the teacher's model.
 func (d Distill) folder() (string, error) {
 	dir, _, err := FindModel(d.Teacher)
+	if unknown := (*NameError)(nil); err != nil && !errors.As(err, &unknown) {
+		return "", fmt.Errorf("distill.teacher: %w", err)
+	}
 	if err != nil || dir == "" {
 		return "", fmt.Errorf("distill.teacher %q is no folder: want that of a finished run, or of a model", d.Teacher)
 	}

@@ -37,7 +37,11 @@ func (e *NameError) Error() string {
 func FindModel(name string) (dir string, resource hub.Resource, err error) {
 	if info, err := os.Stat(name); err == nil && info.IsDir() {
 		if _, err := os.Stat(filepath.Join(name, RecordFile)); err == nil {
-			name = filepath.Join(name, ModelDir) // of a run
+			model := filepath.Join(name, ModelDir)
+			if _, err := os.Stat(model); err != nil {
+				return "", resource, fmt.Errorf("the run in %s has no model yet: let it finish, by --resume if it was interrupted", name)
+			}
+			name = model
 		}
 		return name, resource, nil
 	}

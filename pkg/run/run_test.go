@@ -201,6 +201,12 @@ func TestFindModel(t *testing.T) {
 	if err := os.WriteFile(filepath.Join(dir, run.RecordFile), []byte("{}"), 0o644); err != nil {
 		t.Fatal(err)
 	}
+	_, _, err := run.FindModel(dir)
+	wants(t, "an unfinished run", err, dir+" has no model yet: let it finish, by --resume")
+	wants(t, "an unfinished teacher", run.Distill{Teacher: dir}.Note(nil), "distill.teacher: the run in "+dir+" has no model yet")
+	if err := os.Mkdir(filepath.Join(dir, run.ModelDir), 0o755); err != nil {
+		t.Fatal(err)
+	}
 	if found, _, err := run.FindModel(dir); err != nil || found != filepath.Join(dir, run.ModelDir) {
 		t.Errorf("a run folder: %q, %v", found, err)
 	}
@@ -209,7 +215,7 @@ func TestFindModel(t *testing.T) {
 			t.Errorf("%s: %q, %q, %v", name, found, resource.Name, err)
 		}
 	}
-	_, _, err := run.FindModel("minilm")
+	_, _, err = run.FindModel("minilm")
 	if unknown := (*run.NameError)(nil); !errors.As(err, &unknown) {
 		t.Errorf("unknown: %T", err)
 	}

@@ -18,6 +18,7 @@ import (
 	"github.com/elastic-attention/workbench/pkg/elastic/adapt/testtime"
 	"github.com/elastic-attention/workbench/pkg/elastic/attention"
 	"github.com/elastic-attention/workbench/pkg/eval"
+	"github.com/elastic-attention/workbench/pkg/run"
 )
 
 // The files of a study folder. Results may be compressed too, with the ending .gz, to be read only.
@@ -184,6 +185,8 @@ func begin(dir string, config Config, record Record) (*Folder, error) {
 		f.Record.Started = before.Record.Started
 	case !errors.Is(err, fs.ErrNotExist):
 		return nil, err
+	case exists(filepath.Join(dir, run.RecordFile)):
+		return nil, fmt.Errorf("%s is the folder of a run: name another one for the study", dir)
 	}
 	results, length, err := readResults(dir)
 	if err != nil {

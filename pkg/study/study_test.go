@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io/fs"
 	"os"
 	"path/filepath"
 	"reflect"
@@ -180,6 +181,23 @@ func check(t *testing.T, f *study.Folder) {
 		got, err := table(eval.Bootstrap{Resamples: 50})
 		if want := map[string]int{"variants": 2 * sets, "adaptations": adapted}[what]; err != nil || len(got.Rows) != want {
 			t.Errorf("%s: %d rows, %v, want %d", what, len(got.Rows), err, want)
+		}
+	}
+}
+
+// TestRunFoldersAreNoStudies: a study does not write into the folder of a run.
+func TestRunFoldersAreNoStudies(t *testing.T) {
+	dir := t.TempDir()
+	if err := os.WriteFile(filepath.Join(dir, run.RecordFile), []byte("{}"), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	_, err := study.Run(t.Context(), gxtest.Backend(t), tiny(t, study.Tasks()[0]), study.Options{Dir: dir})
+	if err == nil || !strings.Contains(err.Error(), dir+" is the folder of a run") {
+		t.Errorf("error %v", err)
+	}
+	for _, name := range []string{study.ConfigFile, study.RecordFile, study.ResultsFile, study.RunsDir} {
+		if _, err := os.Stat(filepath.Join(dir, name)); !errors.Is(err, fs.ErrNotExist) {
+			t.Errorf("%s: %v, want none", name, err)
 		}
 	}
 }

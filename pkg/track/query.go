@@ -270,6 +270,9 @@ func parseCondition(text string) (condition, error) {
 	if at := strings.IndexAny(text, "!=<>~"); at > 0 {
 		for _, operator := range operators {
 			if value, ok := strings.CutPrefix(text[at:], operator); ok {
+				if operator == "=" { // == is what programmers write
+					value = strings.TrimPrefix(value, "=")
+				}
 				return condition{strings.TrimSpace(text[:at]), operator, strings.TrimSpace(value)}, nil
 			}
 		}

@@ -99,6 +99,7 @@ func TestQuery(t *testing.T) {
 		{"config.lr", "study-x/runs/base-3 two one", nil},
 		{"-seed", "study-x/runs/base-3 two one", nil},
 		{"id", "one", []string{"loss=0.50"}},
+		{"id", "one", []string{"loss == 0.5"}},
 		{"id", "two", []string{"loss<0.5"}},
 		{"id", "one study-x/runs/base-3", []string{"loss >= 0.5"}},
 		{"id", "study-x/runs/base-3", []string{"loss>1e300"}},

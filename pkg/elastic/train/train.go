@@ -766,13 +766,16 @@ func (t *Trainer) train(ctx context.Context, data Data, hooks Hooks, rates rates
 			break // before the batch is used; an update that is under way is made again
 		}
 		if micro == 0 {
-			if err := t.tryRates(ctx, data, rates, total); err != nil {
+			tried, err := t.tryRates(ctx, data, rates, total)
+			if err != nil {
 				return err
 			}
 			if ctx.Err() != nil {
 				break
 			}
-			begin = time.Now()
+			if tried { // what trials take is no part of the update's time
+				begin = time.Now()
+			}
 		}
 		positions += batch.Inputs[0].Size()
 		micro++

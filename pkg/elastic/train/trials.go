@@ -22,19 +22,19 @@ func (t *Trainer) scale() float64 {
 
 // tryRates makes the trials that a controller wants before the next update, see [control.Trials]. All is
 // afterwards as it was, but for what the controller learned. Of a trial that is interrupted nothing stays, so that a
-// run that is resumed makes it again.
-func (t *Trainer) tryRates(ctx context.Context, data Data, rates rates, total int) error {
+// run that is resumed makes it again. It reports whether there was one.
+func (t *Trainer) tryRates(ctx context.Context, data Data, rates rates, total int) (tried bool, err error) {
 	if t.trying != nil {
-		return nil
+		return false, nil
 	}
 	trial, due := t.control.Trial(t.state.Update)
 	if !due {
-		return nil
+		return false, nil
 	}
 	changing := slices.Concat(t.variables, t.kept())
 	before, err := copies(t.task.Store(), changing)
 	if err != nil {
-		return fmt.Errorf("trial of rates: %w", err)
+		return true, fmt.Errorf("trial of rates: %w", err)
 	}
 	for ; due; trial, due = t.control.Trial(t.state.Update) {
 		shape := trialRates{from: t.state.Update, updates: min(trial.Updates, total-t.state.Update)}
@@ -43,19 +43,19 @@ func (t *Trainer) tryRates(ctx context.Context, data Data, rates rates, total in
 		}
 		losses, err := t.tryRate(ctx, data, shape, trial.Scale, total)
 		if err != nil {
-			return fmt.Errorf("trial of %g times the rate: %w", trial.Scale, err)
+			return true, fmt.Errorf("trial of %g times the rate: %w", trial.Scale, err)
 		}
 		if err := putBack(t.task.Store(), changing, before); err != nil {
-			return fmt.Errorf("trial of rates: %w", err)
+			return true, fmt.Errorf("trial of rates: %w", err)
 		}
 		if ctx.Err() != nil {
-			return t.clearSums()
+			return true, t.clearSums()
 		}
 		for _, event := range t.control.Tried(t.state.Update, losses) {
 			t.event(event)
 		}
 	}
-	return nil
+	return true, nil
 }
 
 // tryRate trains under a factor of the rate and returns the losses: fewer if one is not finite, which is then the last. The
