@@ -11,7 +11,6 @@ import (
 	"github.com/gomlx/gomlx/ml/model"
 
 	"github.com/elastic-attention/workbench/pkg/elastic"
-	"github.com/elastic-attention/workbench/pkg/elastic/adapt"
 	"github.com/elastic-attention/workbench/pkg/elastic/dropout"
 	"github.com/elastic-attention/workbench/pkg/elastic/optim"
 )
@@ -80,7 +79,7 @@ func New(backend compute.Backend, task Task, config Config) (*Adapter, error) {
 		return nil, fmt.Errorf("test-time adaptation: %w", err)
 	}
 	config = config.WithDefaults()
-	variables, err := adapt.Select(task.Variables(), config.Variables)
+	variables, err := config.choose(task.Variables())
 	if err != nil {
 		return nil, fmt.Errorf("test-time adaptation: variables: %w", err)
 	}

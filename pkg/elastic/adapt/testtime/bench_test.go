@@ -35,19 +35,36 @@ func BenchmarkStep(b *testing.B) {
 	if err != nil {
 		b.Fatal(err)
 	}
-	for _, method := range []string{"tent", "eata", "pseudo_label", "sar"} {
-		b.Run(method, func(b *testing.B) {
-			a, err := testtime.New(gxtest.Backend(b), tokens{m}, testtime.Config{Method: method, Rate: 1e-9})
+	all := []string{"*/norm/*"}
+	for _, config := range []testtime.Config{
+		{Method: "tent"}, {Method: "eata"}, {Method: "pseudo_label"}, {Method: "memo"}, {Method: "masked"}, {Method: "labels"}, {Method: "sar"},
+		{Method: "tent", Variables: all}, {Method: "sar", Variables: all},
+	} {
+		name := config.Method
+		if config.Variables != nil {
+			name += ",all"
+		}
+		b.Run(name, func(b *testing.B) {
+			config.Rate = 1e-9
+			a, err := testtime.New(gxtest.Backend(b), tokens{m}, config)
 			if err != nil {
 				b.Fatal(err)
 			}
 			times := [2][]float64{}
 			step := func(i int, a *testtime.Adapter) {
 				begin := time.Now()
-				if _, _, err := a.Step(ctx, ids); err != nil {
+				if i == 1 && config.Method == "labels" {
+					_, ticket, err := a.Predict(ctx, ids)
+					if err == nil {
+						_, err = a.Learn(ctx, ticket, make([]int32, 32*64))
+					}
+					if err != nil {
+						b.Fatal(err)
+					}
+				} else if _, _, err := a.Step(ctx, ids); err != nil {
 					b.Fatal(err)
 				}
-				times[i] = append(times[i], float64(time.Since(begin).Milliseconds()))
+				times[i] = append(times[i], float64(time.Since(begin).Microseconds())/1000)
 			}
 			for range 3 { // compiles all there is
 				step(0, plain)

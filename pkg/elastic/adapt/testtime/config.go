@@ -35,6 +35,11 @@ import (
 	"fmt"
 	"math"
 	"slices"
+	"strings"
+
+	"github.com/elastic-attention/workbench/pkg/elastic"
+	"github.com/elastic-attention/workbench/pkg/elastic/adapt"
+	"github.com/elastic-attention/workbench/pkg/elastic/optim"
 )
 
 // Methods lists the kinds that Config.Method may name.
@@ -48,8 +53,14 @@ type Config struct {
 	// Method is one of [Methods]; empty means "tent".
 	Method string `json:"method,omitempty"`
 	// Variables are patterns of paths, in which * stands for any text: which variables adapt.
-	// Nil means those of all normalisations, "*/norm/*".
+	// Nil means those of normalisations, "*/norm/*".
 	Variables []string `json:"variables,omitempty"`
+	// LastLayers leaves of Variables those of the last so many layers and of what follows them. What
+	// lies below the lowest variable is computed once: no gradient goes there, and neither do the further
+	// forward passes of sar and of the guard. 0 means all of Variables, or where those are nil half
+	// of the layers, and for sar, which takes two gradients, a third; the embeddings count as one
+	// layer, and the last always adapts.
+	LastLayers int `json:"last_layers,omitempty"`
 	// Optimizer is "sgd" or "adam"; empty means "sgd".
 	Optimizer string `json:"optimizer,omitempty"`
 	// Rate is the learning rate; 0 means 1e-3.
@@ -88,7 +99,8 @@ type Config struct {
 	Guard Guard `json:"guard,omitzero"`
 }
 
-// WithDefaults returns c with defaults in place of zeros.
+// WithDefaults returns c with defaults in place of zeros, but for Variables and LastLayers, whose
+// defaults depend on the model.
 func (c Config) WithDefaults() Config {
 	text := func(s *string, value string) {
 		if *s == "" {
@@ -109,9 +121,6 @@ func (c Config) WithDefaults() Config {
 	number(&c.Confidence, 0.9)
 	number(&c.MaskShare, 0.15)
 	c.Guard = c.Guard.withDefaults()
-	if c.Variables == nil {
-		c.Variables = []string{"*/norm/*"}
-	}
 	if c.Every == 0 {
 		c.Every = 1
 	}
@@ -141,10 +150,42 @@ func (c Config) Validate() error {
 	if c.Every < 1 || c.FullRows < 1 {
 		problems = append(problems, fmt.Errorf("every is %d and full_rows %d, want at least 1", c.Every, c.FullRows))
 	}
+	if c.LastLayers < 0 {
+		problems = append(problems, fmt.Errorf("last_layers is %d, want at least 0", c.LastLayers))
+	}
 	return errors.Join(append(problems,
 		between("momentum", c.Momentum, 0, 0.999), between("threshold", c.Threshold, 0, 1), between("redundancy", c.Redundancy, 0, 1),
 		between("radius", c.Radius, 0, 10), between("confidence", c.Confidence, 0, 1), between("mask_share", c.MaskShare, 0, 0.999),
 		between("anchor", c.Anchor, 0, 1e6), c.Guard.validate())...)
+}
+
+// choose returns those of a model's variables that adapt.
+func (c Config) choose(variables []elastic.Variable) ([]elastic.Variable, error) {
+	patterns, last := c.Variables, c.LastLayers
+	depths := optim.Depths(variables)
+	if patterns == nil {
+		patterns = []string{"*/norm/*"}
+		if last == 0 {
+			share := 2
+			if c.Method == "sar" {
+				share = 3
+			}
+			last = max(1, slices.Max(depths)/share)
+		}
+	}
+	chosen, err := adapt.Select(variables, patterns)
+	if err != nil || last == 0 {
+		return chosen, err
+	}
+	above := map[string]int{}
+	for i, v := range variables {
+		above[v.Path] = depths[i]
+	}
+	low := func(v elastic.Variable) bool { return above[v.Path] > last }
+	if chosen = slices.DeleteFunc(chosen, low); len(chosen) == 0 {
+		return nil, fmt.Errorf("none of %s is in the last %d layers or after them", strings.Join(patterns, " "), last)
+	}
+	return chosen, nil
 }
 
 func between(name string, value, low, high float64) error {

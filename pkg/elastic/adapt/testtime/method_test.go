@@ -6,6 +6,8 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/gomlx/compute/dtypes"
+	"github.com/gomlx/compute/shapes"
 	. "github.com/gomlx/gomlx/core/graph"
 	"github.com/gomlx/gomlx/core/tensors"
 	"github.com/gomlx/gomlx/ml/model"
@@ -14,6 +16,7 @@ import (
 	"github.com/elastic-attention/workbench/pkg/elastic"
 	"github.com/elastic-attention/workbench/pkg/elastic/adapt/testtime"
 	"github.com/elastic-attention/workbench/pkg/elastic/attention"
+	"github.com/elastic-attention/workbench/pkg/elastic/dropout"
 	"github.com/elastic-attention/workbench/pkg/elastic/pooling"
 	"github.com/elastic-attention/workbench/pkg/elastic/transformer"
 )
@@ -366,4 +369,9 @@ func (k tokens) Variables() []elastic.Variable { return k.m.Config.Variables() }
 func (k tokens) Classes() int                  { return len(k.m.Config.Head.Labels) }
 func (k tokens) Logits(w elastic.Weights, in []*Node) (logits, counts *Node) {
 	return Reshape(k.m.Config.Logits(w, transformer.Inputs{IDs: in[0]}, nil), -1, k.Classes()), nil
+}
+
+func (k tokens) Masked(in []*Node, share float64, noise *dropout.Source) []*Node {
+	hidden := LessThan(noise.Uniform(shapes.Make(dtypes.Float32, in[0].Shape().Dimensions...)), Scalar(in[0].Graph(), dtypes.Float32, share))
+	return append([]*Node{Where(hidden, ZerosLike(in[0]), in[0])}, in[1:]...)
 }
