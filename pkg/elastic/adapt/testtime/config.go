@@ -19,6 +19,10 @@
 //
 // To each, Anchor·‖w − w₀‖² is added, w₀ being where the variables began.
 //
+// The gradient ends at the lowest variable that adapts, and what lies below it is computed once. With the
+// default, the normalisations of the last layers ([Config].LastLayers), a step therefore costs one and a half
+// times a prediction, of sar twice, of masked and labels, which have a second forward pass, two and a half.
+//
 // All without labels are known to collapse sooner or later: everything becomes the class that is
 // predicted most, with great confidence. So a [Guard] compares with the unadapted model and puts the
 // variables back; [Adapter.Reset] does it by hand, to the last bit. Every step is an [Event] that
