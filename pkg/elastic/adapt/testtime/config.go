@@ -20,8 +20,8 @@
 // To each, Anchor·‖w − w₀‖² is added, w₀ being where the variables began.
 //
 // The gradient ends at the lowest variable that adapts, and what lies below it is computed once. With the
-// default, the normalisations of the last layers ([Config].LastLayers), a step therefore costs one and a half
-// times a prediction, of sar twice, of masked and labels, which have a second forward pass, two and a half.
+// default, the normalisations of the last layers ([Config].LastLayers), a step therefore costs less than
+// three times a prediction, of tent and sar about twice.
 //
 // All without labels are known to collapse sooner or later: everything becomes the class that is
 // predicted most, with great confidence. So a [Guard] compares with the unadapted model and puts the
@@ -62,8 +62,8 @@ type Config struct {
 	// LastLayers leaves of Variables those of the last so many layers and of what follows them. What
 	// lies below the lowest variable is computed once: no gradient goes there, and neither do the further
 	// forward passes of sar and of the guard. 0 means all of Variables, or where those are nil half
-	// of the layers, and for sar, which takes two gradients, a third; the embeddings count as one
-	// layer, and the last always adapts.
+	// of the layers, and for sar, masked and labels, which have a further forward pass, a third; the
+	// embeddings count as one layer, and the last always adapts.
 	LastLayers int `json:"last_layers,omitempty"`
 	// Optimizer is "sgd" or "adam"; empty means "sgd".
 	Optimizer string `json:"optimizer,omitempty"`
@@ -171,7 +171,7 @@ func (c Config) choose(variables []elastic.Variable) ([]elastic.Variable, error)
 		patterns = []string{"*/norm/*"}
 		if last == 0 {
 			share := 2
-			if c.Method == "sar" {
+			if slices.Contains([]string{"labels", "masked", "sar"}, c.Method) {
 				share = 3
 			}
 			last = max(1, slices.Max(depths)/share)
