@@ -22,7 +22,7 @@ import (
 
 // some returns the first sentences of the data.
 func (c explainCmd) some(a *app) ([]data.Sentence, error) {
-	sentences, _, err := c.load(a, c.Model)
+	sentences, _, err := c.sentences(a, c.Model)
 	if err == nil && c.Limit > 0 {
 		sentences = sentences[:min(c.Limit, len(sentences))]
 	}
