@@ -5,7 +5,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io/fs"
 	"os"
 	"path/filepath"
 	"reflect"
@@ -251,9 +250,7 @@ func begin[C any](f recipeFlags, dir, task string, config C) (resume bool, err e
 	begun := err == nil
 	switch {
 	case f.Resume && !begun:
-		if _, err := os.Stat(dir); errors.Is(err, fs.ErrNotExist) {
-			return false, fmt.Errorf("there is no run in %s to resume: leave --resume out to begin one, or name the folder of a run", dir)
-		}
+		return false, fmt.Errorf("there is no run in %s to resume: leave --resume out to begin one, or name the folder of a run", dir)
 	case f.From != "" && !(begun && f.Continue):
 		return true, run.Fork(dir, f.From, task, config)
 	}
