@@ -81,7 +81,11 @@ func (f teacherFlags) distill() (d run.Distill, err error) {
 	if err := errors.Join(positive("--temperature", f.Temperature), positive("--alpha", f.Alpha)); err != nil {
 		return d, err
 	}
-	d.Teacher = f.Teacher
+	if f.Teacher != "" { // the record's, from wherever the run is resumed
+		if d.Teacher, err = filepath.Abs(f.Teacher); err != nil {
+			return d, fmt.Errorf("--teacher: %w", err)
+		}
+	}
 	given(&d.Temperature, f.Temperature)
 	given(&d.Alpha, f.Alpha)
 	return d, nil
