@@ -113,15 +113,6 @@ type Area struct {
 	LogX, LogY               bool
 }
 
-// Place returns where a value on the x axis lies.
-func (a Area) Place(x float64) float64 {
-	low, high := a.X[0], a.X[1]
-	if a.LogX {
-		x, low, high = math.Log(x), math.Log(low), math.Log(high)
-	}
-	return a.Left + (x-low)/(high-low)*(a.Right-a.Left)
-}
-
 func (c Chart) sheet() sheet {
 	return sheet{c.Title, pixels(c.Width, 640), pixels(c.Height, 360), []Chart{c}}
 }
