@@ -93,8 +93,8 @@ func predictionLine(p classify.Prediction) string {
 
 // classify explains classes of texts: those given, else those of labelled data.
 func (c explainCmd) classify(a *app) error {
-	if c.Attention || c.Faithfulness || c.Heads || c.Sanity || c.Scalars || c.Types != "" || c.Method != ner.IntegratedGradients {
-		return usageError{fmt.Errorf("%s is a classifier, which explains texts by %s: --faithfulness, --heads, --sanity, --scalars, --attention, --types and other methods are for taggers", c.Model, ner.IntegratedGradients)}
+	if c.Faithfulness || c.Heads || c.Sanity || c.Scalars || c.Types != "" || c.Method != ner.IntegratedGradients {
+		return usageError{fmt.Errorf("%s is a classifier, which explains texts by %s: --faithfulness, --heads, --sanity, --scalars, --types and other methods are for taggers", c.Model, ner.IntegratedGradients)}
 	}
 	var texts []data.Text
 	for _, text := range c.Text {
@@ -112,6 +112,9 @@ func (c explainCmd) classify(a *app) error {
 	classifier, err := load(a, c.Model, classify.Load)
 	if err != nil {
 		return err
+	}
+	if c.Attention {
+		return c.attention(a, classifier)
 	}
 	picture := viz.Tokens{Title: "Which words speak for it?"}
 	encoder := json.NewEncoder(a.stdout)

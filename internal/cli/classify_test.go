@@ -69,6 +69,17 @@ func TestTrainEvalPredictClasses(t *testing.T) {
 	if why := run(t, "", "explain", dir, "Ann lives here.", "--words", "2"); why.code != 0 || strings.Count(why.stdout, "\n") != 3 || !strings.Contains(why.stdout, "evidence") {
 		t.Errorf("explain: code %d\n%s%s", why.code, why.stdout, why.stderr)
 	}
+	heads := run(t, "", "explain", dir, "--attention", "--json", "--keep", "Ann lives here.")
+	var attention struct{ Tokens []string }
+	if err := json.Unmarshal([]byte(heads.stdout), &attention); heads.code != 0 || err != nil || len(attention.Tokens) < 5 {
+		t.Errorf("explain --attention: code %d, %v\n%.300s%s", heads.code, err, heads.stdout, heads.stderr)
+	}
+	for _, name := range []string{"attention-1.svg", "attention-2.svg", "attention-ann-lives-here.svg"} {
+		if content, err := os.ReadFile(filepath.Join(dir, "pictures", name)); err != nil || !strings.Contains(string(content), "layer 1") {
+			t.Errorf("%s: %v, %.200s", name, err, content)
+		}
+	}
+
 	picture := filepath.Join(t.TempDir(), "why.svg")
 	why := run(t, "", append([]string{"explain", moved, "--words", "1", "--steps", "4", "--plot", picture}, columns...)...)
 	if why.code != 0 || strings.Count(why.stdout, "\n") != 4 || !strings.Contains(why.stdout, " (gold: LOC): evidence") || !strings.Contains(why.stdout, " (gold: ORG): evidence") {
@@ -94,7 +105,7 @@ func TestTrainEvalPredictClasses(t *testing.T) {
 		{[]string{"explain", dir, "--faithfulness"}, 2, "are for taggers"},
 		{[]string{"explain", dir, "--scalars"}, 2, "are for taggers"},
 		{[]string{"explain", dir, "--sanity", "Ann"}, 2, "are for taggers"},
-		{[]string{"explain", dir, "--attention", "--json", "Ann"}, 2, "are for taggers"},
+		{[]string{"explain", dir, "--attention", "--json"}, 2, "one text, not 0"},
 		{[]string{"explain", dir, "--method", "flow", "Ann"}, 2, "are for taggers"},
 		{[]string{"explain", dir, "--file", table, "Ann"}, 2, "exclude each other"},
 		{[]string{"explain", dir, "--file", table, "--data", "synthetic"}, 2, "exclude each other"},

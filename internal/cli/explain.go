@@ -106,7 +106,11 @@ func (c explainCmd) Run(a *app) error {
 	case c.Scalars:
 		return c.scalars(a)
 	case c.Attention:
-		return c.attention(a)
+		tagger, err := load(a, c.Model, ner.Load)
+		if err != nil {
+			return err
+		}
+		return c.attention(a, tagger)
 	case c.Sanity:
 		return c.sanity(a, config)
 	}

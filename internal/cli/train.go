@@ -375,7 +375,7 @@ Run folder: %s
 		if err := t.draw(dir); err != nil {
 			fmt.Fprintf(a.stderr, "no pictures of attention: %v\n", err)
 		} else {
-			fmt.Fprintln(a.stdout, "  pictures/      what heads attend to in sentences of the test data")
+			fmt.Fprintf(a.stdout, "  pictures/      what heads attend to in %s of the test data\n", t.items)
 		}
 	}
 	fmt.Fprintln(a.stdout, "Try next:")

@@ -139,7 +139,13 @@ func (c trainNERCmd) Run(a *app) error {
 			}
 			return fromTestData(lines)
 		},
-		draw: func(dir string) error { return a.keepAttention(dir, result) },
+		draw: func(dir string) error {
+			var texts []string
+			for _, s := range result.Sentences {
+				texts = append(texts, s.Text)
+			}
+			return a.keepAttention(dir, result.Tagger, texts)
+		},
 		model: func() string {
 			if adapter := result.Tagger.Adapter(); adapter != nil {
 				return fmt.Sprintf("the tagger's adapter (%s) and head, on the base model that it names; --merge would save the whole", adapter.Config().Kind)

@@ -59,6 +59,7 @@ type Classifier struct {
 	forward    *model.Exec
 	compiled   map[graph.GraphId]bool
 	attributor *interpret.Attributor // of explanations; nil before the first
+	attentions *model.Exec           // the same
 }
 
 // Labels lists the classes of texts, sorted. A text without a label is an error.
