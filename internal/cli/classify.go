@@ -144,6 +144,9 @@ func (c explainCmd) classify(a *app) error {
 			}
 			continue
 		}
+		if len(c.Text) == 0 {
+			fmt.Fprintln(a.stdout, text.Text)
+		}
 		fmt.Fprintf(a.stdout, "%s %.2f%s: evidence %.2f, without the text %.2f, left open %.3f\n", e.Label, e.Score, gold, e.Evidence, e.Without, e.Error)
 		c.bars(a, words)
 	}

@@ -82,7 +82,7 @@ func TestTrainEvalPredictClasses(t *testing.T) {
 
 	picture := filepath.Join(t.TempDir(), "why.svg")
 	why := run(t, "", append([]string{"explain", moved, "--words", "1", "--steps", "4", "--plot", picture}, columns...)...)
-	if why.code != 0 || strings.Count(why.stdout, "\n") != 4 || !strings.Contains(why.stdout, " (gold: LOC): evidence") || !strings.Contains(why.stdout, " (gold: ORG): evidence") {
+	if why.code != 0 || strings.Count(why.stdout, "\n") != 6 || !strings.HasPrefix(why.stdout, "we met in the river\n") || !strings.Contains(why.stdout, " (gold: LOC): evidence") || !strings.Contains(why.stdout, " (gold: ORG): evidence") {
 		t.Errorf("explain of a file: code %d\n%s%s", why.code, why.stdout, why.stderr)
 	}
 	if content, err := os.ReadFile(picture); err != nil || !strings.Contains(string(content), ">river<") || !strings.Contains(string(content), "(gold: ORG)") {
