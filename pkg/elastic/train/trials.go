@@ -85,11 +85,12 @@ func (t *Trainer) tryRate(ctx context.Context, data Data, shape trialRates, scal
 	return losses, nil
 }
 
-// trialRates are the rates of a trial: they rise as those of the run, in at most half of the trial, and then fall to 0.
+// trialRates are the rates of a trial, those of the run in small: they rise as there, in at most half of the trial, and then go where the rest of the run goes.
 type trialRates struct {
 	run           rates
 	from, updates int
 	rises, warmup int // in how many updates the run's rate becomes the highest, and that of the trial
+	rest          int // of the run after that
 }
 
 func newTrialRates(run rates, from, total, updates int) trialRates {
@@ -99,15 +100,16 @@ func newTrialRates(run rates, from, total, updates int) trialRates {
 			highest = update
 		}
 	}
-	return trialRates{run, from, updates, highest - from, min(highest-from, updates/2)}
+	return trialRates{run, from, updates, highest - from, min(highest-from, updates/2), total - highest}
 }
 
 // At returns the rate of an update of the run.
 func (r trialRates) At(update int) float64 {
-	if i := update - r.from; i < r.warmup {
+	i := update - r.from
+	if i < r.warmup {
 		return r.run.At(r.from + i*r.rises/r.warmup)
 	}
-	return r.run.At(r.from+r.rises) * float64(r.from+r.updates-update) / float64(r.updates-r.warmup)
+	return r.run.At(r.from + r.rises + (i-r.warmup)*r.rest/(r.updates-r.warmup))
 }
 
 // copies returns copies of the values of variables.

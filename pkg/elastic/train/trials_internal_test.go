@@ -7,7 +7,7 @@ import (
 	"github.com/elastic-attention/workbench/pkg/elastic/optim/schedule"
 )
 
-// TestTrialRates: a trial rises as the run does, or in half of its updates where that is less, and falls to 0.
+// TestTrialRates: a trial rises as the run does, or in half of its updates where that is less, and falls to where the run does.
 func TestTrialRates(t *testing.T) {
 	run := schedule.Linear{Peak: 2, WarmupSteps: 100, TotalSteps: 1000}
 	long := newTrialRates(run, 0, 1000, 400)
@@ -25,7 +25,7 @@ func TestTrialRates(t *testing.T) {
 	}{
 		{long, 99, 2}, {long, 250, 1}, {long, 399, 2. / 300},
 		{short, 0, 0.02}, {short, 25, 1}, {short, 49, 1.96}, {short, 50, 2}, {short, 99, 0.04},
-		{constant, 30, 2}, {constant, 39, 0.2},
+		{constant, 30, 2}, {constant, 39, 2},
 	} {
 		if got := c.rates.At(c.update); math.Abs(got-c.want) > 0.03 {
 			t.Errorf("update %d of %d has the rate %g, want %g", c.update, c.rates.updates, got, c.want)

