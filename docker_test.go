@@ -3,6 +3,7 @@ package workbench_test
 import (
 	"encoding/json"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"regexp"
 	"slices"
@@ -162,6 +163,70 @@ func TestDockerVersions(t *testing.T) {
 	wheel := regexp.MustCompile(`Package: "jax-cuda13-pjrt", Version: "([^"]+)"`).FindStringSubmatch(read(t, "pkg/backend/install.go"))
 	if wheel == nil || !strings.Contains(read(t, "tools/requirements-cuda.txt"), "jax-cuda13-plugin[with-cuda]=="+wheel[1]+"\n") {
 		t.Errorf("tools/requirements-cuda.txt is not of the plugin's version %q", wheel)
+	}
+}
+
+// pinned matches a base by tag and digest.
+var pinned = regexp.MustCompile(`^[a-z0-9./-]+:[A-Za-z0-9._-]+@sha256:[0-9a-f]{64}$`)
+
+// bases maps the ARG of each base in a Dockerfile to its image.
+func bases(text string) map[string]string {
+	all := map[string]string{}
+	for _, m := range regexp.MustCompile(`(?m)^ARG ([A-Z]+_BASE)=(.*)$`).FindAllStringSubmatch(text, -1) {
+		all[m[1]] = m[2]
+	}
+	return all
+}
+
+// TestDockerBasesArePinned checks that each stage begins from another or from a base with tag and digest.
+func TestDockerBasesArePinned(t *testing.T) {
+	from, base := stages(t), bases(read(t, "docker/Dockerfile"))
+	outside := 0
+	for stage, image := range from {
+		if from[image] != "" {
+			continue
+		}
+		outside++
+		name := strings.TrimSuffix(strings.TrimPrefix(image, "${"), "}")
+		if !pinned.MatchString(base[name]) {
+			t.Errorf("stage %s begins from %s, which is %q, want image:tag@sha256:…", stage, image, base[name])
+		}
+	}
+	if outside != len(base) || outside < 3 {
+		t.Errorf("%d stages begin from images, and there are %d bases, want 3 or more of both", outside, len(base))
+	}
+}
+
+// TestDockerPin renews the digests of the bases with a registry that is a script, and with one that knows a base less.
+func TestDockerPin(t *testing.T) {
+	dir := t.TempDir()
+	if err := os.Mkdir(filepath.Join(dir, "docker"), 0o755); err != nil {
+		t.Fatal(err)
+	}
+	put := func(name, text string) string {
+		path := filepath.Join(dir, name)
+		if err := os.WriteFile(path, []byte(text), 0o755); err != nil {
+			t.Fatal(err)
+		}
+		return path
+	}
+	before := read(t, "docker/Dockerfile")
+	script, file := put("docker/build.sh", read(t, "docker/build.sh")), put("docker/Dockerfile", before)
+	digest := "sha256:" + strings.Repeat("0a", 32)
+	pin := func(registry string) ([]byte, error) {
+		cmd := exec.Command(script, "--pin")
+		cmd.Env = append(os.Environ(), "ENGINE="+put("engine", "#!/bin/sh\nshift 5\n"+registry))
+		return cmd.CombinedOutput()
+	}
+	if out, err := pin(`case $1 in *distroless*) echo "not found: $1" >&2; exit 1;; *) echo ` + digest + `;; esac`); err == nil || read(t, file) != before {
+		t.Errorf("a base that is not found: %v, %s; want an error and the file as it was", err, out)
+	}
+	if out, err := pin(`case $1 in *@*) exit 1;; *) echo ` + digest + `;; esac`); err != nil {
+		t.Fatalf("%v: %s", err, out)
+	}
+	want := regexp.MustCompile(`(?m)^(ARG [A-Z]+_BASE=.*@)sha256:.*$`).ReplaceAllString(before, "${1}"+digest)
+	if got := read(t, file); got != want {
+		t.Errorf("pinned:\n%s\nwant\n%s", got, want)
 	}
 }
 

@@ -301,3 +301,24 @@ func exportedReceiver(e ast.Expr) bool {
 	}
 	return false
 }
+
+// TestEnvironmentIsDocumented checks that docs/runs.md names each environment variable that programs read. Those of tests and
+// of tools/golden are the business of developers.
+func TestEnvironmentIsDocumented(t *testing.T) {
+	docs := read(t, "docs/runs.md")
+	found := 0
+	files(t, func(name string, text []byte) {
+		if !strings.HasSuffix(name, ".go") || strings.HasSuffix(name, "_test.go") || strings.HasPrefix(name, "internal/golden/") {
+			return
+		}
+		for _, variable := range regexp.MustCompile(`"ELASTIC_[A-Z_]+"`).FindAllString(string(text), -1) {
+			found++
+			if variable = strings.Trim(variable, `"`); !strings.Contains(docs, "| `"+variable+"` |") {
+				t.Errorf("%s reads %s, which the table of docs/runs.md does not name", name, variable)
+			}
+		}
+	})
+	if found < 5 {
+		t.Errorf("only %d variables found: is the pattern still right?", found)
+	}
+}

@@ -2,43 +2,37 @@
 # Builds images of the workbench.
 #
 #   docker/build.sh [TARGET]...     targets of docker/Dockerfile, default lab and cli; the images are elastic-TARGET
-#   docker/build.sh --pin           asks the registries for the digests of the bases and writes docker/bases.lock
+#   docker/build.sh --pin           asks the registries for the digests of the bases' tags and writes them into docker/Dockerfile
 #
-# With docker/bases.lock, bases are taken by digest. A base in the environment (LAB_BASE=my/debian) goes first.
+# A base in the environment (LAB_BASE=my/debian) goes before the Dockerfile's.
 #   ENGINE        the program that builds (default docker; podman and buildah take the same arguments)
 #   ENGINE_ARGS   further arguments of its build command
 set -euo pipefail
 cd "$(dirname "$0")/.."
 engine=${ENGINE:-docker}
-lock=docker/bases.lock
 
 # bases prints NAME=IMAGE for each base of the Dockerfile.
 bases() { sed -n 's/^ARG \([A-Z]*_BASE\)=\(.*\)$/\1=\2/p' docker/Dockerfile; }
 
 if [[ ${1:-} == --pin ]]; then
-	part=$lock.part
+	edits=()
 	while IFS='=' read -r name image; do
-		digest=$("$engine" buildx imagetools inspect --format '{{.Manifest.Digest}}' "$image")
-		[[ $digest == sha256:* ]] || {
-			echo "build: $image has no digest: $digest" >&2
+		tag=${image%@*}
+		digest=$("$engine" buildx imagetools inspect --format '{{.Manifest.Digest}}' "$tag")
+		[[ $digest =~ ^sha256:[0-9a-f]{64}$ ]] || {
+			echo "build: $tag has no digest: $digest" >&2
 			exit 1
 		}
-		echo "$name=$image@$digest"
-	done < <(bases) >"$part"
-	mv "$part" "$lock"
-	cat "$lock"
+		edits+=(-e "s|^ARG $name=.*|ARG $name=$tag@$digest|")
+	done < <(bases)
+	sed -i "${edits[@]}" docker/Dockerfile # all or none: a tag that is not found ends before
+	bases
 	exit
 fi
 
 args=()
 while IFS='=' read -r name image; do
-	pinned=
-	if [[ -e $lock ]]; then pinned=$(sed -n "s/^$name=//p" "$lock"); fi
-	if [[ -n $pinned && $pinned != "$image@"* ]]; then
-		echo "build: $lock pins $pinned, the Dockerfile names $image: run docker/build.sh --pin" >&2
-		exit 1
-	fi
-	chosen=${!name:-${pinned:-$image}}
+	chosen=${!name:-$image}
 	if [[ $chosen != *@sha256:* ]]; then echo "build: $name=$chosen is not pinned by a digest" >&2; fi
 	args+=(--build-arg "$name=$chosen")
 done < <(bases)

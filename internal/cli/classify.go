@@ -4,11 +4,12 @@ import (
 	"encoding/json"
 	"fmt"
 
+	"github.com/elastic-attention/workbench/pkg/data"
 	"github.com/elastic-attention/workbench/pkg/elastic/adapt/testtime"
 	"github.com/elastic-attention/workbench/pkg/eval"
 	"github.com/elastic-attention/workbench/pkg/ner"
 	"github.com/elastic-attention/workbench/pkg/task/classify"
-	"github.com/elastic-attention/workbench/pkg/task/classify/experiment"
+	"github.com/elastic-attention/workbench/pkg/viz"
 )
 
 // classify scores a classifier.
@@ -16,26 +17,7 @@ func (c evalCmd) classify(a *app) error {
 	if c.Strict || c.Types != "" || c.Threshold != nil {
 		return usageError{fmt.Errorf("--strict, --types and --threshold are for taggers, and %s is a classifier", c.Model)}
 	}
-	config, err := evalConfig[experiment.Config](c)
-	if err != nil {
-		return err
-	}
-	corpus := config.Data
-	switch {
-	case c.File != "":
-		corpus = experiment.Data{TestFile: c.File, TextColumn: corpus.TextColumn, LabelColumn: corpus.LabelColumn}
-		if c.TextColumn != "" {
-			corpus.TextColumn = c.TextColumn
-		}
-		if c.LabelColumn != "" {
-			corpus.LabelColumn = c.LabelColumn
-		}
-	case c.TextColumn != "" || c.LabelColumn != "":
-		return usageError{fmt.Errorf("--text-column and --label-column need --file")}
-	case c.Data != "":
-		corpus = experiment.Data{Name: c.Data}
-	}
-	texts, err := part(a, c.corpusFlags, corpus.Load)
+	texts, err := c.texts(a, c.Model)
 	if err != nil {
 		return err
 	}
@@ -109,33 +91,64 @@ func predictionLine(p classify.Prediction) string {
 	return fmt.Sprintf("%s %.2f  %s", p.Label, p.Score, p.Text)
 }
 
-// classify explains classes of texts.
+// classify explains classes of texts: those given, else those of labelled data.
 func (c explainCmd) classify(a *app) error {
-	if len(c.Text) == 0 || c.Attention || c.Sanity || c.Plot != "" || c.Keep || c.Types != "" || c.Method != ner.IntegratedGradients {
-		return usageError{fmt.Errorf("%s is a classifier, which explains texts by %s: --steps, --words and --json go with it, and other flags are for taggers", c.Model, ner.IntegratedGradients)}
+	if c.Faithfulness || c.Heads || c.Sanity || c.Scalars || c.Types != "" || c.Method != ner.IntegratedGradients {
+		return usageError{fmt.Errorf("%s is a classifier, which explains texts by %s: --faithfulness, --heads, --sanity, --scalars, --types and other methods are for taggers", c.Model, ner.IntegratedGradients)}
+	}
+	var texts []data.Text
+	for _, text := range c.Text {
+		texts = append(texts, data.Text{Text: text})
+	}
+	if len(texts) == 0 {
+		var err error
+		if texts, err = c.texts(a, c.Model); err != nil {
+			return err
+		}
+		if c.Limit > 0 {
+			texts = texts[:min(c.Limit, len(texts))]
+		}
 	}
 	classifier, err := load(a, c.Model, classify.Load)
 	if err != nil {
 		return err
 	}
+	if c.Attention {
+		return c.attention(a, classifier)
+	}
+	picture := viz.Tokens{Title: "Which words speak for it?"}
 	encoder := json.NewEncoder(a.stdout)
-	for _, text := range c.Text {
-		e, err := classifier.Explain(a.ctx, text, c.Steps)
+	for _, text := range texts {
+		e, err := classifier.Explain(a.ctx, text.Text, c.Steps)
 		if err != nil {
 			return err
 		}
+		row := viz.TokenRow{Name: e.Label}
+		words := make([]weighed, len(e.Words))
+		for i, w := range e.Words {
+			words[i] = weighed{w.Text, w.Value}
+			row.Words, row.Values = append(row.Words, w.Text), append(row.Values, w.Value)
+		}
+		gold := ""
+		if text.Label != "" {
+			gold = fmt.Sprintf(" (gold: %s)", text.Label)
+		}
+		row.Name += gold
+		picture.Rows = append(picture.Rows, row)
 		if c.JSON {
-			if err := encoder.Encode(e); err != nil {
+			if err := encoder.Encode(struct {
+				classify.Explanation
+				Gold string `json:"gold,omitempty"`
+			}{e, text.Label}); err != nil {
 				return err
 			}
 			continue
 		}
-		fmt.Fprintf(a.stdout, "%s %.2f: evidence %.2f, without the text %.2f, left open %.3f\n", e.Label, e.Score, e.Evidence, e.Without, e.Error)
-		words := make([]weighed, len(e.Words))
-		for i, w := range e.Words {
-			words[i] = weighed{w.Text, w.Value}
+		if len(c.Text) == 0 {
+			fmt.Fprintln(a.stdout, text.Text)
 		}
+		fmt.Fprintf(a.stdout, "%s %.2f%s: evidence %.2f, without the text %.2f, left open %.3f\n", e.Label, e.Score, gold, e.Evidence, e.Without, e.Error)
 		c.bars(a, words)
 	}
-	return nil
+	return c.plot(a, picture.Title, picture.SVG)
 }

@@ -69,6 +69,28 @@ func TestTrainEvalPredictClasses(t *testing.T) {
 	if why := run(t, "", "explain", dir, "Ann lives here.", "--words", "2"); why.code != 0 || strings.Count(why.stdout, "\n") != 3 || !strings.Contains(why.stdout, "evidence") {
 		t.Errorf("explain: code %d\n%s%s", why.code, why.stdout, why.stderr)
 	}
+	heads := run(t, "", "explain", dir, "--attention", "--json", "--keep", "Ann lives here.")
+	var attention struct{ Tokens []string }
+	if err := json.Unmarshal([]byte(heads.stdout), &attention); heads.code != 0 || err != nil || len(attention.Tokens) < 5 {
+		t.Errorf("explain --attention: code %d, %v\n%.300s%s", heads.code, err, heads.stdout, heads.stderr)
+	}
+	for _, name := range []string{"attention-1.svg", "attention-2.svg", "attention-ann-lives-here.svg"} {
+		if content, err := os.ReadFile(filepath.Join(dir, "pictures", name)); err != nil || !strings.Contains(string(content), "layer 1") {
+			t.Errorf("%s: %v, %.200s", name, err, content)
+		}
+	}
+
+	picture := filepath.Join(t.TempDir(), "why.svg")
+	why := run(t, "", append([]string{"explain", moved, "--words", "1", "--steps", "4", "--plot", picture}, columns...)...)
+	if why.code != 0 || strings.Count(why.stdout, "\n") != 6 || !strings.HasPrefix(why.stdout, "we met in the river\n") || !strings.Contains(why.stdout, " (gold: LOC): evidence") || !strings.Contains(why.stdout, " (gold: ORG): evidence") {
+		t.Errorf("explain of a file: code %d\n%s%s", why.code, why.stdout, why.stderr)
+	}
+	if content, err := os.ReadFile(picture); err != nil || !strings.Contains(string(content), ">river<") || !strings.Contains(string(content), "(gold: ORG)") {
+		t.Errorf("picture of a file: %v, %.300s", err, content)
+	}
+	if why := run(t, "", "explain", dir, "--split", "dev", "--limit", "3", "--steps", "4", "--json", "--keep"); why.code != 0 || strings.Count(why.stdout, `"gold":`) != 3 || !strings.Contains(why.stderr, "kept in "+dir) {
+		t.Errorf("explain of the run's own data: code %d\n%s%s", why.code, why.stdout, why.stderr)
+	}
 
 	for _, test := range []struct {
 		args []string
@@ -83,12 +105,14 @@ func TestTrainEvalPredictClasses(t *testing.T) {
 		{[]string{"explain", dir, "--faithfulness"}, 2, "are for taggers"},
 		{[]string{"explain", dir, "--scalars"}, 2, "are for taggers"},
 		{[]string{"explain", dir, "--sanity", "Ann"}, 2, "are for taggers"},
-		{[]string{"explain", dir, "--attention", "--json", "Ann"}, 2, "are for taggers"},
+		{[]string{"explain", dir, "--attention", "--json"}, 2, "one text, not 0"},
 		{[]string{"explain", dir, "--method", "flow", "Ann"}, 2, "are for taggers"},
-		{[]string{"explain", dir, "--plot", filepath.Join(t.TempDir(), "why.svg"), "Ann"}, 2, "are for taggers"},
+		{[]string{"explain", dir, "--file", table, "Ann"}, 2, "exclude each other"},
+		{[]string{"explain", dir, "--file", table, "--data", "synthetic"}, 2, "exclude each other"},
+		{[]string{"explain", moved}, 2, "--data or --file"},
 		{[]string{"eval", dir, "--text-column", "query"}, 2, "need --file"},
 		{[]string{"generate", dir, "Ann"}, 2, "elastic predict " + dir},
-		{[]string{"explain", dir, "--keep", "Ann"}, 2, "are for taggers"},
+		{[]string{"explain", moved, "--keep", "Ann"}, 2, "is no run folder"},
 		{[]string{"eval", dir, "--data", "uner-en-ewt"}, 2, "banking77"},
 		{[]string{"eval", dir, "--file", table}, 1, `no column "text"`},
 		{[]string{"eval", dir, "--adapt", "memo"}, 2, "augmentations"},

@@ -32,7 +32,7 @@ type explainCmd struct {
 	Scalars      bool `help:"Show what each head learned about itself while a run trained: span, alpha, temperature, gate." xor:"what"`
 
 	corpusFlags
-	Limit   int    `help:"Take only the first sentences of the data; 0 takes all." default:"100"`
+	Limit   int    `help:"Take only the first sentences or texts of the data; 0 takes all." default:"100"`
 	Removal bool   `help:"With --heads, also remove each head in turn: slow."`
 	Plot    string `help:"Write a picture: FILE.svg, or FILE.html." placeholder:"FILE" predictor:"path"`
 	Keep    bool   `help:"Keep the picture in the run folder, where \"elastic ui\" shows it."`
@@ -44,8 +44,8 @@ func (explainCmd) Help() string {
 	return `For each entity that is found, what every word of the text contributes to its evidence, the sum
 over the entity's words of logit(tag) − logit(O). Negative words speak against it. The methods
 relevance, rollout and flow follow attention instead and know no negative words.
-A classifier explains the class of the text, whose evidence is its logit less the mean of all classes',
-by integrated gradients; of the flags only --steps, --words and --json go with it.
+A classifier explains the class of each text, whose evidence is its logit less the mean of all classes',
+by integrated gradients. Without a text, it explains those of the data that --data, --file and --split name.
 
 Examples:
   elastic explain runs/first "Angela Merkel met Tim Cook of Apple in Berlin."
@@ -56,7 +56,8 @@ Examples:
   elastic explain runs/first --faithfulness --limit 200 --plot curves.svg
   elastic explain runs/first --heads --removal --split dev --plot heads.html
   elastic explain runs/first --sanity "Angela Merkel met Tim Cook of Apple in Berlin."
-  elastic explain runs/first --scalars --plot scalars.html`
+  elastic explain runs/first --scalars --plot scalars.html
+  elastic explain runs/intents --file mine.csv --limit 20 --plot why.svg   a classifier`
 }
 
 // Run explains.
@@ -71,12 +72,14 @@ func (c explainCmd) Run(a *app) error {
 	if err := c.checkPlot(); err != nil {
 		return usageError{err}
 	}
-	data := c.Faithfulness || c.Heads || c.Scalars
+	task, data := taskOf(c.Model), c.Faithfulness || c.Heads || c.Scalars
 	switch {
 	case data && len(c.Text) > 0:
 		return usageError{errors.New("--faithfulness, --heads and --scalars explain no text: leave it out")}
-	case !data && len(c.Text) == 0:
+	case !data && len(c.Text) == 0 && task != hub.TaskClassify:
 		return usageError{errors.New("want a text to explain, or --faithfulness, --heads or --scalars")}
+	case len(c.Text) > 0 && (c.Data != "" || c.File != ""):
+		return usageError{errors.New("a text and --data or --file exclude each other")}
 	case c.Removal && !c.Heads:
 		return usageError{errors.New("--removal goes with --heads")}
 	case (c.Attention || c.Sanity) && len(c.Text) != 1:
@@ -89,7 +92,7 @@ func (c explainCmd) Run(a *app) error {
 			return usageError{fmt.Errorf("--keep: %s is no run folder, it has no %s", c.Model, run.RecordFile)}
 		}
 	}
-	switch taskOf(c.Model) {
+	switch task {
 	case hub.TaskClassify:
 		return c.classify(a)
 	case hub.TaskLM:
@@ -103,15 +106,19 @@ func (c explainCmd) Run(a *app) error {
 	case c.Scalars:
 		return c.scalars(a)
 	case c.Attention:
-		return c.attention(a)
+		tagger, err := load(a, c.Model, ner.Load)
+		if err != nil {
+			return err
+		}
+		return c.attention(a, tagger)
 	case c.Sanity:
 		return c.sanity(a, config)
 	}
-	return c.texts(a, config)
+	return c.entities(a, config)
 }
 
-// texts explains the entities of texts.
-func (c explainCmd) texts(a *app, config ner.ExplainConfig) error {
+// entities explains those of texts.
+func (c explainCmd) entities(a *app, config ner.ExplainConfig) error {
 	tagger, err := load(a, c.Model, ner.Load)
 	if err != nil {
 		return err

@@ -2,6 +2,7 @@ package cli
 
 import (
 	"cmp"
+	"context"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -16,26 +17,26 @@ import (
 	"github.com/elastic-attention/workbench/pkg/elastic/interpret"
 	"github.com/elastic-attention/workbench/pkg/elastic/train"
 	"github.com/elastic-attention/workbench/pkg/ner"
-	"github.com/elastic-attention/workbench/pkg/ner/experiment"
 	"github.com/elastic-attention/workbench/pkg/viz"
 )
 
 // some returns the first sentences of the data.
 func (c explainCmd) some(a *app) ([]data.Sentence, error) {
-	sentences, _, err := c.load(a, c.Model)
+	sentences, _, err := c.sentences(a, c.Model)
 	if err == nil && c.Limit > 0 {
 		sentences = sentences[:min(c.Limit, len(sentences))]
 	}
 	return sentences, err
 }
 
+// attends is a model that tells what the tokens of a text attend to.
+type attends interface {
+	Attention(ctx context.Context, text string) (interpret.AttentionMap, error)
+}
+
 // attention draws the attention matrices of a text.
-func (c explainCmd) attention(a *app) error {
-	tagger, err := load(a, c.Model, ner.Load)
-	if err != nil {
-		return err
-	}
-	m, err := tagger.Attention(a.ctx, c.Text[0])
+func (c explainCmd) attention(a *app, model attends) error {
+	m, err := model.Attention(a.ctx, c.Text[0])
 	if err != nil {
 		return err
 	}
@@ -49,7 +50,7 @@ func (c explainCmd) attention(a *app) error {
 }
 
 // attentionGrid is the picture of what each head of each layer attends to.
-func attentionGrid(m ner.AttentionMap) viz.Grid {
+func attentionGrid(m interpret.AttentionMap) viz.Grid {
 	grid := viz.Grid{Title: "What heads attend to", Labels: m.Tokens, Values: m.Weights}
 	for layer, heads := range m.Weights {
 		grid.Rows = append(grid.Rows, fmt.Sprintf("layer %d", layer))
@@ -62,11 +63,11 @@ func attentionGrid(m ner.AttentionMap) viz.Grid {
 	return grid
 }
 
-// keepAttention draws, into the folder of a run, what its tagger attends to in the first of its samples.
-func (a *app) keepAttention(dir string, result experiment.Result) error {
-	const most = 2 // each length is compiled
-	for i, sample := range result.Sentences[:min(most, len(result.Sentences))] {
-		m, err := result.Tagger.Attention(a.ctx, sample.Text)
+// keepAttention draws, into the folder of a run, what its model attends to in the first of some texts.
+func (a *app) keepAttention(dir string, model attends, texts []string) error {
+	const most = 2 // each length may be compiled
+	for i, text := range texts[:min(most, len(texts))] {
+		m, err := model.Attention(a.ctx, text)
 		if err != nil {
 			return err
 		}

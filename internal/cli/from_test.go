@@ -54,6 +54,9 @@ func TestFrom(t *testing.T) {
 	if out := lm("stub", "--max-updates", "1", "--epochs", "3"); out.code != 0 {
 		t.Fatal(out.stderr)
 	}
+	if err := os.Mkdir(path("empty"), 0o755); err != nil {
+		t.Fatal(err)
+	}
 	for want, args := range map[string][]string{
 		"holds a run already":                     {"other", "--epochs", "3", "--from", path("parent")},
 		"epochs is 2: nothing is left to do":      {"new", "--epochs", "2", "--from", path("parent")},
@@ -63,6 +66,7 @@ func TestFrom(t *testing.T) {
 		"there is none: want the folder of a run": {"new", "--from", path("nothing")},
 		"kind was adamw and is sgd: another rule": {"new", "--epochs", "3", "--from", path("parent"), "--optimizer", "sgd"},
 		"there is no run in " + path("nowhere"):   {"nowhere", "--resume"},
+		"there is no run in " + path("empty"):     {"empty", "--resume"},
 		"leave --resume out to begin one, or na":  {"nowhere", "--resume"},
 	} {
 		if out := lm(args[0], args[1:]...); out.code != 1 || !strings.Contains(out.stderr, want) {

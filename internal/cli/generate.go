@@ -58,7 +58,7 @@ func (c evalCmd) language(a *app) error {
 	if c.Strict || c.Types != "" || c.Threshold != nil || c.TextColumn != "" || c.LabelColumn != "" || c.Adapt != "" {
 		return usageError{fmt.Errorf("--strict, --types, --threshold, --text-column, --label-column and --adapt are not for language models, and %s is one", c.Model)}
 	}
-	config, err := evalConfig[experiment.Config](c)
+	config, err := corpusOf[experiment.Config](c.corpusFlags, c.Model)
 	if err != nil {
 		return err
 	}

@@ -14,8 +14,15 @@ const graphicsEnv = "ELASTIC_GRAPHICS"
 
 // charts draws charts on standard output, as pictures if that is a terminal that shows them.
 func (a *app) charts(charts ...viz.Chart) error {
+	if len(charts) == 0 {
+		return nil
+	}
+	pictures, err := a.graphics()
+	if err != nil {
+		return err
+	}
 	draw := func(c viz.Chart) (string, error) { return c.Text(0, 8) }
-	if len(charts) > 0 && a.graphics() {
+	if pictures {
 		draw = viz.Chart.Sixel
 	}
 	for _, chart := range charts {
@@ -28,13 +35,16 @@ func (a *app) charts(charts ...viz.Chart) error {
 	return nil
 }
 
-// graphics reports whether standard output shows sixel.
-func (a *app) graphics() bool {
-	switch os.Getenv(graphicsEnv) {
+// graphics reports whether charts are drawn as sixel.
+func (a *app) graphics() (bool, error) {
+	switch value := os.Getenv(graphicsEnv); value {
 	case "sixel":
-		return true
+		return true, nil
+	case "text":
+		return false, nil
 	case "":
-		return isTerminal(a.stdout) && os.Getenv("TERM") != "dumb" && inForeground() && sixel.IsSupported()
+		return isTerminal(a.stdout) && os.Getenv("TERM") != "dumb" && inForeground() && sixel.IsSupported(), nil
+	default:
+		return false, usageError{fmt.Errorf("%s is %q, want sixel or text, or leave it out to ask the terminal", graphicsEnv, value)}
 	}
-	return false
 }

@@ -23,4 +23,9 @@ func TestChartsOnTerminals(t *testing.T) {
 			t.Errorf("%s=%q: no %q in %q", graphicsEnv, test.env, test.want, out.String()[:40])
 		}
 	}
+	t.Setenv(graphicsEnv, "kitty")
+	var out strings.Builder
+	if err := (&app{stdout: &out}).charts(chart); err == nil || !strings.Contains(err.Error(), `ELASTIC_GRAPHICS is "kitty", want sixel or text`) || out.Len() > 0 {
+		t.Errorf("%s=kitty: %v, %q", graphicsEnv, err, out.String())
+	}
 }

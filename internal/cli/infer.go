@@ -5,7 +5,6 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"io/fs"
 	"os"
 	"slices"
 	"strings"
@@ -88,9 +87,6 @@ type evalCmd struct {
 
 	exitFlags `group:"Taggers"`
 	Strict    bool `group:"Taggers" help:"Count only entities that are well-formed IOB2."`
-
-	TextColumn  string `group:"Classifiers" help:"Column of --file that has the text. Default: the run's own, else text." placeholder:"NAME"`
-	LabelColumn string `group:"Classifiers" help:"Column of --file that has the class. Default: the run's own, else label." placeholder:"NAME"`
 }
 
 // Help is shown below the usage.
@@ -113,9 +109,6 @@ func (c evalCmd) Run(a *app) error {
 	if c.Digits < 0 || c.Digits > 10 {
 		return usageError{fmt.Errorf("--digits is %d, want 0 to 10", c.Digits)}
 	}
-	if c.File != "" && c.Data != "" {
-		return usageError{errors.New("--data and --file exclude each other")}
-	}
 	switch taskOf(c.Model) {
 	case hub.TaskClassify:
 		return c.classify(a)
@@ -125,28 +118,9 @@ func (c evalCmd) Run(a *app) error {
 	return c.ner(a)
 }
 
-// evalConfig returns the config of the run whose model is scored; its zero value if the folder
-// has a model only, which then must be told what to score on.
-func evalConfig[C any](c evalCmd) (config C, err error) {
-	record, err := run.ReadRecord[C](c.Model)
-	if err == nil || !errors.Is(err, fs.ErrNotExist) {
-		return record.Config, err
-	}
-	if info, err := os.Stat(c.Model); err != nil || !info.IsDir() {
-		return config, noSuchRun(c.Model)
-	}
-	if c.Data == "" && c.File == "" {
-		return config, usageError{fmt.Errorf("%s is no run folder, so say what to score on: --data or --file", c.Model)}
-	}
-	return config, nil
-}
-
 // ner scores a tagger.
 func (c evalCmd) ner(a *app) error {
-	if c.TextColumn != "" || c.LabelColumn != "" {
-		return usageError{fmt.Errorf("--text-column and --label-column are for classifiers, and %s is none", c.Model)}
-	}
-	sentences, corpus, err := c.load(a, c.Model)
+	sentences, corpus, err := c.sentences(a, c.Model)
 	if err != nil {
 		return err
 	}

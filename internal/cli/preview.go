@@ -124,10 +124,9 @@ func (a *app) tellRates(f recipeFlags, curve train.RateCurve) error {
 		Title: "Range test of the learning rate", XLabel: "learning rate", YLabel: "loss (nats/target)", LogX: true,
 		Series: []viz.Series{{Name: "smoothed loss", X: x, Y: smoothed, Behind: [][]float64{loss}}},
 	}
-	if !f.JSON && isTerminal(a.stdout) {
-		if err := a.charts(chart); err != nil {
-			return err
-		}
+	err := a.plot(f.Plot, chart.Title, chart.SVG)
+	if err == nil && !f.JSON && isTerminal(a.stdout) {
+		err = a.charts(chart)
 	}
-	return a.plot(f.Plot, chart.Title, chart.SVG)
+	return err
 }

@@ -3,6 +3,7 @@ package cli
 import (
 	"fmt"
 	"math"
+	"slices"
 	"strconv"
 	"strings"
 
@@ -92,9 +93,13 @@ func (c searchShowCmd) Run(a *app) error {
 	return nil
 }
 
-// trialTable writes the trials in Markdown.
+// trialTable writes the trials in Markdown, in a population with the trial that each went on from.
 func trialTable(space search.Space, all []search.Trial) string {
 	head := []string{"trial", "outcome"}
+	bred := slices.ContainsFunc(all, func(t search.Trial) bool { return t.Parent != nil })
+	if bred {
+		head = append(head, "from")
+	}
 	for _, p := range space {
 		head = append(head, p.Name)
 	}
@@ -108,6 +113,13 @@ func trialTable(space search.Space, all []search.Trial) string {
 			said = string(t.State) // why stands below
 		}
 		cells := []string{strconv.Itoa(t.Number), said}
+		if bred {
+			from := ""
+			if t.Parent != nil {
+				from = strconv.Itoa(*t.Parent)
+			}
+			cells = append(cells, from)
+		}
 		for _, p := range space {
 			cell := ""
 			if value, ok := t.Params[p.Name]; ok {

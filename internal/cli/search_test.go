@@ -2,8 +2,10 @@ package cli_test
 
 import (
 	"encoding/json"
+	"fmt"
 	"os"
 	"path/filepath"
+	"regexp"
 	"strings"
 	"testing"
 
@@ -136,12 +138,16 @@ func TestPopulation(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
+	table := regexp.MustCompile(`(?m)^(\| \w+ \|)[^|]*\|`).ReplaceAllString(run(t, "", "search", "show", dir).stdout, "$1")
 	children := 0
 	for _, trial := range trials {
 		if trial.Parent == nil {
 			continue
 		}
 		children++
+		if row := fmt.Sprintf("| %d | %d |", trial.Number, *trial.Parent); !strings.Contains(table, row) { // the outcome's column is cut out
+			t.Errorf("show has no row %q:\n%s", row, table)
+		}
 		parent := trials[*trial.Parent]
 		record, err := elasticrun.ReadRecord[any](filepath.Join(journal.TrialDir(dir, trial.Number), "run"))
 		if err != nil {

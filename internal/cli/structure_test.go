@@ -11,7 +11,7 @@ import (
 // threshold of a flag.
 func TestElasticStructure(t *testing.T) {
 	dir := filepath.Join(t.TempDir(), "run")
-	if out := run(t, "", quickly(dir, "--depth", `{"kind": "early_exit"}`, "--experts", `{"count": 2}`)...); out.code != 0 {
+	if out := run(t, "", quickly(dir, "--depth", "early_exit", "--experts", `{"count": 2}`)...); out.code != 0 {
 		t.Fatalf("train: code %d\n%s", out.code, out.stderr)
 	}
 	for threshold, want := range map[string]float64{"0": 2, "1": 1} {
@@ -32,6 +32,7 @@ func TestElasticStructure(t *testing.T) {
 	}{
 		{[]string{"eval", dir, "--threshold", "2"}, `depth.threshold is 2, want 0 to 1 for rule "entropy"`},
 		{[]string{"eval", dir, "--threshold", "0.5", "--adapt", "tent"}, "--threshold and --adapt exclude each other"},
+		{quickly(filepath.Join(t.TempDir(), "fresh"), "--depth", "deep"), "--depth wants one of act, early_exit, a JSON object, or a file that holds one"},
 		{quickly(filepath.Join(t.TempDir(), "fresh"), "--depth", `{"kind": "deep"}`), `depth.kind "deep" is unknown`},
 		{quickly(filepath.Join(t.TempDir(), "fresh"), "--experts", `{"number": 2}`), `--experts: unknown field "number"`},
 	} {

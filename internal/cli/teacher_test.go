@@ -10,7 +10,8 @@ import (
 	"github.com/elastic-attention/workbench/pkg/task/classify/experiment"
 )
 
-// TestTeacher: both tasks follow a run of theirs, say so in their record, and refuse one of another task.
+// TestTeacher: both tasks follow a run of theirs, say so in their record, and refuse one of another task. A run that named
+// its teacher by a relative path is resumed from another folder.
 func TestTeacher(t *testing.T) {
 	dir := t.TempDir()
 	tagger, student := filepath.Join(dir, "tagger"), filepath.Join(dir, "student")
@@ -28,6 +29,14 @@ func TestTeacher(t *testing.T) {
 	}
 	if out := classify("pupil", "--teacher", filepath.Join(dir, "classifier")); out.code != 0 {
 		t.Errorf("code %d: %s", out.code, out.stderr)
+	}
+	t.Chdir(dir)
+	if out := classify("near", "--teacher", "classifier"); out.code != 0 {
+		t.Errorf("code %d: %s", out.code, out.stderr)
+	}
+	t.Chdir(tagger)
+	if out := classify("near", "--teacher", filepath.Join("..", "classifier"), "--resume"); out.code != 0 || !strings.Contains(out.stderr, "continuing after update 2") {
+		t.Errorf("resumed from another folder: code %d: %s", out.code, out.stderr)
 	}
 	if record, err := runs.ReadRecord[experiment.Config](filepath.Join(dir, "pupil")); err != nil || record.Config.Train.Distill.Teacher == "" {
 		t.Errorf("record: %+v, %v", record.Config.Train.Distill, err)

@@ -5,7 +5,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io/fs"
 	"os"
 	"path/filepath"
 	"reflect"
@@ -82,7 +81,11 @@ func (f teacherFlags) distill() (d run.Distill, err error) {
 	if err := errors.Join(positive("--temperature", f.Temperature), positive("--alpha", f.Alpha)); err != nil {
 		return d, err
 	}
-	d.Teacher = f.Teacher
+	if f.Teacher != "" { // the record's, from wherever the run is resumed
+		if d.Teacher, err = filepath.Abs(f.Teacher); err != nil {
+			return d, fmt.Errorf("--teacher: %w", err)
+		}
+	}
 	given(&d.Temperature, f.Temperature)
 	given(&d.Alpha, f.Alpha)
 	return d, nil
@@ -251,9 +254,7 @@ func begin[C any](f recipeFlags, dir, task string, config C) (resume bool, err e
 	begun := err == nil
 	switch {
 	case f.Resume && !begun:
-		if _, err := os.Stat(dir); errors.Is(err, fs.ErrNotExist) {
-			return false, fmt.Errorf("there is no run in %s to resume: leave --resume out to begin one, or name the folder of a run", dir)
-		}
+		return false, fmt.Errorf("there is no run in %s to resume: leave --resume out to begin one, or name the folder of a run", dir)
 	case f.From != "" && !(begun && f.Continue):
 		return true, run.Fork(dir, f.From, task, config)
 	}
@@ -374,7 +375,7 @@ Run folder: %s
 		if err := t.draw(dir); err != nil {
 			fmt.Fprintf(a.stderr, "no pictures of attention: %v\n", err)
 		} else {
-			fmt.Fprintln(a.stdout, "  pictures/      what heads attend to in sentences of the test data")
+			fmt.Fprintf(a.stdout, "  pictures/      what heads attend to in %s of the test data\n", t.items)
 		}
 	}
 	fmt.Fprintln(a.stdout, "Try next:")

@@ -93,6 +93,13 @@ func (c trainClassifyCmd) Run(a *app) error {
 			}
 			return fromTestData(lines)
 		},
+		draw: func(dir string) error {
+			var texts []string
+			for _, s := range result.Samples {
+				texts = append(texts, s.Text)
+			}
+			return a.keepAttention(dir, result.Classifier, texts)
+		},
 		model: func() string {
 			return "the classifier; with attention and pooling as BERT's, transformers loads it too"
 		},

@@ -7,6 +7,7 @@ import (
 
 	"github.com/elastic-attention/workbench/pkg/data/hub"
 	"github.com/elastic-attention/workbench/pkg/elastic/peft"
+	"github.com/elastic-attention/workbench/pkg/elastic/transformer"
 	"github.com/elastic-attention/workbench/pkg/ner"
 	"github.com/elastic-attention/workbench/pkg/ner/experiment"
 	"github.com/elastic-attention/workbench/pkg/run"
@@ -18,7 +19,7 @@ type trainNERCmd struct {
 	baseFlags `kong:"set='family=',set='data=Corpus: ${corpora}',set='train=Training file (CoNLL or UNER .iob2, plain or gzip), in place of --data.',set='kind=file',set='limit=the first sentences of each part'"`
 	Types     string `help:"Entity types to keep, by comma; others become O. \"all\" keeps every type." placeholder:"A,B"`
 
-	Depth   string `help:"Depth that adapts, in JSON or a file: {\"kind\": \"early_exit\"} or {\"kind\": \"act\"}." placeholder:"SPEC" predictor:"path"`
+	Depth   string `help:"Depth that adapts: ${depths}, or a JSON spec, or a file that holds one." placeholder:"KIND" predictor:"path"`
 	Experts string `help:"Experts in place of feed-forward parts, in JSON or a file: {\"count\": 4}." placeholder:"SPEC" predictor:"path"`
 	Peft    string `help:"Train an adapter and the head only: ${adapters}, or a JSON spec, or a file that holds one." placeholder:"KIND" predictor:"path"`
 	Merge   bool   `help:"Save the model with the adapter of --peft in its weights, in place of the adapter."`
@@ -36,7 +37,7 @@ func (trainNERCmd) Help() string {
   elastic train ner --model google-bert/bert-base-cased --lr 3e-5 --epochs 3
   elastic train ner --model scratch --data synthetic   no download at all
   elastic train ner --attention '{"normalizer": "sparsemax", "scores": [{"kind": "temperature", "learned": true}]}'
-  elastic train ner --depth '{"kind": "early_exit"}'    a head after each layer; predict and eval take --threshold
+  elastic train ner --depth early_exit                 a head after each layer; predict and eval take --threshold
   elastic train ner --experts '{"count": 4, "balance": 0.01}'
   elastic train ner --peft lora                        an adapter and the head only; also dora, adalora, ia3, …
   elastic train ner --peft '{"kind": "lora", "rank": 16, "targets": ["*/query/weights"]}' --merge
@@ -88,7 +89,7 @@ func (c trainNERCmd) config() (experiment.Config, error) {
 	config.Merge = c.Merge
 	config.RateFrom, err = c.apply(hub.TaskNER, config.Model, recipe{&training.Config, &training.BatchSize, &tagger.MaxLength, &training.Noise, &tagger.Attention})
 	if err := errors.Join(err,
-		spec("--depth", c.Depth, &tagger.Depth),
+		kindFlag("--depth", c.Depth, transformer.DepthKinds(), &tagger.Depth),
 		spec("--experts", c.Experts, &tagger.Experts),
 		kindFlag("--peft", c.Peft, peft.Kinds(), &tagger.Adapter),
 		kindFlag("--adapt", c.Adapt, nil, &training.Adapt),
@@ -138,7 +139,13 @@ func (c trainNERCmd) Run(a *app) error {
 			}
 			return fromTestData(lines)
 		},
-		draw: func(dir string) error { return a.keepAttention(dir, result) },
+		draw: func(dir string) error {
+			var texts []string
+			for _, s := range result.Sentences {
+				texts = append(texts, s.Text)
+			}
+			return a.keepAttention(dir, result.Tagger, texts)
+		},
 		model: func() string {
 			if adapter := result.Tagger.Adapter(); adapter != nil {
 				return fmt.Sprintf("the tagger's adapter (%s) and head, on the base model that it names; --merge would save the whole", adapter.Config().Kind)

@@ -162,11 +162,39 @@ func (s *source) function(file string, line int) error {
 			}
 		}
 	}
+	if others, err := s.foreign(filepath.Dir(file)); err != nil {
+		return err
+	} else if len(others) > 0 {
+		s.parts["sources that are not in Go"] = hash(others...)
+	}
 	for name, list := range texts {
 		slices.Sort(list)
 		s.parts[name] = hash(slices.Compact(list)...)
 	}
 	return nil
+}
+
+// foreign are the endings of what the go command builds into a package beside Go, or includes there.
+var foreign = []string{".c", ".cc", ".cpp", ".cxx", ".f", ".F", ".for", ".f90", ".h", ".hh", ".hpp", ".hxx", ".m", ".s", ".S", ".sx", ".swig", ".swigcxx", ".syso"}
+
+// foreign returns names and texts of the sources of the package in a folder that are not in Go. What these include from other
+// folders is not seen.
+func (s *source) foreign(dir string) (content []string, err error) {
+	entries, err := os.ReadDir(dir)
+	if err != nil {
+		return nil, err
+	}
+	for _, entry := range entries {
+		if !entry.Type().IsRegular() || !slices.Contains(foreign, filepath.Ext(entry.Name())) {
+			continue
+		}
+		text, err := s.read(filepath.Join(dir, entry.Name()))
+		if err != nil {
+			return nil, err
+		}
+		content = append(content, entry.Name(), string(text))
+	}
+	return content, nil
 }
 
 // read reads a source file, which must not be newer than the program.
@@ -283,7 +311,10 @@ func (s *source) local(importPath, dir string) error {
 	if err != nil {
 		return err
 	}
-	var content []string
+	content, err := s.foreign(dir)
+	if err != nil {
+		return err
+	}
 	add := func(name string) error {
 		text, err := s.read(name)
 		rel, _ := filepath.Rel(dir, name)
@@ -292,14 +323,11 @@ func (s *source) local(importPath, dir string) error {
 	}
 	for _, entry := range entries {
 		name := filepath.Join(dir, entry.Name())
-		if !entry.Type().IsRegular() || strings.HasSuffix(name, "_test.go") || !slices.Contains([]string{".go", ".s", ".c", ".h"}, filepath.Ext(name)) {
+		if !entry.Type().IsRegular() || strings.HasSuffix(name, "_test.go") || filepath.Ext(name) != ".go" {
 			continue
 		}
 		if err := add(name); err != nil {
 			return err
-		}
-		if filepath.Ext(name) != ".go" {
-			continue
 		}
 		text := content[len(content)-1]
 		for _, match := range embedded.FindAllStringSubmatch(text, -1) {

@@ -19,6 +19,9 @@ var workspace = map[string]string{
 	"lib/net/x_test.go":       "package net\n",
 	"lib/deep/deep.go":        "package deep\n\nimport _ \"embed\"\n\n//go:embed presets\nvar presets string\n\nfunc Dig() {}\n",
 	"lib/deep/presets/a.json": "{}",
+	"lib/deep/fast.cc":        "int fast() { return 1; }\n",
+	"lib/deep/fast.syso":      "\x7fELF 1",
+	"cell/more.cpp":           "int more() { return 1; }\n",
 	"lib/other/other.go":      "package other\n\nfunc Draw() {}\n",
 	"cell/main.go": `package main
 
@@ -86,7 +89,7 @@ func codeOf(t *testing.T, files map[string]string) map[string]string {
 func TestCodeParts(t *testing.T) {
 	got := slices.Sorted(maps.Keys(codeOf(t, workspace)))
 	want := []string{"const steps", "func config.scaled", "func train", "function literal", "go.mod",
-		"package example.org/lib/deep", "package example.org/lib/net", "type config", "var factor"}
+		"package example.org/lib/deep", "package example.org/lib/net", "sources that are not in Go", "type config", "var factor"}
 	if !slices.Equal(got, want) {
 		t.Errorf("parts %q,\nwant %q", got, want)
 	}
@@ -106,6 +109,9 @@ func TestCodeChanges(t *testing.T) {
 		{"lib/net/net.go", "deep.Dig()", "deep.Dig(); deep.Dig()", "package example.org/lib/net"},
 		{"lib/deep/deep.go", "Dig() {}", "Dig() { println() }", "package example.org/lib/deep"},
 		{"lib/deep/presets/a.json", "{}", "{} ", "package example.org/lib/deep"},
+		{"lib/deep/fast.cc", "return 1", "return 2", "package example.org/lib/deep"},
+		{"lib/deep/fast.syso", "ELF 1", "ELF 2", "package example.org/lib/deep"},
+		{"cell/more.cpp", "return 1", "return 2", "sources that are not in Go"},
 		{"lib/go.mod", "v0.0.1", "v0.0.2", "go.mod"},
 		{"cell/go.mod", "go 1.26", "go 1.26\nrequire example.org/more v1.0.0", "go.mod"},
 		// What does not count.

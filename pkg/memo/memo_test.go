@@ -231,6 +231,25 @@ func TestRefused(t *testing.T) {
 			_, err := Of(ctx, c, "n", nil, func() (map[string][]func(), error) { t.Error("computed"); return nil, nil })
 			return err
 		},
+		"params.Next.Next leads back to itself": func() error {
+			type node struct{ Next *node }
+			round := &node{&node{}}
+			round.Next.Next = round
+			_, err := Of(ctx, c, "n", round, never)
+			return err
+		},
+		"params[self] leads back to itself": func() error {
+			round := map[string]any{}
+			round["self"] = round
+			_, err := Of(ctx, c, "n", round, never)
+			return err
+		},
+		"params[0] leads back to itself": func() error {
+			round := []any{nil}
+			round[0] = round
+			_, err := Of(ctx, c, "n", round, never)
+			return err
+		},
 		"not nil": func() error { _, err := Of[int](ctx, c, "n", nil, nil); return err },
 	} {
 		if err := call(); err == nil || !strings.Contains(err.Error(), want) {
@@ -356,7 +375,8 @@ func TestWaitingEndsWithContext(t *testing.T) {
 }
 
 func TestVisibleTakesMarshalers(t *testing.T) {
-	for _, v := range []any{nil, 3, "x", time.Now(), []any{map[string]int{"a": 1}}, &params{1, 2}, (*params)(nil)} {
+	shared := &params{1, 2} // twice, but in no circle
+	for _, v := range []any{[]any{shared, shared, []any{}, []any{}}, map[string]*params{"a": shared, "b": shared}, nil, 3, "x", time.Now(), []any{map[string]int{"a": 1}}, &params{1, 2}, (*params)(nil)} {
 		if err := visible(reflect.ValueOf(v), "params"); err != nil {
 			t.Errorf("%v: %v", v, err)
 		}

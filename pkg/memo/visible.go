@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"reflect"
 	"slices"
+	"unsafe"
 )
 
 // keepable reports what of a type gob would leave out without a word, or refuse only after the computation.
@@ -44,8 +45,18 @@ func keepable(t reflect.Type, seen []reflect.Type) error {
 	return nil
 }
 
-// visible reports what of parameters JSON would leave out without a word.
-func visible(v reflect.Value, name string) error {
+// visible reports what of parameters JSON would leave out without a word, and parameters that lead back to themselves.
+func visible(v reflect.Value, name string) error { return visibleIn(v, name, nil) }
+
+// place is where a pointer, map or slice points to. Slices of two lengths may share their first element.
+type place struct {
+	typ    reflect.Type
+	at     unsafe.Pointer
+	length int
+}
+
+// visibleIn is [visible] of a value that was come to by way of places.
+func visibleIn(v reflect.Value, name string, way []place) error {
 	if !v.IsValid() {
 		return nil
 	}
@@ -53,18 +64,28 @@ func visible(v reflect.Value, name string) error {
 	if t.Implements(reflect.TypeFor[json.Marshaler]()) || t.Implements(reflect.TypeFor[encoding.TextMarshaler]()) {
 		return nil
 	}
+	if kind := t.Kind(); (kind == reflect.Pointer || kind == reflect.Map || kind == reflect.Slice) && !v.IsNil() {
+		here := place{typ: t, at: v.UnsafePointer()}
+		if kind == reflect.Slice {
+			here.length = v.Len()
+		}
+		if slices.Contains(way, here) {
+			return fmt.Errorf("%s leads back to itself: parameters have an end, so give numbers or names in place of what points back", name)
+		}
+		way = append(way, here)
+	}
 	switch t.Kind() {
 	case reflect.Interface, reflect.Pointer:
-		return visible(v.Elem(), name)
+		return visibleIn(v.Elem(), name, way)
 	case reflect.Slice, reflect.Array:
 		for i := range v.Len() {
-			if err := visible(v.Index(i), fmt.Sprintf("%s[%d]", name, i)); err != nil {
+			if err := visibleIn(v.Index(i), fmt.Sprintf("%s[%d]", name, i), way); err != nil {
 				return err
 			}
 		}
 	case reflect.Map:
 		for m := v.MapRange(); m.Next(); {
-			if err := visible(m.Value(), fmt.Sprintf("%s[%v]", name, m.Key())); err != nil {
+			if err := visibleIn(m.Value(), fmt.Sprintf("%s[%v]", name, m.Key()), way); err != nil {
 				return err
 			}
 		}
@@ -77,7 +98,7 @@ func visible(v reflect.Value, name string) error {
 			if !f.IsExported() && !f.Anonymous {
 				return fmt.Errorf("%s.%s is not exported, so that JSON does not show it: two values would be taken for one; begin its name with a capital", name, f.Name)
 			}
-			if err := visible(v.Field(i), name+"."+f.Name); err != nil {
+			if err := visibleIn(v.Field(i), name+"."+f.Name, way); err != nil {
 				return err
 			}
 		}

@@ -137,30 +137,23 @@ func (t *Tagger) profiles(ctx context.Context, batches [][]*tensors.Tensor) ([][
 	return profiles, nil
 }
 
-// AttentionMap is what a text's tokens attend to.
-type AttentionMap struct {
-	Tokens []string `json:"tokens"`
-	// Weights are [layers][heads][queries][keys].
-	Weights [][][][]float64 `json:"weights"`
-}
-
 // Attention returns the attention weights of all layers and heads for a text. A text with
 // more tokens than the model has positions is an error.
-func (t *Tagger) Attention(ctx context.Context, text string) (AttentionMap, error) {
+func (t *Tagger) Attention(ctx context.Context, text string) (interpret.AttentionMap, error) {
 	if !utf8.ValidString(text) {
-		return AttentionMap{}, errors.New("the text is not UTF-8: convert it first")
+		return interpret.AttentionMap{}, errors.New("the text is not UTF-8: convert it first")
 	}
 	words, _ := Words(text)
 	if len(words) == 0 {
-		return AttentionMap{}, errors.New("the text has no words")
+		return interpret.AttentionMap{}, errors.New("the text has no words")
 	}
 	config := t.Model.Config
 	_, parts, err := t.cut(words, config.MaxLength())
 	if err != nil {
-		return AttentionMap{}, err
+		return interpret.AttentionMap{}, err
 	}
 	if len(parts) != 1 {
-		return AttentionMap{}, fmt.Errorf("the text has more tokens than the model has positions for, %d", config.MaxLength())
+		return interpret.AttentionMap{}, fmt.Errorf("the text has more tokens than the model has positions for, %d", config.MaxLength())
 	}
 	encoding := parts[0].encoding
 	n := len(encoding.IDs)
@@ -168,18 +161,11 @@ func (t *Tagger) Attention(ctx context.Context, text string) (AttentionMap, erro
 		return []*graph.Node{graph.Stack(config.Encode(w, transformer.Inputs{IDs: in[0], Types: in[1]}, nil).Attentions, 0)} // [layers, 1, heads, n, n]
 	}, tensors.FromFlatDataAndDimensions(slices.Clone(encoding.IDs), 1, n), tensors.FromFlatDataAndDimensions(slices.Clone(encoding.TypeIDs), 1, n))
 	if err != nil {
-		return AttentionMap{}, err
+		return interpret.AttentionMap{}, err
 	}
-	var m AttentionMap
-	for _, id := range encoding.IDs {
-		m.Tokens = append(m.Tokens, t.Tokenizer.Token(id))
+	tokens := make([]string, n)
+	for i, id := range encoding.IDs {
+		tokens[i] = t.Tokenizer.Token(id)
 	}
-	for flat := range slices.Chunk(out[0], config.Attention.Heads*n*n) {
-		var heads [][][]float64
-		for head := range slices.Chunk(flat, n*n) {
-			heads = append(heads, square(head, n, n))
-		}
-		m.Weights = append(m.Weights, heads)
-	}
-	return m, nil
+	return interpret.MapAttention(tokens, config.Attention.Heads, n, out[0]), nil
 }

@@ -115,10 +115,19 @@ func (j *Journal) sync() error {
 	return j.journal.Sync()
 }
 
+// Report writes the report of a run, result as JSON, and notes it as what the run made. A [Course] in it is what
+// [ReadCourse] finds.
+func (j *Journal) Report(result any) error {
+	if err := WriteJSON(filepath.Join(j.dir, ReportFile), result); err != nil {
+		return err
+	}
+	return j.journal.Artefact(ReportFile)
+}
+
 // Finish writes the reports of a run, result as JSON, and as text, and notes them and the model
 // as what the run made.
 func (j *Journal) Finish(result any, text string) error {
-	if err := WriteJSON(filepath.Join(j.dir, ReportFile), result); err != nil {
+	if err := j.Report(result); err != nil {
 		return err
 	}
 	if err := atomicfile.Write(filepath.Join(j.dir, TextFile), func(w io.Writer) error {
@@ -127,7 +136,7 @@ func (j *Journal) Finish(result any, text string) error {
 	}); err != nil {
 		return err
 	}
-	for _, path := range []string{ModelDir, ReportFile, TextFile} {
+	for _, path := range []string{ModelDir, TextFile} {
 		if err := j.journal.Artefact(path); err != nil {
 			return err
 		}

@@ -160,6 +160,27 @@ func TestRunGoesOn(t *testing.T) {
 	}
 }
 
+// TestCourses: the folder of each run tells how it went and what was done to it, here by unfreezing.
+func TestCourses(t *testing.T) {
+	config := tiny(t, "lm")
+	config.Variants, config.Recipe.Unfreeze = config.Variants[:1], train.Unfreeze{EveryUpdates: 1}
+	dir := t.TempDir()
+	if _, err := study.Run(t.Context(), gxtest.Backend(t), config, study.Options{Dir: dir}); err != nil {
+		t.Fatal(err)
+	}
+	for _, seed := range config.Seeds {
+		folder := filepath.Join(dir, study.RunsDir, fmt.Sprintf("softmax-%d", seed))
+		course, err := run.ReadCourse(folder)
+		if err != nil || len(course.History) == 0 || len(course.Control) == 0 || course.Control[0].Controller != "unfreeze" {
+			t.Errorf("seed %d: course %+v, %v", seed, course, err)
+		}
+		kept, err := track.ReadRun(folder)
+		if err != nil || len(kept.Artefacts) != 1 || kept.Artefacts[0].Path != run.ReportFile {
+			t.Errorf("seed %d: the run made %v, %v", seed, kept.Artefacts, err)
+		}
+	}
+}
+
 // check looks at what a study of tiny found.
 func check(t *testing.T, f *study.Folder) {
 	t.Helper()

@@ -15,9 +15,6 @@ import (
 // Source: VT330/VT340 Programmer Reference Manual (1987), volume 2, chapter 14.
 func (c Chart) Sixel() (string, error) { return c.sheet().sixel() }
 
-// Sixel draws the charts as [Chart.Sixel] does.
-func (p Panels) Sixel() (string, error) { return p.sheet().sixel() }
-
 func (s sheet) sixel() (string, error) {
 	if err := s.validate(); err != nil {
 		return "", err

@@ -58,16 +58,6 @@ func TestSixel(t *testing.T) {
 	if line := near(picture, palette[0], image.Rect(0, 0, 640, 100)); line > 0 {
 		t.Errorf("%d pixels of the curve at the top", line)
 	}
-	panels := Panels{Title: "both", Charts: []Chart{chart, chart}}
-	if text, err = panels.Sixel(); err != nil {
-		t.Fatal(err)
-	}
-	if size := decode(t, text).Bounds(); size.Dx() != 640 || size.Dy() < 440 || size.Dy() > 445 {
-		t.Errorf("size %v of two panels, want 640 by 440", size)
-	}
-	if _, err := (Panels{}).Sixel(); err == nil {
-		t.Error("no error for no charts")
-	}
 	chart.Width = -1
 	if _, err := chart.Sixel(); err == nil {
 		t.Error("no error for a negative size")

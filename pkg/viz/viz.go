@@ -113,15 +113,6 @@ type Area struct {
 	LogX, LogY               bool
 }
 
-// Place returns where a value on the x axis lies.
-func (a Area) Place(x float64) float64 {
-	low, high := a.X[0], a.X[1]
-	if a.LogX {
-		x, low, high = math.Log(x), math.Log(low), math.Log(high)
-	}
-	return a.Left + (x-low)/(high-low)*(a.Right-a.Left)
-}
-
 func (c Chart) sheet() sheet {
 	return sheet{c.Title, pixels(c.Width, 640), pixels(c.Height, 360), []Chart{c}}
 }
@@ -252,13 +243,13 @@ func (c Chart) plot() (*plot.Plot, string) {
 		words = append(words, describe(s, points, gaps))
 		hue := palette[i%len(palette)]
 		style := draw.LineStyle{Color: hue, Width: vg.Points(1.6), Dashes: dashes[(i/len(palette)+i)%len(dashes)]}
-		pale := draw.LineStyle{Color: blend(hue, 0.7), Width: vg.Points(0.8)}
+		behindStyle := draw.LineStyle{Color: pale(hue), Width: vg.Points(0.8)}
 		for _, ys := range s.Behind {
 			behind, _, _ := c.segments(s.X, ys)
-			lines = append(lines, addSegments(p, behind, pale)...)
+			lines = append(lines, addSegments(p, behind, behindStyle)...)
 		}
 		if s.Smooth > 0 {
-			lines = append(lines, addSegments(p, segments, pale)...)
+			lines = append(lines, addSegments(p, segments, behindStyle)...)
 			segments, _, _ = c.segments(s.X, average(s.Y, s.Smooth))
 		}
 		lines = append(lines, addSegments(p, segments, style)...)
@@ -507,8 +498,13 @@ func pixels(v, def float64) vg.Length {
 
 // blend mixes a colour with white.
 func blend(c color.NRGBA, white float64) color.NRGBA {
-	mix := func(v uint8) uint8 { return uint8(math.Round(float64(v)*(1-white) + 255*white)) }
-	return color.NRGBA{mix(c.R), mix(c.G), mix(c.B), 255}
+	return mix(c, color.NRGBA{255, 255, 255, 255}, white)
+}
+
+// mix has a share of another colour.
+func mix(c, other color.NRGBA, share float64) color.NRGBA {
+	mixed := func(v, w uint8) uint8 { return uint8(math.Round(float64(v)*(1-share) + float64(w)*share)) }
+	return color.NRGBA{mixed(c.R, other.R), mixed(c.G, other.G), mixed(c.B, other.B), 255}
 }
 
 // finite reports whether a value can be drawn: differences of two such values are finite too.

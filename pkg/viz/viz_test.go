@@ -193,7 +193,11 @@ func TestArea(t *testing.T) {
 			return v
 		}
 		for i, x := range []float64{1, 4, 10} {
-			if got, want := area.Place(x), at(1+2*i); math.Abs(got-want) > 0.02 {
+			low, high := area.X[0], area.X[1]
+			if log {
+				x, low, high = math.Log(x), math.Log(low), math.Log(high)
+			}
+			if got, want := area.Left+(x-low)/(high-low)*(area.Right-area.Left), at(1+2*i); math.Abs(got-want) > 0.02 {
 				t.Errorf("log %t: %g lies at %g, want %g", log, x, got, want)
 			}
 		}

@@ -51,31 +51,78 @@ func blockwiseInput(j job) error {
 	return withoutDropout(j)
 }
 
-// blockSize is the default number of queries and keys of a block: as many as keep the logits of a
-// block, of all rows and heads, within a few megabytes.
-func blockSize(rows int) int {
-	size := 256
-	for size > 64 && rows*size*size*4 > 4<<20 {
-		size /= 2
+// tile is how many logits a step should work on: 4 MB of them. Tests make it smaller, so that small inputs have several lanes.
+var tile = 1 << 20
+
+// cut chooses the size of blocks, lanes, and the pairs of blocks to go over. Each step of the loop has costs of its own, so that blocks
+// are large unless more logits would be computed for nothing then, as beside a narrow window. The backward pass holds three or
+// four tiles at once, which for a single head should be small beside its queries and keys. What was measured is in docs/benchmarks.md.
+func (b *flow) cut() {
+	rows, length := b.batch()*b.sizes.Heads, max(b.queries(), b.keys())
+	into := func(size int) (logits int) {
+		b.size = min(size, length)
+		b.rows, b.columns = (b.queries()+b.size-1)/b.size, (b.keys()+b.size-1)/b.size
+		b.pairs = b.visiblePairs()
+		return len(b.pairs) * b.size * b.size
 	}
-	return size
+	b.lanes = lanes{1, 1}
+	switch loops := canLoop(b.q.Graph().Backend()); {
+	case b.spec.Execution.Block > 0:
+		into(b.spec.Execution.Block)
+	case !loops:
+		size := 256
+		for size > 64 && rows*size*size > tile {
+			size /= 2
+		}
+		into(size)
+	default:
+		small := into(256)
+		if rows == 1 && length < 8192 {
+			break
+		}
+		if large := into(512); float64(large) > 1.15*float64(small) {
+			into(256)
+		}
+	}
+	if canLoop(b.q.Graph().Backend()) {
+		b.lanes = lanesOf(b.batch(), b.sizes.Heads, b.size)
+	}
 }
 
-// flow is blockwise attention while its graph is built. Blocks of queries are [b, h, block, d] and
-// of keys the same; tensors of blocks have their number in front.
+// lanesOf cuts texts and heads into groups with tiles of that size, if their numbers can be divided so.
+func lanesOf(batch, heads, size int) lanes {
+	rows := max(1, tile/(size*size))
+	group := min(heads, rows)
+	for heads%group != 0 {
+		group--
+	}
+	if heads > rows && 2*group < rows { // as 1 of 7: rather too large
+		for group = rows + 1; heads%group != 0; group++ {
+		}
+	}
+	texts := max(1, min(batch, rows/group))
+	for batch%texts != 0 {
+		texts--
+	}
+	return lanes{batches: batch / texts, heads: heads / group}
+}
+
+// flow is blockwise attention while its graph is built. Blocks of queries are [b, h, block, d] of the texts and heads of a lane, and
+// of keys the same; tensors of blocks have their number in front, see [stack].
 type flow struct {
 	job
 	size           int // of a block
 	rows, columns  int // blocks of queries and of keys
+	lanes          lanes
 	pairs          [][2]int
 	steps          []step
 	sigmoid        bool // else exp
-	operands       []*Node
-	constants      []*Node
-	sink           *Node // [1, h, 1, 1], nil for none
-	fade           int   // operand; −1 for none
-	valid, allowed int   // constants; −1 for none
-	queryPosition  int   // constants
+	operands       []stack
+	constants      []stack
+	sink           bool // its logit is the last operand
+	fade           int  // operand; −1 for none
+	valid, allowed int  // constants; −1 for none
+	queryPosition  int  // constants
 	keyPosition    int
 	documents      [2]int
 }
@@ -117,8 +164,14 @@ const (
 func runBlockwise(j job) (y, logSum *Node) {
 	b := newFlow(j)
 	dims := j.q.Shape().Dimensions
-	outputs := custom(b.operands, func(inputs []*Node) ([]*Node, func([]*Node) []*Node) {
-		b.operands = inputs
+	operands := make([]*Node, len(b.operands))
+	for i, s := range b.operands {
+		operands[i] = s.node
+	}
+	outputs := custom(operands, func(inputs []*Node) ([]*Node, func([]*Node) []*Node) {
+		for i, n := range inputs {
+			b.operands[i].node = n
+		}
 		y, logZ, logSum := b.forward()
 		return []*Node{y, logSum}, func(gradients []*Node) []*Node { return b.backward(y, logZ, gradients[0], gradients[1]) }
 	})
@@ -131,20 +184,12 @@ func runBlockwise(j job) (y, logSum *Node) {
 }
 
 func newFlow(j job) *flow {
-	b := &flow{job: j, size: blockSize(j.batch() * j.sizes.Heads), fade: -1, valid: -1, allowed: -1, documents: [2]int{-1, -1}}
-	if j.spec.Execution.Block > 0 {
-		b.size = j.spec.Execution.Block
-	}
-	b.size = min(b.size, max(j.queries(), j.keys()))
-	b.rows, b.columns = (j.queries()+b.size-1)/b.size, (j.keys()+b.size-1)/b.size
-	b.pairs = b.visiblePairs()
-
+	b := &flow{job: j, fade: -1, valid: -1, allowed: -1, documents: [2]int{-1, -1}}
+	b.cut()
 	group := j.sizes.Heads / j.sizes.KVHeads
-	b.operands = []*Node{
-		b.block(j.q, 1),
-		b.block(repeatHeads(j.k, group), 1),
-		b.block(repeatHeads(j.v, group), 1),
-	}
+	b.add(b.block(j.q, 1))
+	b.add(b.block(repeatHeads(j.k, group), 1))
+	b.add(b.block(repeatHeads(j.v, group), 1))
 	b.addMasks()
 	t := &Tile{Sizes: j.sizes, Scale: j.spec.scale(j.sizes), Inputs: j.in, Q: j.q, K: j.k, losses: map[string]*Node{}, count: b.count}
 	for _, score := range slices.Concat(j.spec.Scores, j.spec.Positions) {
@@ -157,14 +202,15 @@ func newFlow(j job) *flow {
 		}
 	}
 	w := j.weights.In(j.spec.normalizer().Kind())
+	var sink *Node
 	switch j.spec.normalizer().(type) {
 	case ElementSigmoid:
 		b.sigmoid = true
 		b.addStep(Form{KeyBias: Reshape(w.At("bias"), 1, 1, 1, 1)})
 	case OffByOne:
-		b.sink = Zeros(j.q.Graph(), shapes.Make(j.q.DType(), 1, j.sizes.Heads, 1, 1))
+		sink = Zeros(j.q.Graph(), shapes.Make(j.q.DType(), 1, j.sizes.Heads, 1, 1))
 	case Sink:
-		b.sink = perHead(w.At("logit"))
+		sink = perHead(w.At("logit"))
 	}
 	if p := j.spec.Span; p != nil {
 		b.fade = b.add(b.byDistance(func(distance *Node) *Node {
@@ -172,22 +218,70 @@ func newFlow(j job) *flow {
 			return p.fade(lengths, InsertAxes(ConvertDType(Abs(distance), j.q.DType()), 0))
 		}))
 	}
-	if b.sink != nil {
-		b.sink = InsertAxes(b.sink, 0)
-		b.add(b.sink) // the last
+	if b.sink = sink != nil; b.sink {
+		b.add(InsertAxes(sink, 0)) // the last
 	}
 	return b
 }
 
+// add adds an operand in blocks [n, b, h, ...], of which b and h may be 1.
 func (b *flow) add(operand *Node) int {
-	b.operands = append(b.operands, operand)
+	b.operands = append(b.operands, b.stack(operand))
 	return len(b.operands) - 1
 }
 
 func (b *flow) addConstant(n *Node) int {
-	b.constants = append(b.constants, n)
+	b.constants = append(b.constants, b.stack(n))
 	return len(b.constants) - 1
 }
+
+// stack sorts blocks [n, b, h, ...] by lanes.
+func (b *flow) stack(x *Node) stack {
+	d := x.Shape().Dimensions
+	s := stack{node: x, batches: d[1] > 1, heads: d[2] > 1}
+	if b.lanes == (lanes{1, 1}) {
+		return s
+	}
+	l := b.lanesOf(s)
+	x = Reshape(x, slices.Concat([]int{d[0], l.batches, d[1] / l.batches, l.heads, d[2] / l.heads}, d[3:])...)
+	order := []int{1, 3, 0, 2, 4}
+	for axis := 5; axis < x.Rank(); axis++ {
+		order = append(order, axis)
+	}
+	x = TransposeAllDims(x, order...)
+	s.node = Reshape(x, slices.Concat([]int{l.batches * l.heads * d[0], d[1] / l.batches, d[2] / l.heads}, d[3:])...)
+	return s
+}
+
+// unstack undoes [flow.stack], whatever the last axes are now.
+func (b *flow) unstack(s stack) *Node {
+	if b.lanes == (lanes{1, 1}) {
+		return s.node
+	}
+	d, l := s.node.Shape().Dimensions, b.lanesOf(s)
+	x := Reshape(s.node, slices.Concat([]int{l.batches, l.heads, d[0] / (l.batches * l.heads)}, d[1:])...)
+	order := []int{2, 0, 3, 1, 4}
+	for axis := 5; axis < x.Rank(); axis++ {
+		order = append(order, axis)
+	}
+	x = TransposeAllDims(x, order...)
+	return Reshape(x, slices.Concat([]int{d[0] / (l.batches * l.heads), d[1] * l.batches, d[2] * l.heads}, d[3:])...)
+}
+
+// lanesOf returns the lanes by which a stack is sorted.
+func (b *flow) lanesOf(s stack) lanes {
+	l := lanes{1, 1}
+	if s.batches {
+		l.batches = b.lanes.batches
+	}
+	if s.heads {
+		l.heads = b.lanes.heads
+	}
+	return l
+}
+
+// likeQueries is the stack of blocks that are sorted as those of queries are.
+func likeQueries(n *Node) stack { return stack{node: n, batches: true, heads: true} }
 
 func (b *flow) addStep(f Form) {
 	switch {
@@ -206,8 +300,8 @@ func (b *flow) addStep(f Form) {
 // addMasks prepares what tells which keys a query may attend to.
 func (b *flow) addMasks() {
 	g := b.q.Graph()
-	line := func(n *Node, count int) *Node { // [b or 1, l] → [count, b or 1, block]
-		return TransposeAllDims(Reshape(padEnd(n, 1, count*b.size), n.Shape().Dimensions[0], count, b.size), 1, 0, 2)
+	line := func(n *Node, count int) *Node { // [b or 1, l] → [count, b or 1, 1, block]
+		return TransposeAllDims(Reshape(padEnd(n, 1, count*b.size), n.Shape().Dimensions[0], 1, count, b.size), 2, 0, 1, 3)
 	}
 	b.queryPosition = b.addConstant(line(b.in.QueryPositions, b.rows))
 	b.keyPosition = b.addConstant(line(b.in.KeyPositions, b.columns))
@@ -256,10 +350,10 @@ func (b *flow) visiblePairs() [][2]int {
 
 // count computes how many keys each query may attend to, [b, h, q, 1], at least in broadcast.
 func (b *flow) count() *Node {
-	like := b.operands[ofQueries]
+	like := b.operands[ofQueries].node
 	dims := like.Shape().Dimensions
 	zeros := Zeros(b.q.Graph(), shapes.Make(like.DType(), dims[0], dims[1], dims[2], b.size, 1))
-	counts := overPairs(b.pairs, b.constants, []*Node{zeros}, func(in, st []blocks, i, k index) {
+	counts := overPairs(b.lanes, b.pairs, b.constants, []stack{likeQueries(zeros)}, func(in, st []blocks, i, k index) {
 		ones := BroadcastToDims(number(like, 1), dims[1], dims[2], b.size, b.size)
 		seen := b.masked(in, i, k, ones, 0)
 		st[0].set(i, Add(st[0].at(i), rowSum(seen)))
@@ -278,10 +372,14 @@ func (b *flow) masked(in []blocks, i, k index, logits *Node, low float64) *Node 
 	}
 	var mask *Node
 	if m := b.spec.mask(); m != nil {
+		line := func(constant int, at index) *Node {
+			n := constants[constant].at(at)
+			return Reshape(n, n.Shape().Dimensions[0], b.size)
+		}
 		t := &Tile{Sizes: b.sizes}
-		t.QueryPositions, t.KeyPositions = constants[b.queryPosition].at(i), constants[b.keyPosition].at(k)
+		t.QueryPositions, t.KeyPositions = line(b.queryPosition, i), line(b.keyPosition, k)
 		if b.documents[0] >= 0 {
-			t.QueryDocuments, t.KeyDocuments = constants[b.documents[0]].at(i), constants[b.documents[1]].at(k)
+			t.QueryDocuments, t.KeyDocuments = line(b.documents[0], i), line(b.documents[1], k)
 		}
 		mask = m.Allowed(t)
 	}
@@ -342,20 +440,20 @@ const (
 // hidden for rows that have no key.
 func (b *flow) forward() (y, logZ, logSum *Node) {
 	g, dtype := b.q.Graph(), b.q.DType()
-	d := b.operands[ofQueries].Shape().Dimensions
+	d := b.operands[ofQueries].node.Shape().Dimensions
 	fill := func(value float64, width int) *Node {
 		return BroadcastToDims(Scalar(g, dtype, value), d[0], d[1], d[2], b.size, width)
 	}
 	m, l := fill(least, 1), fill(0, 1)
-	if b.sink != nil {
-		m = BroadcastToDims(b.operands[len(b.operands)-1], d[0], d[1], d[2], b.size, 1)
+	if b.sink {
+		m = b.stack(BroadcastToDims(b.sinkLogit(), b.rows, b.batch(), b.sizes.Heads, b.size, 1)).node
 		l = fill(1, 1)
 	}
-	state := []*Node{fill(0, b.sizes.ValueDim), l, m}
+	begin := []stack{likeQueries(fill(0, b.sizes.ValueDim)), likeQueries(l), likeQueries(m)}
 	if b.fade >= 0 {
-		state = append(state, fill(0, 1)) // Σ f·e
+		begin = append(begin, likeQueries(fill(0, 1))) // Σ f·e
 	}
-	state = overPairs(b.pairs, slices.Concat(b.operands, b.constants), state, func(in, st []blocks, i, k index) {
+	state := overPairs(b.lanes, b.pairs, slices.Concat(b.operands, b.constants), begin, func(in, st []blocks, i, k index) {
 		steps := b.logits(in, i, k)
 		s := b.masked(in, i, k, steps[len(steps)-1], hidden)
 		var e, c *Node
@@ -400,6 +498,9 @@ func (b *flow) forward() (y, logZ, logSum *Node) {
 	return y, Where(some, logZ, ZerosLike(z)), Where(some, logZ, FillScalar(g, z.Shape(), hidden))
 }
 
+// sinkLogit is the sink's operand, [1, 1, h, 1, 1].
+func (b *flow) sinkLogit() *Node { return b.unstack(b.operands[len(b.operands)-1]) }
+
 // backward returns the gradients of the operands.
 func (b *flow) backward(y, logZ, gradient, logGradient *Node) []*Node {
 	if gradient == nil {
@@ -410,19 +511,19 @@ func (b *flow) backward(y, logZ, gradient, logGradient *Node) []*Node {
 		dot = Sub(dot, logGradient)
 	}
 	carried := b.operands
-	if b.sink != nil {
+	if b.sink {
 		carried = carried[:len(carried)-1]
 	}
-	inputs := slices.Concat(carried, []*Node{gradient, dot, logZ}, b.constants)
+	inputs := slices.Concat(carried, []stack{likeQueries(gradient), likeQueries(dot), likeQueries(logZ)}, b.constants)
 	ofGradient, ofDot, ofLogZ := len(carried), len(carried)+1, len(carried)+2
-	state := make([]*Node, len(carried))
-	for i, n := range carried {
+	begin := slices.Clone(carried)
+	for i, s := range begin {
 		if i == ofKeys || i == ofValues {
-			n = turned(n)
+			s.node = turned(s.node)
 		}
-		state[i] = SchedulingBarrier(ZerosLike(n), dot) // not during the forward pass already
+		begin[i].node = SchedulingBarrier(ZerosLike(s.node), dot) // not during the forward pass already
 	}
-	state = overPairs(b.pairs, inputs, state, func(in, st []blocks, i, k index) {
+	state := overPairs(b.lanes, b.pairs, inputs, begin, func(in, st []blocks, i, k index) {
 		add := func(operand int, at index, value *Node) { st[operand].set(at, Add(st[operand].at(at), value)) }
 		steps := b.logits(in, i, k)
 		s := steps[len(steps)-1]
@@ -476,13 +577,13 @@ func (b *flow) backward(y, logZ, gradient, logGradient *Node) []*Node {
 		add(ofKeys, k, b.product("bhqd,bhqk->bhdk", b.scaled(in[ofQueries].at(i)), ds))
 	})
 	state[ofKeys], state[ofValues] = turned(state[ofKeys]), turned(state[ofValues])
-	if b.sink != nil { // its weight is exp(sink − ln Z), its value 0
-		sink := b.operands[len(b.operands)-1]
-		weight := Exp(Sub(BroadcastToDims(sink, logZ.Shape().Dimensions...), logZ))
+	if b.sink { // its weight is exp(sink − ln Z), its value 0
+		logZ, dot := b.unstack(likeQueries(logZ)), b.unstack(likeQueries(dot))
+		weight := Exp(Sub(BroadcastToDims(b.sinkLogit(), logZ.Shape().Dimensions...), logZ))
 		if b.fade >= 0 {
 			weight = MulScalar(weight, spanEpsilon)
 		}
-		state = append(state, Neg(ReduceAndKeep(Mul(weight, dot), ReduceSum, 0, 1, 3, 4)))
+		state = append(state, b.stack(Neg(ReduceAndKeep(Mul(weight, dot), ReduceSum, 0, 1, 3, 4))).node)
 	}
 	return state
 }
@@ -494,7 +595,7 @@ func turned(x *Node) *Node { return TransposeAllDims(x, 0, 1, 2, 4, 3) }
 // summed sums a block's gradient [b, h, q, k] over the axes that the operand's blocks are broadcast
 // along.
 func (b *flow) summed(operand int, gradient *Node) *Node {
-	want := b.operands[operand].Shape().Dimensions[1:]
+	want := b.operands[operand].node.Shape().Dimensions[1:]
 	for axis, d := range want {
 		if d == 1 && gradient.Shape().Dimensions[axis] > 1 {
 			from := []byte("bhqk")
@@ -513,8 +614,9 @@ func (b *flow) block(x *Node, axis int) *Node {
 	return TransposeAllDims(Reshape(x, d[0], count, b.size, d[2], d[3]), 1, 0, 3, 2, 4)
 }
 
-// unblock puts blocks [n, b, h, block, d] together, as [b, length, h, d].
+// unblock puts blocks that are sorted as those of queries together, as [b, length, h, d].
 func (b *flow) unblock(x *Node, length int) *Node {
+	x = b.unstack(likeQueries(x))
 	d := x.Shape().Dimensions
 	x = Reshape(TransposeAllDims(x, 1, 0, 3, 2, 4), d[1], d[0]*d[3], d[2], d[4])
 	return Slice(x, AxisRange(), AxisRange(0, length))
@@ -539,7 +641,7 @@ func (b *flow) along(x *Node, axis, count int) *Node {
 	return TransposeAllDims(Reshape(x, dims...), order...)
 }
 
-// byDistance returns numbers that depend on head and distance in blocks [diagonals, h, 2·block]: the
+// byDistance returns numbers that depend on head and distance in blocks [diagonals, 1, h, 2·block]: the
 // pair (i, k) of blocks uses block k − i + rows − 1, by k − q from −(block−1) up.
 func (b *flow) byDistance(of func(distance *Node) *Node) *Node {
 	n := (b.rows + b.columns) * b.size
@@ -550,13 +652,14 @@ func (b *flow) byDistance(of func(distance *Node) *Node) *Node {
 	both := Concatenate([]*Node{
 		Slice(values, AxisRange(), AxisRange(0, b.rows+b.columns-1)), Slice(values, AxisRange(), AxisRange(1)),
 	}, -1)
-	return TransposeAllDims(both, 1, 0, 2)
+	return InsertAxes(TransposeAllDims(both, 1, 0, 2), 1)
 }
 
 // toeplitz returns the matrix [1, h, n, n] whose element (q, k) is element k − q + n − 1 of line
-// [h, 2n]. It is read off by rows of 2n−1 out of repetitions of 2n, which moves each row by one.
+// [1, h, 2n]. It is read off by rows of 2n−1 out of repetitions of 2n, which moves each row by one.
 func toeplitz(line *Node) *Node {
-	h, n := line.Shape().Dimensions[0], line.Shape().Dimensions[1]/2
+	h, n := line.Shape().Dimensions[1], line.Shape().Dimensions[2]/2
+	line = Reshape(line, h, 2*n)
 	line = Concatenate([]*Node{Slice(line, AxisRange(), AxisRange(n-1)), Slice(line, AxisRange(), AxisRange(0, n-1))}, 1) // by k − q modulo 2n
 	rows := Reshape(BroadcastToDims(InsertAxes(line, 1), h, n, 2*n), h, 2*n*n)
 	rows = Reshape(Slice(rows, AxisRange(), AxisRange(0, n*(2*n-1))), h, n, 2*n-1)
@@ -564,7 +667,7 @@ func toeplitz(line *Node) *Node {
 }
 
 // diagonals is the transpose of [toeplitz]: it sums x [b, h, n, n] along its diagonals and over b,
-// as [h, 2n].
+// as [1, h, 2n].
 func diagonals(x *Node) *Node {
 	b, h, n := x.Shape().Dimensions[0], x.Shape().Dimensions[1], x.Shape().Dimensions[2]
 	x = Einsum("bhqk,b->hqk", x, vector(x, b, 1))
@@ -574,7 +677,8 @@ func diagonals(x *Node) *Node {
 	}
 	x = Concatenate([]*Node{Reshape(x, h, n*(2*n-1)), zeros(h, n)}, 1)
 	line := Einsum("hqt,q->ht", Reshape(x, h, n, 2*n), vector(x, n, 1))
-	return Concatenate([]*Node{Slice(line, AxisRange(), AxisRange(n+1)), Slice(line, AxisRange(), AxisRange(0, n+1))}, 1)
+	line = Concatenate([]*Node{Slice(line, AxisRange(), AxisRange(n+1)), Slice(line, AxisRange(), AxisRange(0, n+1))}, 1)
+	return Reshape(line, 1, h, 2*n)
 }
 
 // repeatHeads gives each of group query heads the key head that it shares, [b, l, kv·group, d].

@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"math/rand/v2"
+	"slices"
 	"strings"
 	"testing"
 
@@ -55,6 +56,23 @@ func TestExecutionsAgree(t *testing.T) {
 				t.Errorf("only %d of %d specs were computed by %q", taken[kind], want, kind)
 			}
 		}
+	}
+}
+
+// TestLanesAgree: texts and heads that are cut into groups change nothing, whatever part has numbers of its own for texts or heads.
+func TestLanesAgree(t *testing.T) {
+	const block = 4
+	for rows, s := range map[int]attention.Spec{ // of two texts with four heads
+		1: {Heads: 4, KVHeads: 2, Mask: attention.Causal{}, Scores: []attention.Score{attention.SSMax{}}, Normalizer: attention.Sink{}},
+		2: {Heads: 4, Mask: attention.Document{}, Positions: []attention.Score{attention.ALiBi{Learned: true}}, Span: &attention.Span{Max: 4, Ramp: 2, Init: 0.5}},
+		4: {Heads: 4, Scores: []attention.Score{attention.InputTemperature{}}, Normalizer: attention.ElementSigmoid{Keys: 11}},
+	} {
+		t.Run(fmt.Sprint(rows), func(t *testing.T) {
+			defer attention.SetTile(rows * block * block)()
+			if taken := agree(t, s, block, true); !slices.Contains(taken, attention.Blockwise) {
+				t.Errorf("blockwise did not take it: only %v", taken)
+			}
+		})
 	}
 }
 

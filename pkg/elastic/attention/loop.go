@@ -32,17 +32,28 @@ func linear(a int, x index, b int, y index, c int) index {
 	return index{node: Add(Add(Mul(x.node, number(x.node, a)), Mul(y.node, number(y.node, b))), number(x.node, c))}
 }
 
-// overPairs runs body for each pair (i, j) of block numbers, in turn. The body reads inputs and
-// changes state, tensors whose first axis counts blocks; the state's last value is returned.
-// It has no gradient.
+// lanes says in how many groups the texts of a batch and the heads are cut; the blocks that a step of a loop sees are of one group of
+// each. Several lanes go one after the other, so that what a step works on stays within the cache.
+type lanes struct{ batches, heads int }
+
+// stack is a tensor whose first axis counts its blocks: of each group of texts, if it has them, of each group of heads, if it has
+// those, in this order.
+type stack struct {
+	node           *Node
+	batches, heads bool
+}
+
+// overPairs runs body for each lane and each pair (i, j) of block numbers, in turn. The body reads inputs and
+// changes state; the state's last value is returned. It has no gradient.
 //
 // Where the backend can, it is one loop in the graph, so that neither the time to compile nor
 // memory grow with the number of pairs. The body then must be built with care, for GoMLX 0.28
 // shares some nodes between a loop's body and the graph around it, which XLA refuses: constants
 // only by [number], no reductions and nothing that makes scalars of its own (ZerosLike, MulScalar).
-// The pure-Go backend has no update of a slice, and its loops can hang: there it is unrolled.
-func overPairs(pairs [][2]int, inputs, state []*Node, body func(inputs, state []blocks, i, j index)) []*Node {
-	g := inputs[0].Graph()
+// The pure-Go backend has no update of a slice, and its loops can hang: there it is unrolled, for
+// a single lane.
+func overPairs(l lanes, pairs [][2]int, inputs, state []stack, body func(inputs, state []blocks, i, j index)) []*Node {
+	g := inputs[0].node.Graph()
 	if !canLoop(g.Backend()) {
 		return unrolled(pairs, inputs, state, body)
 	}
@@ -50,7 +61,11 @@ func overPairs(pairs [][2]int, inputs, state []*Node, body func(inputs, state []
 	for p, pair := range pairs {
 		flat[p] = []int32{int32(pair[0]), int32(pair[1])}
 	}
-	all := slices.Concat([]*Node{Const(g, int32(0)), Const(g, flat)}, inputs, state)
+	stacks := slices.Concat(inputs, state)
+	all := []*Node{Const(g, int32(0)), Const(g, flat)}
+	for _, s := range stacks {
+		all = append(all, s.node)
+	}
 	parameters := func(g *Graph) []*Node {
 		list := make([]*Node, len(all))
 		for i, n := range all {
@@ -58,22 +73,35 @@ func overPairs(pairs [][2]int, inputs, state []*Node, body func(inputs, state []
 		}
 		return list
 	}
+	steps := l.batches * l.heads * len(pairs)
 	condition := NewClosure(g, func(g *Graph) []*Node {
-		return []*Node{LessThan(parameters(g)[0], Const(g, int32(len(pairs))))}
+		return []*Node{LessThan(parameters(g)[0], Const(g, int32(steps)))}
 	})
 	step := NewClosure(g, func(g *Graph) []*Node {
 		now := parameters(g)
 		zero := Const(g, int32(0))
-		pair := DynamicSlice(now[1], []*Node{now[0], zero}, []int{1, 2})
-		at := func(k int) index { return index{node: Reshape(Slice(pair, AxisElem(0), AxisElem(k)))} }
-		wrap := func(list []*Node) []blocks {
-			wrapped := make([]blocks, len(list))
-			for i := range list {
-				wrapped[i] = &whole{&list[i]}
-			}
-			return wrapped
+		turn, batch, heads := now[0], zero, zero
+		if l.batches*l.heads > 1 {
+			lane := quotient(now[0], len(pairs))
+			turn, batch, heads = Mod(now[0], number(zero, len(pairs))), quotient(lane, l.heads), Mod(lane, number(zero, l.heads))
 		}
-		body(wrap(now[2:2+len(inputs)]), wrap(now[2+len(inputs):]), at(0), at(1))
+		pair := DynamicSlice(now[1], []*Node{turn, zero}, []int{1, 2})
+		at := func(k int) index { return index{node: Reshape(Slice(pair, AxisElem(0), AxisElem(k)))} }
+		wrapped := make([]blocks, len(stacks))
+		for i, s := range stacks {
+			w := &whole{node: &now[2+i]}
+			count := s.node.Shape().Dimensions[0]
+			if s.batches && l.batches > 1 {
+				count /= l.batches
+				w.groups = append(w.groups, group{batch, count})
+			}
+			if s.heads && l.heads > 1 {
+				count /= l.heads
+				w.groups = append(w.groups, group{heads, count})
+			}
+			wrapped[i] = w
+		}
+		body(wrapped[:len(inputs)], wrapped[len(inputs):], at(0), at(1))
 		now[0] = Add(now[0], Const(g, int32(1)))
 		return now
 	})
@@ -86,10 +114,23 @@ func canLoop(backend compute.Backend) bool {
 }
 
 // whole reads and writes blocks of a tensor in a loop.
-type whole struct{ node **Node }
+type whole struct {
+	node   **Node
+	groups []group
+}
+
+// group says which group a step works on, and how many blocks each has.
+type group struct {
+	number *Node
+	blocks int
+}
 
 func (w *whole) starts(i index) []*Node {
-	starts := []*Node{i.node}
+	first := i.node
+	for _, g := range w.groups {
+		first = Add(first, Mul(g.number, number(first, g.blocks)))
+	}
+	starts := []*Node{first}
 	for range (*w.node).Rank() - 1 {
 		starts = append(starts, Const(i.node.Graph(), int32(0)))
 	}
@@ -113,13 +154,13 @@ type pieces []*Node
 func (p pieces) at(i index) *Node         { return p[i.fixed] }
 func (p pieces) set(i index, value *Node) { p[i.fixed] = value }
 
-func unrolled(pairs [][2]int, inputs, state []*Node, body func(inputs, state []blocks, i, j index)) []*Node {
-	cut := func(list []*Node) ([]blocks, []pieces) {
+func unrolled(pairs [][2]int, inputs, state []stack, body func(inputs, state []blocks, i, j index)) []*Node {
+	cut := func(list []stack) ([]blocks, []pieces) {
 		as, of := make([]blocks, len(list)), make([]pieces, len(list))
-		for i, n := range list {
-			dims := n.Shape().Dimensions
+		for i, s := range list {
+			dims := s.node.Shape().Dimensions
 			for b := range dims[0] {
-				of[i] = append(of[i], Reshape(Slice(n, AxisElem(b)), dims[1:]...))
+				of[i] = append(of[i], Reshape(Slice(s.node, AxisElem(b)), dims[1:]...))
 			}
 			as[i] = of[i]
 		}

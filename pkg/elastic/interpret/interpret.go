@@ -2,11 +2,12 @@
 //
 // Of attention, graph functions on the weights that a model computes:
 //
-//	Rollout     which inputs the attention of all layers together leads back to
-//	Relevance   the same, where each weight counts as far as the output depends on it
-//	Entropy     how spread the attention of each head and query is
-//	Profile     what the heads do on the whole: spread, sparsity, and where the mass lies
-//	Flow        how much each input can send through all layers (on the host)
+//	Rollout       which inputs the attention of all layers together leads back to
+//	Relevance     the same, where each weight counts as far as the output depends on it
+//	Entropy       how spread the attention of each head and query is
+//	Profile       what the heads do on the whole: spread, sparsity, and where the mass lies
+//	Flow          how much each input can send through all layers (on the host)
+//	MapAttention  the weights themselves, by layer and head, for pictures (on the host)
 //
 // Of inputs, by an [Attributor], which runs the model:
 //

@@ -60,9 +60,8 @@ func (e *StoppedError) Error() string {
 // Unwrap returns the cause.
 func (e *StoppedError) Unwrap() error { return e.Cause }
 
-// Connect connects to the kernel that listens there and waits until it answers, as long as the context allows.
-func Connect(ctx context.Context, at Connection) (*Client, error) { return connect(ctx, at, nil) }
-
+// connect connects to the kernel that listens there and waits until it answers, as long as the context allows and it is not
+// gone.
 func connect(ctx context.Context, at Connection, gone <-chan struct{}) (*Client, error) {
 	if at.Scheme != "" && at.Scheme != "hmac-sha256" {
 		return nil, fmt.Errorf("connecting to a kernel: signature scheme %q, want hmac-sha256", at.Scheme)

@@ -27,6 +27,7 @@ import (
 	"github.com/elastic-attention/workbench/pkg/data/tokenizer"
 	"github.com/elastic-attention/workbench/pkg/elastic"
 	"github.com/elastic-attention/workbench/pkg/elastic/checkpoint"
+	"github.com/elastic-attention/workbench/pkg/elastic/interpret"
 	"github.com/elastic-attention/workbench/pkg/elastic/pretrained"
 	"github.com/elastic-attention/workbench/pkg/elastic/transformer"
 	"github.com/elastic-attention/workbench/pkg/eval"
@@ -54,9 +55,11 @@ type Classifier struct {
 
 	adaptation // empty but in an Adaptive
 
-	mu       sync.Mutex
-	forward  *model.Exec
-	compiled map[graph.GraphId]bool
+	mu         sync.Mutex
+	forward    *model.Exec
+	compiled   map[graph.GraphId]bool
+	attributor *interpret.Attributor // of explanations; nil before the first
+	attentions *model.Exec           // the same
 }
 
 // Labels lists the classes of texts, sorted. A text without a label is an error.

@@ -12,6 +12,8 @@ import (
 	"testing"
 
 	"github.com/gomlx/gomlx/core/tensors"
+	"github.com/google/go-cmp/cmp"
+	"github.com/google/go-cmp/cmp/cmpopts"
 
 	"github.com/elastic-attention/workbench/internal/gxtest"
 	"github.com/elastic-attention/workbench/pkg/backend"
@@ -20,6 +22,7 @@ import (
 	"github.com/elastic-attention/workbench/pkg/elastic/adapt/testtime"
 	"github.com/elastic-attention/workbench/pkg/elastic/attention"
 	"github.com/elastic-attention/workbench/pkg/elastic/checkpoint"
+	"github.com/elastic-attention/workbench/pkg/elastic/interpret"
 	"github.com/elastic-attention/workbench/pkg/elastic/optim/schedule"
 	"github.com/elastic-attention/workbench/pkg/elastic/train"
 	"github.com/elastic-attention/workbench/pkg/elastic/transformer"
@@ -275,6 +278,48 @@ func TestExplain(t *testing.T) {
 	}
 	if want := float64(logits[0][1]-logits[0][0]) / 2; math.Abs(e.Evidence-want) > 1e-4 { // less the mean of two
 		t.Errorf("evidence %g, want %g", e.Evidence, want)
+	}
+}
+
+// TestAttention: what tokens attend to sums to 1 over them, whatever the padding.
+func TestAttention(t *testing.T) {
+	const text = "The museum, warm"
+	var maps []interpret.AttentionMap
+	for _, length := range []int{8, 16} {
+		m, err := scratch(t, classify.Config{Lengths: []int{length}}).Attention(t.Context(), text)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if want := []string{"[CLS]", "the", "museum", ",", "warm", "[SEP]"}; !slices.Equal(m.Tokens, want) {
+			t.Fatalf("tokens %q, want %q", m.Tokens, want)
+		}
+		if len(m.Weights) != 1 || len(m.Weights[0]) != 2 || len(m.Weights[0][1]) != len(m.Tokens) {
+			t.Fatalf("weights of %d layers", len(m.Weights))
+		}
+		for head, rows := range m.Weights[0] {
+			for query, row := range rows {
+				sum := 0.0
+				for _, v := range row {
+					sum += v
+				}
+				if len(row) != len(m.Tokens) || math.Abs(sum-1) > 1e-5 {
+					t.Errorf("head %d, query %d: %d weights add up to %g", head, query, len(row), sum)
+				}
+			}
+		}
+		maps = append(maps, m)
+	}
+	if diff := cmp.Diff(maps[0], maps[1], cmpopts.EquateApprox(0, 1e-5)); diff != "" {
+		t.Errorf("padding changes it:\n%s", diff)
+	}
+	c := scratch(t, classify.Config{})
+	if _, err := c.Attention(t.Context(), "\xff"); err == nil || !strings.Contains(err.Error(), "not UTF-8") {
+		t.Errorf("not UTF-8: %v", err)
+	}
+	ctx, cancel := context.WithCancelCause(t.Context())
+	cancel(errors.New("Ctrl-C"))
+	if _, err := c.Attention(ctx, text); err == nil || !strings.Contains(err.Error(), "Ctrl-C") {
+		t.Errorf("cancelled: %v", err)
 	}
 }
 

@@ -39,7 +39,8 @@ type Contribution struct {
 // Explain predicts the class of a text and says what every word contributes, by
 // [interpret.IntegratedGradients] over word embeddings with the given number of steps (64
 // leaves less than a hundredth open as a rule). The baseline is the text with padding in place
-// of its words. Of a text that is too long only what the model reads is explained.
+// of its words. Of a text that is too long only what the model reads is explained. Each of the
+// config's Lengths is compiled once.
 func (c *Classifier) Explain(ctx context.Context, text string, steps int) (Explanation, error) {
 	encoding, err := c.encode(text, c.config.Lengths[len(c.config.Lengths)-1])
 	if err != nil {
@@ -54,39 +55,34 @@ func (c *Classifier) Explain(ctx context.Context, text string, steps int) (Expla
 	if err != nil {
 		return Explanation{}, fmt.Errorf("reading the word embeddings: %w", err)
 	}
-	config, length := c.Model.Config, len(encoding.IDs)
+	config, tokens := c.Model.Config, len(encoding.IDs)
+	length := c.padded(tokens)
+	ids, types, mask := make([]int32, length), make([]int32, length), make([]int32, length)
 	var real, padding []float32
 	err = tensors.ConstFlatData(table, func(flat []float32) {
-		row := func(id int) []float32 { return flat[id*config.Hidden : (id+1)*config.Hidden] }
-		for token, id := range encoding.IDs {
-			real = append(real, row(int(id))...)
-			if !encoding.Special[token] {
-				id = int32(config.PadID)
+		row := func(id int32) []float32 { return flat[int(id)*config.Hidden : (int(id)+1)*config.Hidden] }
+		for i := range length {
+			ids[i] = int32(config.PadID)
+			shown := ids[i]
+			if i < tokens {
+				ids[i], types[i], mask[i] = encoding.IDs[i], encoding.TypeIDs[i], 1
+				if encoding.Special[i] {
+					shown = ids[i]
+				}
 			}
-			padding = append(padding, row(int(id))...)
+			real, padding = append(real, row(ids[i])...), append(padding, row(shown)...)
 		}
 	})
 	if err != nil {
 		return Explanation{}, fmt.Errorf("reading the word embeddings: %w", err)
 	}
-	class := c.numbers[e.Label]
-	explained := func(w elastic.Weights, x *graph.Node, in []*graph.Node) *graph.Node {
-		encoded := config.Encode(w, transformer.Inputs{Words: x, IDs: in[0], Types: in[1]}, nil)
-		logits := graph.ConvertDType(config.HeadLogits(w, encoded.Hidden, nil), dtypes.Float32) // [1, labels]
-		own := graph.Squeeze(graph.Slice(logits, graph.AxisRange(), graph.AxisElem(class)), -1)
-		return graph.Sub(own, graph.ReduceMean(logits, -1))
-	}
+	class := make([]float32, len(c.Labels()))
+	class[c.numbers[e.Label]] = 1
 	tensor := func(row []int32) *tensors.Tensor { return tensors.FromFlatDataAndDimensions(row, 1, length) }
 	vectors := func(flat []float32) *tensors.Tensor {
 		return tensors.FromFlatDataAndDimensions(flat, 1, length, config.Hidden)
 	}
-	attributor, err := interpret.NewAttributor(c.backend, c.Model.Store, explained)
-	if err != nil {
-		return Explanation{}, fmt.Errorf("explaining the class: %w", err)
-	}
-	defer attributor.Finalize()
-	a, err := attributor.IntegratedGradients(ctx, vectors(real), vectors(padding), steps,
-		tensor(slices.Clone(encoding.IDs)), tensor(slices.Clone(encoding.TypeIDs)))
+	a, err := c.attribute(ctx, vectors(real), vectors(padding), steps, tensor(ids), tensor(types), tensor(mask), tensors.FromFlatDataAndDimensions(class, 1, len(class)))
 	if err != nil {
 		return Explanation{}, fmt.Errorf("explaining the class: %w", err)
 	}
@@ -113,4 +109,30 @@ func (c *Classifier) Explain(ctx context.Context, text string, steps int) (Expla
 		}
 	}
 	return e, nil
+}
+
+// padded is the least of the config's lengths that holds so many tokens.
+func (c *Classifier) padded(tokens int) int {
+	i, _ := slices.BinarySearch(c.config.Lengths, tokens)
+	return c.config.Lengths[i]
+}
+
+// attribute integrates gradients of the evidence for a class. Inputs are token ids, types and mask, int32 [1, length],
+// and the class, 1 in its place, float32 [1, labels].
+func (c *Classifier) attribute(ctx context.Context, x, baseline *tensors.Tensor, steps int, inputs ...any) (a interpret.Attribution, err error) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.attributor == nil {
+		config := c.Model.Config
+		c.attributor, err = interpret.NewAttributor(c.backend, c.Model.Store, func(w elastic.Weights, x *graph.Node, in []*graph.Node) *graph.Node {
+			mask := graph.NotEqual(in[2], graph.ZerosLike(in[2]))
+			encoded := config.Encode(w, transformer.Inputs{Words: x, IDs: in[0], Types: in[1], Mask: in[2]}, nil)
+			logits := graph.ConvertDType(config.MaskedHeadLogits(w, encoded.Hidden, mask, nil), dtypes.Float32) // [1, labels]
+			return graph.Sub(graph.ReduceSum(graph.Mul(logits, in[3]), -1), graph.ReduceMean(logits, -1))
+		})
+		if err != nil {
+			return a, err
+		}
+	}
+	return c.attributor.IntegratedGradients(ctx, x, baseline, steps, inputs...)
 }

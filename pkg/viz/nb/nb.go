@@ -33,9 +33,6 @@ const HeadlessEnv = "NB_HEADLESS"
 // Interval is the shortest time between two pictures of a [Live] block.
 const Interval = 500 * time.Millisecond
 
-// InNotebook reports whether the program runs as a cell of a GoNB notebook.
-func InNotebook() bool { return gonbui.IsNotebook }
-
 // HTML shows html as output of the cell. Outside a notebook it does nothing.
 func HTML(html string) { notebook.display(html) }
 

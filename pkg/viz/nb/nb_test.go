@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/google/go-cmp/cmp"
+	"github.com/janpfeifer/gonb/gonbui"
 )
 
 // recorder is a screen that keeps what it is asked to show.
@@ -75,7 +76,7 @@ func TestRenderIsLazy(t *testing.T) {
 
 // Outside a notebook nothing may block or fail.
 func TestOutside(t *testing.T) {
-	if InNotebook() {
+	if gonbui.IsNotebook {
 		t.Skip("runs in a notebook")
 	}
 	HTML("<b>x</b>")
