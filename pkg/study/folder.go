@@ -47,14 +47,16 @@ type Result struct {
 	// Spec is the attention, and Parts the names of the variants that a combination is made of.
 	Spec  attention.Spec `json:"spec"`
 	Parts []string       `json:"parts,omitempty"`
-	// Parameters is the number of weights, Updates of updates; Loss is the last one recorded.
-	Parameters int       `json:"parameters"`
-	Updates    int       `json:"updates"`
-	Loss       float64   `json:"loss"`
-	Rate       float64   `json:"rate,omitempty"` // the peak of the schedule
-	Seconds    float64   `json:"seconds"`        // wall time of training and scoring
-	Finished   time.Time `json:"finished"`
-	Scores     []Score   `json:"scores"`
+	// Parameters is the number of weights, Updates of updates, TrialUpdates of those that trials of the rate made and
+	// undid; Loss is the last one recorded.
+	Parameters   int       `json:"parameters"`
+	Updates      int       `json:"updates"`
+	TrialUpdates int       `json:"trial_updates,omitempty"`
+	Loss         float64   `json:"loss"`
+	Rate         float64   `json:"rate,omitempty"` // the peak of the schedule
+	Seconds      float64   `json:"seconds"`        // wall time of training and scoring
+	Finished     time.Time `json:"finished"`
+	Scores       []Score   `json:"scores"`
 }
 
 // Score is how a trained model did on a set.

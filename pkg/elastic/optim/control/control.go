@@ -42,7 +42,7 @@ type Event struct {
 	Update     int     `json:"update"`
 	Controller string  `json:"controller"` // kind: plateau, spike, stop, noise_scale, trials; of the loop itself: unfreeze, non_finite
 	Signal     string  `json:"signal"`     // metric, loss, gradient, or update
-	Action     string  `json:"action"`     // reduce, back off, recover, stop, measure, try, choose, keep, unfreeze, keep frozen, skip
+	Action     string  `json:"action"`     // reduce, back off, recover, stop, measure, try, choose, unfreeze, keep frozen, skip
 	Factor     float64 `json:"factor"`     // the controller's factor of the rate from now on
 	Reason     string  `json:"reason"`
 }
@@ -168,20 +168,21 @@ func (s *Set) tries() *trials {
 	return nil
 }
 
-// Trial returns the trial that is to be made now that so many updates are made, if there is one.
-func (s *Set) Trial(update int) (Trial, bool) {
+// Trial returns the trial that is to be made before the next update, if there is one. The run has so many updates left.
+func (s *Set) Trial(left int) (Trial, bool) {
 	t := s.tries()
-	if t == nil || t.next(update) == 0 {
+	if t == nil {
 		return Trial{}, false
 	}
-	return Trial{Scale: s.Scale() / t.factor() * t.next(update), Updates: t.options.Updates}, true
+	factor, updates := t.next(left)
+	return Trial{Scale: s.Scale() / t.factor() * factor, Updates: updates}, factor > 0
 }
 
 // Tried gives the losses of the trial's updates, in order; one that is not finite is the last. After it, another trial
-// may be due.
+// may be due. Update is how many the run has made, for the events.
 func (s *Set) Tried(update int, losses []float64) []Event {
 	t := s.tries()
-	events := t.tried(update, losses)
+	events := t.tried(losses)
 	for i := range events {
 		events[i].Update, events[i].Factor = update, t.factor()
 	}

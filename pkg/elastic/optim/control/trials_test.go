@@ -30,15 +30,15 @@ func valley(best float64) func(trial control.Trial) []float64 {
 }
 
 // try makes all trials that are due, and writes and reads the set after each if again is not nil.
-func try(t *testing.T, set *control.Set, again func() *control.Set, update int, losses func(control.Trial) []float64) (*control.Set, []control.Event) {
+func try(t *testing.T, set *control.Set, again func() *control.Set, left int, losses func(control.Trial) []float64) (*control.Set, []control.Event) {
 	t.Helper()
 	var events []control.Event
 	for {
-		trial, due := set.Trial(update)
+		trial, due := set.Trial(left)
 		if !due {
 			return set, events
 		}
-		events = append(events, set.Tried(update, losses(trial))...)
+		events = append(events, set.Tried(0, losses(trial))...)
 		if again == nil {
 			continue
 		}
@@ -53,77 +53,104 @@ func try(t *testing.T, set *control.Set, again func() *control.Set, update int, 
 	}
 }
 
-// TestTrials: from wherever the best rate lies, the factor that is chosen is within √2 of it, the double is tried
-// later until it does not help, and a set that is read in the middle goes on the same.
+// TestTrials: from wherever the best rate lies, also where only trials that are long enough show it, the factor that is
+// chosen is near, and a set that is read in the middle goes on the same.
 func TestTrials(t *testing.T) {
-	configs := []control.Config{{Trials: &control.Trials{Updates: 12}}}
+	configs := []control.Config{{Trials: &control.Trials{}}}
+	fresh := func() *control.Set { return start(t, configs) }
 	for _, best := range []float64{0.01, 0.3, 1, 7, 100} {
-		set, events := try(t, start(t, configs), nil, 0, valley(best))
-		if off := math.Abs(math.Log2(set.Scale() / best)); off > 0.5+1e-9 {
-			t.Errorf("best %g: chose %g", best, set.Scale())
-		}
-		resumed, other := try(t, start(t, configs), func() *control.Set { return start(t, configs) }, 0, valley(best))
-		if fmt.Sprint(other) != fmt.Sprint(events) || resumed.Scale() != set.Scale() {
-			t.Errorf("best %g: resumed after each trial: %v, want %v", best, other, events)
-		}
-		if made := len(events) - 1; made*12 > configs[0].Trials.Cost() {
-			t.Errorf("best %g: %d trials of 12 updates, more than %d updates", best, made, configs[0].Trials.Cost())
-		}
-		scale := set.Scale()
-		if _, due := set.Trial(23); due {
-			t.Errorf("best %g: a trial after 23 updates, want one after 24", best)
-		}
-		// Twice what was best now is: raised twice, tried a third time.
-		update := 24
-		for _, want := range []float64{2, 4, 4, 4} {
-			set, events = try(t, set, func() *control.Set { return start(t, configs) }, update, valley(4*scale))
-			if set.Scale() != want*scale {
-				t.Errorf("best %g: after %d updates %v the factor is %g, want %g", best, update, events, set.Scale(), want*scale)
+		for _, bias := range []float64{1, 1. / 8, 8} {
+			short, long := 0, 0
+			losses := func(trial control.Trial) []float64 {
+				lowest := best
+				switch trial.Updates {
+				case 50:
+					lowest *= bias
+					short++
+				case 200:
+					long++
+				}
+				return valley(lowest)(trial)
 			}
-			update += 24
-		}
-		if len(events) > 0 {
-			t.Errorf("best %g: trials go on after one that changed nothing: %v", best, events)
-		}
-		// A quarter of what was best now is: lowered by the second trial, and by no other.
-		set, _ = try(t, start(t, configs), nil, 0, valley(best))
-		for update := 24; update < 120; update += 24 {
-			if set, _ = try(t, set, nil, update, valley(scale/4)); set.Scale() != scale/2 {
-				t.Errorf("best %g: after %d updates the factor is %g, want %g", best, update, set.Scale(), scale/2)
+			set, events := try(t, fresh(), nil, 800, losses)
+			if off := math.Abs(math.Log2(set.Scale() / best)); off > 0.25+1e-9 {
+				t.Errorf("best %g, short trials %g times that: chose %g", best, bias, set.Scale())
+			}
+			if short != 9 || long > 9 || short+long+1 != len(events) {
+				t.Errorf("best %g: %d short and %d long trials: %v", best, short, long, events)
+			}
+			resumed, other := try(t, fresh(), fresh, 800, losses)
+			if fmt.Sprint(other) != fmt.Sprint(events) || resumed.Scale() != set.Scale() {
+				t.Errorf("best %g: resumed after each trial: %v, want %v", best, other, events)
 			}
 		}
 	}
 }
 
-// TestTrialsAlike: of rates whose losses are within 1 %, the run begins with the lowest, and rises to the highest.
+// TestTrialsAlike: of losses whose differences are no greater than their noise the middle one's factor is taken, the higher of two.
 func TestTrialsAlike(t *testing.T) {
-	flat := func(trial control.Trial) []float64 {
-		loss := 2.1
-		if trial.Scale >= 0.25 && trial.Scale <= 4 {
-			loss = 2 + 0.001*trial.Scale
+	for noise, want := range map[float64]float64{0: 1, 0.1: math.Sqrt2, 20: 1} {
+		noisy := func(trial control.Trial) []float64 {
+			losses := make([]float64, trial.Updates)
+			// Lowest at 1; √2, 2, … are nearly as good, 1/√2, 1/2, … are not.
+			off := math.Log2(trial.Scale)
+			for i := range losses {
+				losses[i] = 5 + max(-3*off, 0.02*off) + noise*off*float64(1-2*(i%2))
+			}
+			return losses
 		}
-		return slices.Repeat([]float64{loss}, trial.Updates)
-	}
-	set := start(t, []control.Config{{Trials: &control.Trials{Updates: 12}}})
-	for i, want := range []float64{0.25, 0.5, 1, 2, 4, 4, 4} {
-		if set, _ = try(t, set, nil, 24*i, flat); set.Scale() != want {
-			t.Errorf("after %d updates the factor is %g, want %g", 24*i, set.Scale(), want)
+		if set, events := try(t, start(t, []control.Config{{Trials: &control.Trials{}}}), nil, 800, noisy); math.Abs(set.Scale()/want-1) > 1e-9 {
+			t.Errorf("noise %g: chose %g, want %g: %v", noise, set.Scale(), want, events)
 		}
 	}
-	if _, due := set.Trial(1000); due {
-		t.Error("trials go on")
+}
+
+// TestTrialsEnd: they end where losses say nothing, or fall for ever, or are finite only in short trials.
+func TestTrialsEnd(t *testing.T) {
+	for name, loss := range map[string]func(control.Trial) float64{
+		"flat":    func(control.Trial) float64 { return 2 },
+		"falling": func(trial control.Trial) float64 { return -math.Log(trial.Scale) },
+		"rising":  func(trial control.Trial) float64 { return math.Log(trial.Scale) },
+		"failing": func(trial control.Trial) float64 {
+			if trial.Updates == 200 {
+				return math.NaN()
+			}
+			return trial.Scale
+		},
+	} {
+		set, events := try(t, start(t, []control.Config{{Trials: &control.Trials{}}}), nil, 800, func(trial control.Trial) []float64 {
+			return slices.Repeat([]float64{loss(trial)}, trial.Updates)
+		})
+		last := events[len(events)-1]
+		if len(events) != 9+12+1 || !(set.Scale() > 0) || last.Action != map[bool]string{true: "reduce", false: "choose"}[name == "failing"] {
+			t.Errorf("%s: %d events, factor %g, at last %+v", name, len(events), set.Scale(), last)
+		}
 	}
 }
 
 // TestTrialsWithoutALoss: where no rate gives a finite loss, the lowest is taken.
 func TestTrialsWithoutALoss(t *testing.T) {
-	set, events := try(t, start(t, []control.Config{{Trials: &control.Trials{Factors: []float64{1, 0.5}}}}), nil, 0,
+	set, events := try(t, start(t, []control.Config{{Trials: &control.Trials{Factors: []float64{1, 0.5}}}}), nil, 100,
 		func(control.Trial) []float64 { return []float64{3, math.NaN()} })
 	if last := events[len(events)-1]; set.Scale() != 0.5 || last.Action != "reduce" || last.Factor != 0.5 || len(events) != 3 {
 		t.Errorf("scale %g, events %v", set.Scale(), events)
 	}
-	if _, due := set.Trial(1000); due {
-		t.Error("trials go on")
+}
+
+// TestTrialsOfShortRuns: a trial has at least one update and no more than the run.
+func TestTrialsOfShortRuns(t *testing.T) {
+	for left, want := range map[int]string{1: "1 1", 10: "2 2", 100: "16 25", 800: "50 200"} {
+		var short, long int
+		try(t, start(t, []control.Config{{Trials: &control.Trials{Factors: []float64{1}}}}), nil, left, func(trial control.Trial) []float64 {
+			if short == 0 {
+				short = trial.Updates
+			}
+			long = trial.Updates
+			return valley(1)(trial)
+		})
+		if got := fmt.Sprint(short, long); got != want {
+			t.Errorf("of %d updates: short and long trials have %s, want %s", left, got, want)
+		}
 	}
 }
 
@@ -142,28 +169,31 @@ func TestTrialsRefuse(t *testing.T) {
 
 // The loop trains from the same weights under each factor that is due, and tells the losses.
 func ExampleTrials() {
-	set, err := control.New([]control.Config{{Trials: &control.Trials{Factors: []float64{0.01, 0.1, 1}, Updates: 4}}})
+	set, err := control.New([]control.Config{{Trials: &control.Trials{Factors: []float64{0.01, 0.1, 1}}}})
 	if err != nil {
 		panic(err)
 	}
 	for {
-		trial, due := set.Trial(0)
+		trial, due := set.Trial(64)
 		if !due {
 			break
 		}
 		// A tenth of the scheduled rate is best here.
 		loss := 1 + math.Abs(math.Log10(trial.Scale)+1)
-		for _, event := range set.Tried(0, []float64{3, 2, 2, loss}) {
+		for _, event := range set.Tried(0, slices.Repeat([]float64{loss}, trial.Updates)) {
 			fmt.Println(event.Action, event.Reason)
 		}
 	}
-	fmt.Println("factor", set.Scale())
+	fmt.Printf("factor %.3g\n", set.Scale())
 	// Output:
-	// try factor 0.01 gives loss 2 after 4 updates; weights are put back
-	// try factor 0.1 gives loss 1 after 4 updates; weights are put back
-	// try factor 1 gives loss 2 after 4 updates; weights are put back
-	// try factor 0.05 gives loss 1.301 after 4 updates; weights are put back
-	// try factor 0.2 gives loss 1.301 after 4 updates; weights are put back
-	// choose loss 1 is the lowest of 5 factors, or within 1 % of it
+	// try factor 0.01 gives loss 2 after 16 updates; weights are put back
+	// try factor 0.1 gives loss 1 after 16 updates; weights are put back
+	// try factor 1 gives loss 2 after 16 updates; weights are put back
+	// try factor 0.1 gives loss 1 after 16 updates; weights are put back
+	// try factor 0.05 gives loss 1.301 after 16 updates; weights are put back
+	// try factor 0.2 gives loss 1.301 after 16 updates; weights are put back
+	// try factor 0.07071 gives loss 1.151 after 16 updates; weights are put back
+	// try factor 0.1414 gives loss 1.151 after 16 updates; weights are put back
+	// choose loss 1 is the lowest of 5 factors; this is the middle of 1 whose losses are alike
 	// factor 0.1
 }
