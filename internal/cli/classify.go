@@ -3,6 +3,7 @@ package cli
 import (
 	"encoding/json"
 	"fmt"
+	"slices"
 
 	"github.com/elastic-attention/workbench/pkg/data"
 	"github.com/elastic-attention/workbench/pkg/elastic/adapt/testtime"
@@ -115,6 +116,11 @@ func (c explainCmd) classify(a *app) error {
 	}
 	if c.Attention {
 		return c.attention(a, classifier)
+	}
+	for _, text := range texts {
+		if text.Label != "" && !slices.Contains(classifier.Labels(), text.Label) {
+			return fmt.Errorf("%s: label %q is none of the model's %d, such as %q", text.Place(), text.Label, len(classifier.Labels()), classifier.Labels()[0])
+		}
 	}
 	picture := viz.Tokens{Title: "Which words speak for it?"}
 	encoder := json.NewEncoder(a.stdout)

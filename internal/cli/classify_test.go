@@ -44,6 +44,10 @@ func TestTrainEvalPredictClasses(t *testing.T) {
 	if err := os.WriteFile(table, []byte("query\tkind\nwe met in the river\tLOC\nshe bought a firm\tORG\n"), 0o644); err != nil {
 		t.Fatal(err)
 	}
+	odd := filepath.Join(t.TempDir(), "odd.csv")
+	if err := os.WriteFile(odd, []byte("text,label\nwe met in the river,LOC\nshe bought a firm,ZZZ\n"), 0o644); err != nil {
+		t.Fatal(err)
+	}
 	columns := []string{"--file", table, "--text-column", "query", "--label-column", "kind"}
 	if text := run(t, "", append([]string{"eval", dir, "--digits", "2"}, columns...)...); text.code != 0 || !strings.Contains(text.stdout, "accuracy") || !strings.Contains(text.stdout, "weighted avg") {
 		t.Errorf("eval of a file: code %d\n%s%s", text.code, text.stdout, text.stderr)
@@ -110,6 +114,7 @@ func TestTrainEvalPredictClasses(t *testing.T) {
 		{[]string{"explain", dir, "--file", table, "Ann"}, 2, "exclude each other"},
 		{[]string{"explain", dir, "--file", table, "--data", "synthetic"}, 2, "exclude each other"},
 		{[]string{"explain", moved}, 2, "--data or --file"},
+		{[]string{"explain", dir, "--file", odd}, 1, odd + ":3: label \"ZZZ\" is none of the model's 3"},
 		{[]string{"eval", dir, "--text-column", "query"}, 2, "need --file"},
 		{[]string{"generate", dir, "Ann"}, 2, "elastic predict " + dir},
 		{[]string{"explain", moved, "--keep", "Ann"}, 2, "is no run folder"},

@@ -66,10 +66,11 @@ func (b *flow) cut() {
 		return len(b.pairs) * b.size * b.size
 	}
 	b.lanes = lanes{1, 1}
-	switch loops := canLoop(b.q.Graph().Backend()); {
+	loops := canLoop(b.q.Graph().Backend())
+	switch {
 	case b.spec.Execution.Block > 0:
 		into(b.spec.Execution.Block)
-	case !loops:
+	case !loops: // all lanes go together, so that their blocks have to be small
 		size := 256
 		for size > 64 && rows*size*size > tile {
 			size /= 2
@@ -84,7 +85,7 @@ func (b *flow) cut() {
 			into(256)
 		}
 	}
-	if canLoop(b.q.Graph().Backend()) {
+	if loops {
 		b.lanes = lanesOf(b.batch(), b.sizes.Heads, b.size)
 	}
 }
