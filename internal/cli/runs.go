@@ -235,13 +235,22 @@ func short(text string) string {
 	return strconv.FormatFloat(v, 'g', 5, 64)
 }
 
-// table prints rows in columns.
+// table prints rows in columns. All rows are made as long as the longest: a column of package tabwriter ends at a row
+// without a cell in it, and begins anew below, with another width.
 func (a *app) table(rows [][]string) {
-	w := tabwriter.NewWriter(a.stdout, 0, 0, 2, ' ', 0)
+	longest := 0
 	for _, row := range rows {
-		fmt.Fprintln(w, strings.TrimRight(strings.Join(row, "\t"), "\t"))
+		longest = max(longest, len(row))
 	}
-	_ = w.Flush() // a.stdout keeps its error
+	var text strings.Builder
+	w := tabwriter.NewWriter(&text, 0, 0, 2, ' ', 0)
+	for _, row := range rows {
+		fmt.Fprintln(w, strings.Join(row, "\t")+strings.Repeat("\t", longest-len(row)))
+	}
+	_ = w.Flush() // writing to memory does not fail
+	for line := range strings.Lines(text.String()) {
+		fmt.Fprintln(a.stdout, strings.TrimRight(line, " \n"))
+	}
 }
 
 type runsNoteCmd struct {

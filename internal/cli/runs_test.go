@@ -109,6 +109,26 @@ func TestRuns(t *testing.T) {
 	}
 }
 
+// TestRunsColumns: a number stands below its name, also behind a run that has none.
+func TestRunsColumns(t *testing.T) {
+	root := t.TempDir()
+	for i, metrics := range []map[string]float64{{"dev/accuracy": 0.5, "dev/f1": 0.25, "train/loss": 1}, {}, {"dev/f1": 0.75}} {
+		journal, err := track.Start(filepath.Join(root, fmt.Sprint("run-", i)), track.Record{Task: "toy"})
+		if err != nil {
+			t.Fatal(err)
+		}
+		journal.Log(1, metrics)
+		if err := journal.Close(nil); err != nil {
+			t.Fatal(err)
+		}
+	}
+	out := ok(t, "runs", "ls", "--dir", root, "--sort", "id").stdout
+	lines := strings.Split(out, "\n")
+	if at := strings.Index(lines[0], "dev/f1"); at < 0 || strings.Index(lines[3], "0.75") != at {
+		t.Errorf("0.75 is not below dev/f1:\n%s", out)
+	}
+}
+
 func TestRunsUsage(t *testing.T) {
 	root := someRuns(t)
 	for _, test := range []struct {
