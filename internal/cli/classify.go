@@ -89,7 +89,7 @@ func (c predictCmd) classify(a *app, encoder *json.Encoder, classifier *classify
 
 // predictionLine is a prediction as text: class, probability, the text itself.
 func predictionLine(p classify.Prediction) string {
-	return fmt.Sprintf("%s %.2f  %s", p.Label, p.Score, p.Text)
+	return fmt.Sprintf("%s %.2f  %s", data.Printable(p.Label), p.Score, data.Printable(p.Text))
 }
 
 // classify explains classes of texts: those given, else those of labelled data.

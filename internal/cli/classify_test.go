@@ -67,6 +67,9 @@ func TestTrainEvalPredictClasses(t *testing.T) {
 	if one := run(t, "", "predict", dir, "Ann lives here."); one.code != 0 || !strings.HasSuffix(one.stdout, "  Ann lives here.\n") {
 		t.Errorf("predict one: code %d\n%s%s", one.code, one.stdout, one.stderr)
 	}
+	if one := run(t, "", "predict", dir, "Ann \x1b[31mlives"); one.code != 0 || !strings.HasSuffix(one.stdout, "  Ann ␛[31mlives\n") {
+		t.Errorf("a text that commands terminals: %+v", one)
+	}
 	if logits := run(t, "", "predict", dir, "--logits", "Ann"); logits.code != 0 || strings.Count(logits.stdout, ",") != 2 {
 		t.Errorf("predict --logits: code %d\n%s", logits.code, logits.stdout)
 	}

@@ -6,6 +6,7 @@ import (
 	"os"
 	"path/filepath"
 
+	"github.com/elastic-attention/workbench/pkg/data"
 	"github.com/elastic-attention/workbench/pkg/data/hub"
 	"github.com/elastic-attention/workbench/pkg/task/lm"
 	"github.com/elastic-attention/workbench/pkg/task/lm/experiment"
@@ -47,8 +48,12 @@ func (c generateCmd) Run(a *app) error {
 		return err
 	}
 	defer model.Finalize()
-	fmt.Fprint(a.stdout, c.Prompt)
-	_, err = model.Generate(a.ctx, c.Prompt, sampling, func(piece string) { fmt.Fprint(a.stdout, piece) })
+	show := func(piece string) string { return piece } // a file gets what was written
+	if isTerminal(a.stdout) {
+		show = data.Printable
+	}
+	fmt.Fprint(a.stdout, show(c.Prompt))
+	_, err = model.Generate(a.ctx, c.Prompt, sampling, func(piece string) { fmt.Fprint(a.stdout, show(piece)) })
 	fmt.Fprintln(a.stdout)
 	return err
 }

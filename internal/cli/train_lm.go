@@ -1,6 +1,7 @@
 package cli
 
 import (
+	"github.com/elastic-attention/workbench/pkg/data"
 	"github.com/elastic-attention/workbench/pkg/data/hub"
 	"github.com/elastic-attention/workbench/pkg/run"
 	"github.com/elastic-attention/workbench/pkg/task/lm"
@@ -74,7 +75,7 @@ func (c trainLMCmd) Run(a *app) error {
 		task: hub.TaskLM, preset: c.Preset, data: dataName(config.Data.Name, config.Data.TrainFile), items: "bytes", rateFrom: config.RateFrom,
 		run: keep(experiment.Run, &result), explain: experiment.Explain, rangeTest: experiment.RangeTest,
 		epoch:   lm.Score.String,
-		samples: func() string { return "It writes:\n" + result.Sample + "\n\n" },
+		samples: func() string { return "It writes:\n" + data.Printable(result.Sample) + "\n\n" },
 		model:   func() string { return "the model, in GPT-2's layout" },
 		next:    func() []string { return []string{`generate %s "ROMEO:" --temperature 0.8`} },
 	})

@@ -69,3 +69,8 @@ func ExampleSentence() {
 	// in O
 	// London B-LOC
 }
+
+func ExamplePrintable() {
+	fmt.Println(data.Printable("a line\tand \x1b[31mred\x7f \u202ebackwards"))
+	// Output: a line	and ␛[31mred␡ �backwards
+}

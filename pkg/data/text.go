@@ -3,6 +3,8 @@ package data
 import (
 	"fmt"
 	"iter"
+	"strings"
+	"unicode"
 )
 
 // Text is a text with the class that it belongs to.
@@ -21,6 +23,25 @@ func (t Text) Place() string {
 		return "text"
 	}
 	return fmt.Sprintf("%s:%d", t.File, t.Line)
+}
+
+// Printable is a text as a terminal may be shown it, which control characters would command: they are replaced by their
+// pictures (␛), but for newline and tab; those without a picture, and the invisible ones that change the direction of
+// writing, by U+FFFD.
+func Printable(s string) string {
+	return strings.Map(func(r rune) rune {
+		switch {
+		case r == '\n' || r == '\t':
+			return r
+		case r < 0x20:
+			return 0x2400 + r // its picture
+		case r == 0x7f:
+			return '␡'
+		case unicode.IsControl(r), r >= 0x202a && r <= 0x202e, r >= 0x2066 && r <= 0x2069:
+			return unicode.ReplacementChar
+		}
+		return r
+	}, s)
 }
 
 // CollectTexts returns all texts of an iterator, or the first error and what came before it.

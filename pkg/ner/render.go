@@ -7,7 +7,8 @@ import (
 	"html"
 	"slices"
 	"strings"
-	"unicode"
+
+	"github.com/elastic-attention/workbench/pkg/data"
 )
 
 // colour is a background for black letters. The hexadecimal value is used in
@@ -84,36 +85,18 @@ func pieces(text string, entities []Entity) []piece {
 func Mark(text string, entities []Entity, inColour bool) string {
 	var b strings.Builder
 	for _, p := range pieces(text, entities) {
-		shown := printable(p.text)
+		shown := data.Printable(p.text)
 		switch {
 		case p.entity == nil:
 			b.WriteString(shown)
 		case inColour:
 			// Black on colour; the type in bold; everything off.
-			fmt.Fprintf(&b, "\x1b[30;48;5;%dm %s \x1b[1m%s \x1b[0m", colourOf(p.entity.Type).ansi, shown, printable(p.entity.Type))
+			fmt.Fprintf(&b, "\x1b[30;48;5;%dm %s \x1b[1m%s \x1b[0m", colourOf(p.entity.Type).ansi, shown, data.Printable(p.entity.Type))
 		default:
-			fmt.Fprintf(&b, "[%s %s]", shown, printable(p.entity.Type))
+			fmt.Fprintf(&b, "[%s %s]", shown, data.Printable(p.entity.Type))
 		}
 	}
 	return b.String()
-}
-
-// printable replaces control characters other than newline and tab, and the
-// invisible ones that change the direction of writing.
-func printable(s string) string {
-	return strings.Map(func(r rune) rune {
-		switch {
-		case r == '\n' || r == '\t':
-			return r
-		case r < 0x20:
-			return 0x2400 + r // its picture
-		case r == 0x7f:
-			return '␡'
-		case unicode.IsControl(r), r >= 0x202a && r <= 0x202e, r >= 0x2066 && r <= 0x2069:
-			return unicode.ReplacementChar
-		}
-		return r
-	}, s)
 }
 
 // HTML writes a text with its entities on coloured ground, as one element that
