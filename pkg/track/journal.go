@@ -111,6 +111,8 @@ const (
 	Unknown     Status = "unknown"     // a run folder without a journal
 )
 
+var statuses = []string{string(Running), string(Finished), string(Failed), string(Interrupted), string(Killed), string(Unknown)}
+
 // Journal writes what happens in a run. Its methods may be called concurrently. An error of writing is kept, stops all
 // further writing, and is returned by Sync and Close: a training need not look at each step.
 type Journal struct {

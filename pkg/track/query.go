@@ -16,7 +16,8 @@ import (
 type Query struct {
 	// Where are conditions that all must hold: a field, one of = != < <= > >= ~ (has as a part), and a value, as in
 	// "status=finished", "test/f1>=0.8", "config.train.seed=42", "tag=good", "id~claim". Numbers are compared as numbers.
-	// A run that has no such field fits != only; one that no run has is a [*NameError].
+	// A run that has no such field fits != only; one that no run has is a [*NameError]. A status that there is not, and an
+	// order (< <= > >=) of numbers against a word, are errors.
 	Where []string
 	// Sort is a field, with - before it for the greatest first. Runs without it, and NaN, come last. Empty is -started. One
 	// that no run has is a [*NameError].
@@ -135,6 +136,11 @@ func (s *Store) Runs(ctx context.Context, q Query) ([]Run, error) {
 			if err := CheckName("field", name, known); err != nil {
 				return nil, err
 			}
+		}
+	}
+	for _, c := range conditions {
+		if err := c.check(runs); err != nil {
+			return nil, err
 		}
 	}
 	runs = slices.DeleteFunc(runs, func(r Run) bool {
@@ -278,6 +284,37 @@ func parseCondition(text string) (condition, error) {
 		}
 	}
 	return condition{}, fmt.Errorf("condition %q is none: want a field, one of %s, and a value, as in status=finished", text, strings.Join(operators, " "))
+}
+
+// check refuses values that no run could have.
+func (c condition) check(runs []Run) error {
+	equality := c.operator == "=" || c.operator == "!="
+	if c.field == "status" && equality && !slices.Contains(statuses, c.value) {
+		return fmt.Errorf("status %q is none; there are %s", c.value, strings.Join(statuses, ", "))
+	}
+	if equality || c.operator == "~" || isNumber(c.value) {
+		return nil
+	}
+	numbers := 0
+	for _, r := range runs {
+		switch got := r.Field(c.field); {
+		case got == "":
+		case !isNumber(got):
+			return nil
+		default:
+			numbers++
+		}
+	}
+	if numbers > 0 {
+		return fmt.Errorf("condition %s%s%s: %q is no number, and those of %s are", c.field, c.operator, c.value, c.value, c.field)
+	}
+	return nil
+}
+
+// isNumber reports whether a text is one.
+func isNumber(text string) bool {
+	_, err := strconv.ParseFloat(text, 64)
+	return err == nil
 }
 
 func (c condition) holds(r Run) bool {

@@ -128,6 +128,16 @@ func TestQuery(t *testing.T) {
 			t.Errorf("condition %q: %v", bad, err)
 		}
 	}
+	for bad, want := range map[string]string{
+		"status=done": `status "done" is none; there are running, finished,`, "loss<low": `"low" is no number`, "seed>=": `"" is no number`, "config.lr>O.1": `"O.1" is no number`,
+	} {
+		if _, err := store.Runs(t.Context(), track.Query{Where: []string{bad}}); err == nil || !strings.Contains(err.Error(), want) {
+			t.Errorf("condition %q: %v, want %q", bad, err, want)
+		}
+	}
+	if got := ids(t, store, track.Query{Sort: "id", Where: []string{"started>2000-01-01", "config.rule.kind>=adam"}}); got != all {
+		t.Errorf("order of words: %q", got)
+	}
 }
 
 func TestFind(t *testing.T) {
