@@ -59,7 +59,10 @@ func ReadCorpus[E any](ctx context.Context, files map[data.Split]string, read fu
 		if path == "" {
 			continue
 		}
-		if info, err := os.Stat(path); err == nil && !info.Mode().IsRegular() {
+		switch info, err := os.Stat(path); {
+		case err == nil && info.IsDir():
+			return Corpus[E]{}, fmt.Errorf("reading %s data: %s is a folder, want a file", split, path)
+		case err == nil && !info.Mode().IsRegular():
 			return Corpus[E]{}, fmt.Errorf("reading %s data: %s is no file (%s); write it to one, since it is read more than once", split, path, info.Mode().Type())
 		}
 		part, err := read(split, path)

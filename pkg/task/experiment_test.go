@@ -276,9 +276,9 @@ func TestReadCorpus(t *testing.T) {
 	ctx, cancel := context.WithCancelCause(t.Context())
 	cancel(errors.New("Ctrl-C"))
 	for want, err := range map[string]error{
-		"reading dev data: " + dir + " is no file": second(task.ReadCorpus(t.Context(), map[data.Split]string{data.Dev: dir}, read)),
-		"reading train data: open ":                second(task.ReadCorpus(t.Context(), map[data.Split]string{data.Train: file + "x"}, read)),
-		"reading train data: Ctrl-C":               second(task.ReadCorpus(ctx, map[data.Split]string{data.Train: file}, read)),
+		"reading dev data: " + dir + " is a folder": second(task.ReadCorpus(t.Context(), map[data.Split]string{data.Dev: dir}, read)),
+		"reading train data: open ":                 second(task.ReadCorpus(t.Context(), map[data.Split]string{data.Train: file + "x"}, read)),
+		"reading train data: Ctrl-C":                second(task.ReadCorpus(ctx, map[data.Split]string{data.Train: file}, read)),
 	} {
 		if err == nil || !strings.Contains(err.Error(), want) {
 			t.Errorf("error %v, want %q in it", err, want)

@@ -231,7 +231,7 @@ func TestModelThatCannotBeLoaded(t *testing.T) {
 // TestDataThatIsNoFile refuses what could be read only once, or not at all.
 func TestDataThatIsNoFile(t *testing.T) {
 	_, err := experiment.Data{TrainFile: t.TempDir()}.Load(t.Context(), &hub.Client{})
-	wants(t, "a folder", err, "reading train data", "is no file")
+	wants(t, "a folder", err, "reading train data", "is a folder, want a file")
 	if runtime.GOOS == "windows" {
 		return
 	}
