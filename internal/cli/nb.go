@@ -3,6 +3,7 @@ package cli
 import (
 	"fmt"
 	"strings"
+	"time"
 )
 
 type nbCmd struct {
@@ -15,6 +16,14 @@ type nbCmd struct {
 	New    nbNewCmd    `cmd:"" help:"Make a notebook that runs and passes the check."`
 	Cache  nbCacheCmd  `cmd:"" help:"List or clear the values that cells keep."`
 	Kernel nbKernelCmd `cmd:"" help:"The kernel that executes Go notebooks."`
+}
+
+// checkTimeout refuses a time in which no cell can end.
+func checkTimeout(cell time.Duration) error {
+	if cell <= 0 {
+		return usageError{fmt.Errorf("--cell-timeout is %s, want more than 0", cell)}
+	}
+	return nil
 }
 
 // parameters are the values that -p gives, by name.

@@ -38,6 +38,9 @@ Examples:
 
 // Run executes.
 func (c nbRunCmd) Run(a *app) error {
+	if err := checkTimeout(c.CellTimeout); err != nil {
+		return err
+	}
 	params, err := parameters(c.Params)
 	if err != nil {
 		return err

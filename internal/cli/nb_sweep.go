@@ -42,6 +42,9 @@ func (c nbSweepCmd) axes() ([]execute.Axis, error) {
 		name, _, _ := strings.Cut(p, "=")
 		axis := execute.Axis{Name: name, Values: strings.Split(params[name], ",")}
 		for i, value := range axis.Values {
+			if value == "" { // to a notebook, that is its default
+				return nil, usageError{fmt.Errorf("-p %s has an empty value, want NAME=VALUE,VALUE,…", p)}
+			}
 			if slices.Contains(axis.Values[:i], value) {
 				return nil, usageError{fmt.Errorf("-p %s has the value %q twice", p, value)}
 			}
@@ -53,6 +56,9 @@ func (c nbSweepCmd) axes() ([]execute.Axis, error) {
 
 // Run executes the notebook at each point.
 func (c nbSweepCmd) Run(a *app) error {
+	if err := checkTimeout(c.CellTimeout); err != nil {
+		return err
+	}
 	axes, err := c.axes()
 	if err != nil {
 		return err
