@@ -11,10 +11,10 @@ import (
 type trainLMCmd struct {
 	Preset string `help:"Recipe: quick (a small model, 1 epoch) or full (a larger one, 5 epochs)." enum:"${lmPresets}" default:"${defaultLMPreset}"`
 
-	sourceFlags `kong:"set='data=Text: ${lmCorpora}',set='train=Training text, a file of UTF-8, in place of --data. Without --dev and --test its last tenth serves as these.',set='kind=text',set='limit=so many bytes of each part'"`
+	sourceFlags `kong:"set='data=Text: ${lmCorpora}',set='train=Training text, a file of UTF-8, plain or gzip, in place of --data. Without --dev and --test its last tenth serves as these.',set='kind=text',set='limit=so many bytes of each part'"`
 	Layers      *int `help:"Layers of the model." placeholder:"N"`
 	Hidden      *int `help:"Width of the model; feed-forward parts are four times as wide." placeholder:"N"`
-	Context     *int `help:"Bytes that the model can see." placeholder:"N"`
+	Context     *int `help:"Bytes that the model can see, at most those of the training text." placeholder:"N"`
 
 	recipeFlags
 }

@@ -16,5 +16,7 @@
 // first bytes, not by its name. Text must be UTF-8; a byte-order mark at its
 // beginning and carriage returns at line ends are dropped.
 //
+// [Plain] reads a text whole, for models of language.
+//
 // [CoNLL] describes what it takes for a sentence, a token and a comment.
 package format

@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"os"
 	"unicode/utf8"
 )
 
@@ -94,4 +95,23 @@ func (l *lines) next() (line []byte, column int, err error) {
 		return nil, i + 1, errors.New("carriage return inside a line: want line ends LF or CR LF")
 	}
 	return line, 0, nil
+}
+
+// Plain reads a whole text, byte by byte: gzip is decompressed, a byte-order mark dropped, UTF-16 refused; nothing else is
+// looked at.
+func Plain(path string) ([]byte, error) {
+	file, err := os.Open(path)
+	if err != nil {
+		return nil, fmt.Errorf("opening text: %w", err)
+	}
+	defer file.Close()
+	r, err := decompress(file)
+	if err != nil {
+		return nil, fmt.Errorf("%s: %w", path, err)
+	}
+	text, err := io.ReadAll(r)
+	if err != nil {
+		return nil, fmt.Errorf("%s: %w", path, readError(err))
+	}
+	return text, nil
 }

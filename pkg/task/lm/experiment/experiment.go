@@ -14,12 +14,12 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"os"
 	"path/filepath"
 	"strings"
 
 	"github.com/elastic-attention/workbench/internal/preset"
 	"github.com/elastic-attention/workbench/pkg/data"
+	"github.com/elastic-attention/workbench/pkg/data/format"
 	"github.com/elastic-attention/workbench/pkg/data/hub"
 	"github.com/elastic-attention/workbench/pkg/elastic/optim"
 	"github.com/elastic-attention/workbench/pkg/elastic/optim/schedule"
@@ -52,7 +52,7 @@ type Config struct {
 type Data struct {
 	// Name is a name of the hub's catalogue, or [Synthetic]; empty when files are given.
 	Name string `json:"name,omitempty"`
-	// Files are plain text. Without DevFile and TestFile, they are the last two parts of the text:
+	// Files are plain text, as they are or gzip; see [format.Plain]. Without DevFile and TestFile, they are the last two parts of the text:
 	// 5 % each, as is usual for tinyshakespeare.
 	TrainFile string `json:"train_file,omitempty"`
 	DevFile   string `json:"dev_file,omitempty"`
@@ -174,5 +174,5 @@ func (d Data) whole(ctx context.Context, client *hub.Client) (Corpus, error) {
 		}
 		files[data.Train] = filepath.Join(dir, resource.Files[0].Path)
 	}
-	return task.ReadCorpus(ctx, files, func(_ data.Split, path string) ([]byte, error) { return os.ReadFile(path) })
+	return task.ReadCorpus(ctx, files, func(_ data.Split, path string) ([]byte, error) { return format.Plain(path) })
 }

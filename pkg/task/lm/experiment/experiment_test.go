@@ -1,6 +1,7 @@
 package experiment_test
 
 import (
+	"compress/gzip"
 	"context"
 	"errors"
 	"fmt"
@@ -91,6 +92,10 @@ func TestInterruptedRunEndsAlike(t *testing.T) {
 	other.Model.Layers = 2
 	_, err = experiment.Run(t.Context(), gxtest.Backend(t), other, experiment.Options{Dir: torn, Resume: true})
 	wants(t, "another model", err, "model.layers was 1 and is 2")
+	wide := tiny(t)
+	wide.Model.MaxPositions = 1 << 40 // no machine has memory for it
+	_, err = experiment.Run(t.Context(), gxtest.Backend(t), wide, experiment.Options{Dir: filepath.Join(t.TempDir(), "wide")})
+	wants(t, "a context beyond the text", err, "model.max_positions is 1099511627776 bytes, want at most the 1000 of the text")
 }
 
 func TestConfigIsChecked(t *testing.T) {
@@ -125,6 +130,18 @@ func TestFiles(t *testing.T) {
 	if err != nil || string(corpus.Train) != "aaa" || string(corpus.Dev) != "dev" || string(corpus.Test) != "tes" || len(corpus.Checksums) != 3 {
 		t.Errorf("%+v, %v", corpus, err)
 	}
+	var zipped strings.Builder
+	w := gzip.NewWriter(&zipped)
+	if _, err := w.Write([]byte("\xef\xbb\xbf" + strings.Repeat("a", 60))); err != nil || w.Close() != nil {
+		t.Fatal(err)
+	}
+	if corpus, err = load(experiment.Data{TrainFile: file("whole.txt.gz", zipped.String())}); err != nil || len(corpus.Train) != 54 || corpus.Train[0] != 'a' {
+		t.Errorf("gzip: %+v, %v", corpus, err)
+	}
+	_, err = load(experiment.Data{TrainFile: file("cut.gz", zipped.String()[:zipped.Len()-5])})
+	wants(t, "a file that is cut off", err, "cut.gz: reading: the gzip file is cut off")
+	_, err = load(experiment.Data{TrainFile: file("wide.txt", "\xff\xfea\x00b\x00")})
+	wants(t, "UTF-16", err, "wide.txt: the text is UTF-16")
 	_, err = load(experiment.Data{TrainFile: file("short.txt", "abc")})
 	wants(t, "a short text", err, "short.txt is too short")
 	_, err = load(experiment.Data{TrainFile: dir + "/nowhere.txt"})

@@ -60,7 +60,10 @@ func (c Config) experiment(backend compute.Backend, result *Result) experiment {
 	}
 	return experiment{
 		Task: hub.TaskLM, Config: c, Corpus: c.Data.Load,
-		New: func(context.Context, *hub.Client, Corpus) (trained, map[string]string, error) {
+		New: func(_ context.Context, _ *hub.Client, corpus Corpus) (trained, map[string]string, error) {
+			if text := len(corpus.Train); c.Model.MaxPositions > text { // before there is memory for it
+				return nil, nil, fmt.Errorf("model.max_positions is %d bytes, want at most the %d of the text to train on", c.Model.MaxPositions, text)
+			}
 			m, err := lm.New(backend, c.Model, c.Train.Seed)
 			return as(m), map[string]string{"model": "fresh weights"}, err
 		},
