@@ -229,7 +229,7 @@ func (c fetchCmd) list(a *app, client *hub.Client) error {
 		if client.Cached(r) {
 			state = "fetched"
 		}
-		fmt.Fprintf(a.stdout, "%-14s %6.1f MB  %-14s %-12s %s\n", r.Name, float64(r.Size())/1e6, r.Licence.ID, state, r.Kind)
+		fmt.Fprintf(a.stdout, "%-16s %6.1f MB  %-14s %-12s %s\n", r.Name, float64(r.Size())/1e6, r.Licence.ID, state, r.Kind)
 	}
 	return nil
 }
