@@ -36,14 +36,14 @@ func (c studyShowCmd) Run(a *app) error {
 	if c.Set != "" && c.Plot == "" {
 		return usageError{errors.New("--set goes with --plot")}
 	}
+	if c.Resamples < 100 {
+		return usageError{fmt.Errorf("--resamples is %d, want 100 or more: of fewer no 95 %% interval can be told", c.Resamples)}
+	}
 	folder, err := study.Open(c.Folder)
 	if err != nil {
 		return err
 	}
 	bootstrap := eval.Bootstrap{Resamples: c.Resamples, Seed: 1}
-	if err := bootstrap.Validate(); err != nil {
-		return usageError{err}
-	}
 	variants, err := folder.Variants(bootstrap)
 	if err != nil {
 		return err

@@ -49,7 +49,9 @@ func TestStudy(t *testing.T) {
 	}
 	for want, args := range map[string][]string{
 		"no such file; known: claim-": {"study", "run", "nothing"},
-		"resamples is -1":             {"study", "show", path("study"), "--resamples=-1"},
+		"--resamples is -1":           {"study", "show", path("study"), "--resamples=-1"},
+		"--resamples is 0":            {"study", "show", path("study"), "--resamples=0"},
+		"--resamples is 1, want 100":  {"study", "show", path("study"), "--resamples=1"},
 		"want a name that ends in":    {"study", "show", path("study"), "--plot", path("x.png")},
 		"--set goes with --plot":      {"study", "show", path("study"), "--set", "plain"},
 		`no results on "moon"`:        {"study", "show", path("study"), "--plot", path("x.svg"), "--set", "moon"},
