@@ -116,6 +116,10 @@ func nothingFinished(dir string) error {
 
 // outcome says in a few words what became of a trial.
 func outcome(t search.Trial) string {
+	state := string(t.State)
+	if t.State == search.Running {
+		state = "not ended" // it runs, or what ran it is gone
+	}
 	switch {
 	case t.State == search.Finished:
 		return fmt.Sprintf("%.4g", t.Value)
@@ -123,9 +127,9 @@ func outcome(t search.Trial) string {
 		return "failed: " + t.Error
 	case len(t.Reports) > 0:
 		last := t.Reports[len(t.Reports)-1]
-		return fmt.Sprintf("%s at %d: %.4g", t.State, last.Resource, last.Value)
+		return fmt.Sprintf("%s at %d: %.4g", state, last.Resource, last.Value)
 	}
-	return string(t.State)
+	return state
 }
 
 // failure is where the output of a trial that failed is, and its last lines; empty for any other trial.

@@ -123,6 +123,26 @@ const population = `{
 	"reports": "epoch (\\d+): dev loss (\\S+)"
 }`
 
+// TestSearchWasStopped: a trial that nobody works on any more is not called running.
+func TestSearchWasStopped(t *testing.T) {
+	dir := filepath.Join(t.TempDir(), "search")
+	config := search.Config{Space: search.Space{{Name: "lr", Kind: search.Float, Low: 0, High: 1}}, Trials: 2}
+	folder, err := journal.Open(dir, config, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	trial, _, err := folder.Take()
+	if err != nil || trial == nil {
+		t.Fatal(trial, err)
+	}
+	if err := trial.Release(); err != nil {
+		t.Fatal(err)
+	}
+	if out := ok(t, "search", "show", dir).stdout; !strings.Contains(out, "| 0 | not ended |") || strings.Contains(out, "running") {
+		t.Error(out)
+	}
+}
+
 func TestPopulation(t *testing.T) {
 	t.Setenv(asCommand, "1") // what {elastic} starts is this test binary
 	folder := t.TempDir()
