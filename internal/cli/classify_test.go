@@ -60,6 +60,13 @@ func TestTrainEvalPredictClasses(t *testing.T) {
 		t.Errorf("eval of a model folder: code %d\n%s", alone.code, alone.stderr)
 	}
 
+	brackets := filepath.Join(t.TempDir(), "[1]") // which a pattern would take for a choice
+	if err := os.CopyFS(brackets, os.DirFS(dir)); err != nil {
+		t.Fatal(err)
+	}
+	if one := run(t, "", "predict", brackets, "Ann"); one.code != 0 {
+		t.Errorf("a folder with brackets: code %d\n%s", one.code, one.stderr)
+	}
 	lines := run(t, "Ann lives here.\n\nA river.\n", "predict", moved, "--json")
 	if lines.code != 0 || strings.Count(lines.stdout, "\n") != 3 || !strings.Contains(lines.stdout, `{"text":"A river.","label":"`) {
 		t.Errorf("predict: code %d\n%s%s", lines.code, lines.stdout, lines.stderr)
@@ -108,6 +115,7 @@ func TestTrainEvalPredictClasses(t *testing.T) {
 		{[]string{"eval", dir, "--types", "PER"}, 2, "are for taggers"},
 		{[]string{"eval", dir, "--threshold", "0.5"}, 2, "are for taggers"},
 		{[]string{"predict", dir, "--threshold", "0.5", "Ann"}, 2, "is for taggers"},
+		{[]string{"predict", filepath.Dir(brackets), "Ann"}, 1, "holds neither a run nor a model"},
 		{[]string{"explain", dir, "--heads"}, 2, "are for taggers"},
 		{[]string{"explain", dir, "--faithfulness"}, 2, "are for taggers"},
 		{[]string{"explain", dir, "--scalars"}, 2, "are for taggers"},

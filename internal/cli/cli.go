@@ -222,8 +222,9 @@ func (a *app) printJSON(value any) error {
 // modelDir returns the folder of a model: the argument itself, or the final model of a
 // run folder.
 func modelDir(path string) string {
-	if matches, _ := filepath.Glob(filepath.Join(path, run.ModelDir, "config.json")); len(matches) == 1 {
-		return filepath.Join(path, run.ModelDir)
+	dir := filepath.Join(path, run.ModelDir)
+	if _, err := os.Stat(filepath.Join(dir, "config.json")); err == nil {
+		return dir
 	}
 	return path
 }

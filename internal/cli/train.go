@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io/fs"
 	"os"
 	"path/filepath"
 	"reflect"
@@ -514,6 +515,9 @@ func noSuchRun(path string) error {
 	}
 	if _, err := os.Stat(filepath.Join(path, run.RecordFile)); err == nil {
 		return fmt.Errorf("%s holds a run that is not finished: continue it with the command that began it and --resume --run %s", path, path)
+	}
+	if _, err := os.Stat(filepath.Join(path, "config.json")); errors.Is(err, fs.ErrNotExist) {
+		return fmt.Errorf("%s holds neither a run nor a model: want the folder of a run, or one with config.json, model.safetensors and tokenizer.json", path)
 	}
 	return nil
 }
