@@ -2,7 +2,7 @@
 //
 //	to, err := notify.Parse("https://hooks.example.org/…") // before it begins
 //	…
-//	err = to.Send(ctx, notify.Message{Command: "train ner", Status: notify.Finished, Seconds: 723})
+//	err = to.Send(ctx, notify.Message{Command: "train ner", Status: notify.Finished, Seconds: 723}, os.Stderr)
 //
 // A failure to tell is an error of Send, and nothing more.
 package notify

@@ -6,12 +6,13 @@
 // edited by name), seeds, test sets and adaptations. [Run] works through the grid, one run after
 // the other. A run is one variant under one seed: a training and all its scores. It is one
 // line of results.jsonl in the study folder, written when it is complete; a study that was stopped
-// in whatever way goes on with the runs that are missing. [Open] reads a folder, [Folder.Table]
-// compares its variants with the first one.
+// in whatever way goes on with the runs that are missing. [Open] reads a folder, [Folder.Variants]
+// compares its variants with the first one, [Folder.Adaptations] each adaptation with none.
 //
 //	config, err := study.Preset("claim-ner-quick")
 //	folder, err := study.Run(ctx, backend, config, study.Options{Dir: "studies/first"})
-//	fmt.Println(folder.Table(study.Comparison{}).Markdown())
+//	table, err := folder.Variants(eval.Bootstrap{Resamples: 10000, Seed: 1})
+//	fmt.Println(table.Markdown())
 //
 // A study folder holds
 //

@@ -18,7 +18,7 @@ import (
 // graph serves all steps; the key of position p is in slot p mod slots, and a window's cache
 // is a ring.
 //
-//	cache := attention.NewCache(g, dtypes.Float32, spec.Sizes(hidden), batch, slots)
+//	cache := attention.NewCache(g, dtypes.Float32, spec, hidden, batch, slots)
 //	result, cache := attention.Step(spec, w, x, cache, position, attention.Inputs{})
 //
 // Its fields are nodes: a graph for one step takes them as inputs and returns the new ones.
@@ -28,7 +28,7 @@ type Cache struct {
 	Positions *Node // int32 [1, slots]; −1 marks an empty slot
 }
 
-// NewCache returns an empty cache.
+// NewCache returns an empty cache for self-attention by a spec over states of the width hidden.
 func NewCache(g *Graph, dtype dtypes.DType, s Spec, hidden, batch, slots int) Cache {
 	sizes := s.Sizes(hidden)
 	width := sizes.HeadDim
