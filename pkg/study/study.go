@@ -19,6 +19,7 @@
 //	study.json       the config
 //	record.json      checksums of model and data, versions, backend
 //	results.jsonl    a [Result] a line
+//	runs/            the folder of each run, with its course
 package study
 
 import (
