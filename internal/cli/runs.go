@@ -219,9 +219,9 @@ func began(r track.Run, layout string) string {
 func lasted(r track.Run) string {
 	switch {
 	case !r.Ended.IsZero():
-		return r.Ended.Sub(r.Started).Round(time.Second).String()
+		return r.Took().Round(time.Second).String()
 	case r.Status == track.Running:
-		return time.Since(r.Started).Round(time.Second).String()
+		return (time.Since(r.Started) - time.Duration(r.PausedSeconds*float64(time.Second))).Round(time.Second).String()
 	}
 	return ""
 }

@@ -37,6 +37,8 @@ type Series struct {
 type History struct {
 	// Begun is when the first process began, Ended when the last one did; zero while it goes on or if it died.
 	Begun, Ended time.Time
+	// Paused is how long no process was at work in between: from the last event of one to the beginning of the next.
+	Paused time.Duration
 	// Machines are those of the run's processes.
 	Machines []Machine
 	// Status is Finished, Failed or Interrupted as the run's end says, or Running, if it has not ended: whether its process
@@ -53,6 +55,7 @@ type History struct {
 	path   string
 	offset int64
 	lines  int
+	last   time.Time // when the last event happened
 	series map[string]*Series
 }
 
@@ -102,10 +105,13 @@ func (h *History) Update() error {
 
 func (h *History) apply(e event) {
 	at := time.UnixMilli(e.Time).UTC()
+	defer func() { h.last = at }()
 	switch e.Event {
 	case eventBegin:
 		if h.Begun.IsZero() {
 			h.Begun = at
+		} else {
+			h.Paused += max(0, at.Sub(h.last)) // clocks may be put back
 		}
 		if e.Machine != nil {
 			h.Machines = append(h.Machines, *e.Machine)

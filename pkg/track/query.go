@@ -203,7 +203,7 @@ func (r Run) Field(name string) string {
 		if r.Ended.IsZero() || r.Started.IsZero() {
 			return ""
 		}
-		return strconv.FormatFloat(r.Ended.Sub(r.Started).Seconds(), 'f', 0, 64)
+		return strconv.FormatFloat(r.Took().Seconds(), 'f', 0, 64)
 	case "host":
 		if len(r.Machines) == 0 {
 			return ""

@@ -34,7 +34,10 @@ type Run struct {
 	// Error is why a run failed or was cancelled.
 	Error string `json:"error,omitempty"`
 	// Ended is zero while it runs or if its process died.
-	Ended     time.Time  `json:"ended,omitzero"`
+	Ended time.Time `json:"ended,omitzero"`
+	// PausedSeconds are those between an interruption and the resuming, when no process was at work.
+	PausedSeconds float64 `json:"paused_seconds,omitempty"`
+
 	Machines  []Machine  `json:"machines,omitempty"`
 	Metrics   []Metric   `json:"metrics,omitempty"`
 	Artefacts []Artefact `json:"artefacts,omitempty"`
@@ -49,6 +52,14 @@ func (r Run) Metric(name string) (Metric, bool) {
 		return Metric{}, false
 	}
 	return r.Metrics[at], true
+}
+
+// Took is how long processes were at work on a run that has ended, else 0.
+func (r Run) Took() time.Duration {
+	if r.Ended.IsZero() || r.Started.IsZero() {
+		return 0
+	}
+	return r.Ended.Sub(r.Started) - time.Duration(r.PausedSeconds*float64(time.Second))
 }
 
 // Series reads the run's curves from its journal.
@@ -84,6 +95,7 @@ func ReadRun(dir string) (Run, error) {
 		return r, err
 	default:
 		r.Status, r.Error, r.Ended, r.Machines = h.Status, h.Error, h.Ended, h.Machines
+		r.PausedSeconds = h.Paused.Seconds()
 		r.Metrics, r.Artefacts, r.Damaged = h.Metrics(), h.Artefacts, h.Damaged
 		if r.Started.IsZero() {
 			r.Started = h.Begun
@@ -110,7 +122,7 @@ const IndexFile = ".index.db"
 const TrashDir = ".trash"
 
 // schemaVersion changes whenever an index of before cannot be used.
-const schemaVersion = 2
+const schemaVersion = 3
 
 const schema = `
 CREATE TABLE runs (

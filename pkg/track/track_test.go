@@ -17,6 +17,7 @@ import (
 	"strings"
 	"sync"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/elastic-attention/workbench/pkg/track"
@@ -484,5 +485,36 @@ func BenchmarkReadHistory(b *testing.B) {
 		if _, err := track.ReadHistory(dir); err != nil {
 			b.Fatal(err)
 		}
+	}
+}
+
+// TestPause: the time between an interruption and the resuming is none that a run took.
+func TestPause(t *testing.T) {
+	dir := t.TempDir()
+	synctest.Test(t, func(t *testing.T) {
+		journal, err := track.Start(dir, track.Record{Task: "toy"})
+		for _, pause := range []time.Duration{time.Hour, 24 * time.Hour, 0} {
+			if err != nil {
+				t.Fatal(err)
+			}
+			time.Sleep(10 * time.Second)
+			journal.Log(1, map[string]float64{"loss": 1})
+			if pause == 0 {
+				err = journal.Close(nil)
+				break
+			}
+			if err := journal.Close(context.Canceled); err != nil {
+				t.Fatal(err)
+			}
+			time.Sleep(pause)
+			journal, err = track.Begin(dir, 1)
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+	})
+	r, err := track.ReadRun(dir)
+	if err != nil || r.Took() != 30*time.Second || r.PausedSeconds != 25*3600 || r.Field("seconds") != "30" {
+		t.Errorf("took %s, paused %g s, field %q, %v; want 30s and 90000", r.Took(), r.PausedSeconds, r.Field("seconds"), err)
 	}
 }

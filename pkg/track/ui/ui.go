@@ -582,8 +582,8 @@ var functions = template.FuncMap{
 			}
 			return r.Started.Local().Format("2006-01-02 15:04")
 		case "seconds":
-			if d := r.Ended.Sub(r.Started); !r.Ended.IsZero() {
-				return d.Round(time.Second).String()
+			if !r.Ended.IsZero() {
+				return r.Took().Round(time.Second).String()
 			}
 			return ""
 		case "id", "status", "tag":
