@@ -39,7 +39,7 @@ type sourceFlags struct {
 	Train string `help:"${train}" placeholder:"FILE" predictor:"path"`
 	Dev   string `help:"Development ${kind}; the best epoch on it is kept." placeholder:"FILE" predictor:"path"`
 	Test  string `help:"Test ${kind}." placeholder:"FILE" predictor:"path"`
-	Limit *int   `help:"Take only ${limit}." placeholder:"N"`
+	Limit *int   `help:"Take only ${limit}; 0 takes all." placeholder:"N"`
 }
 
 // files reports whether the flags name files in place of data by name.
@@ -55,7 +55,7 @@ func (f sourceFlags) files() (bool, error) {
 
 // baseFlags are those of tasks that begin with a pretrained model.
 type baseFlags struct {
-	Model string `help:"Pretrained model${family}: ${models}, owner/name on the Hugging Face hub, a folder, or scratch." placeholder:"NAME" predictor:"resource"`
+	Model string `help:"Pretrained model${family}: ${models}, owner/name on the Hugging Face hub, a folder, or scratch (a small one, trained for 6 epochs at least where --epochs says nothing)." placeholder:"NAME" predictor:"resource"`
 	sourceFlags
 }
 
@@ -95,12 +95,12 @@ func (f teacherFlags) distill() (d run.Distill, err error) {
 // recipeFlags are those of every task.
 type recipeFlags struct {
 	Epochs           *int     `help:"Times to go through the data." placeholder:"N"`
-	MaxUpdates       *int     `help:"Stop after so many updates." placeholder:"N"`
+	MaxUpdates       *int     `help:"Stop after so many updates; 0 sets no limit." placeholder:"N"`
 	BatchSize        *int     `help:"Sentences, texts or windows of a text a batch." placeholder:"N"`
 	Accumulate       *int     `help:"Batches an update." placeholder:"N"`
 	LearningRate     *float64 `name:"lr" help:"Highest learning rate." placeholder:"RATE"`
-	Patience         *int     `help:"Stop after so many epochs without a better score on dev." placeholder:"N"`
-	SaveEvery        *int     `help:"Updates between checkpoints." placeholder:"N"`
+	Patience         *int     `help:"Stop after so many epochs without a better score on dev; 0 never does." placeholder:"N"`
+	SaveEvery        *int     `help:"Updates between checkpoints, beside those at the end of each epoch; 0 keeps to these." placeholder:"N"`
 	MaxLength        *int     `help:"Longest training example in tokens." placeholder:"N"`
 	RateFrom         string   `help:"Take rate, optimizer and factors by pattern from the best of earlier runs, by their score on dev: folders, by comma." placeholder:"RUNS" predictor:"path"`
 	Optimizer        string   `help:"Update rule: adamw, lion, muon, prodigy, schedule_free_adamw, adafactor, sgd or another (a wrong name lists all); or a JSON object, or a file that holds one." placeholder:"RULE" predictor:"path"`
