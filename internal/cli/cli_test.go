@@ -23,6 +23,7 @@ import (
 	"github.com/elastic-attention/workbench/pkg/backend"
 	"github.com/elastic-attention/workbench/pkg/ner"
 	"github.com/elastic-attention/workbench/pkg/ner/experiment"
+	elasticrun "github.com/elastic-attention/workbench/pkg/run"
 )
 
 // asCommand makes the test binary the command itself.
@@ -316,6 +317,14 @@ func TestOfflineFallsBackToSynthetic(t *testing.T) {
 	}
 	if again := run(t, "", "train", "ner", "--limit", "32", "--max-updates", "3", "--run", dir, "--resume"); again.code != 0 || !strings.Contains(again.stderr, "continuing after update 3") {
 		t.Errorf("the same command with --resume: code %d, %s", again.code, again.stderr)
+	}
+	flags := run(t, "", "train", "ner", "--limit", "32", "--epochs", "2", "--lr", "1e-4", "--run", dir+"1")
+	record, err := elasticrun.ReadRecord[experiment.Config](dir + "1")
+	if err != nil || flags.code != 0 || record.Config.Train.Epochs != 2 || record.Config.Train.Schedule.Peak != 1e-4 {
+		t.Errorf("flags must not be passed over: code %d, %v, %+v", flags.code, err, record.Config.Train)
+	}
+	if adapter := run(t, "", "train", "ner", "--peft", "lora", "--run", dir+"3"); adapter.code != 2 || !strings.Contains(adapter.stderr, "the flags do not fit") {
+		t.Errorf("an adapter of no pretrained model: code %d, %s", adapter.code, adapter.stderr)
 	}
 	if named := run(t, "", "train", "ner", "--model", "minilm-l6", "--run", dir+"2"); named.code != 1 || !strings.Contains(named.stderr, "offline") {
 		t.Errorf("a model asked for by name must not be replaced: code %d, %s", named.code, named.stderr)

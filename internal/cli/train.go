@@ -267,8 +267,8 @@ type training[C task.Config, S run.Score] struct {
 	task, preset string
 	data, items  string // what the data is called, and made of
 	rateFrom     string // what the record says about rates of earlier runs
-	// offline returns the config that needs no download; nil if model or data were chosen.
-	offline func(C) C
+	// offline returns the config that needs no download, with the flags of the command; nil if model or data were chosen.
+	offline func() (C, error)
 
 	run       func(context.Context, compute.Backend, C, task.Options[S]) (task.Report[S], error)
 	explain   func(context.Context, compute.Backend, C, task.Options[S]) (string, error)
@@ -310,9 +310,17 @@ func runTask[C task.Config, S run.Score](a *app, f recipeFlags, config C, t trai
 	}
 	record, recordErr := run.ReadRecord[C](dir) // an error is the experiment's to explain
 	resumes := f.Resume && recordErr == nil
-	fallBack := func() { config, t.data, t.rateFrom = t.offline(config), task.Synthetic, "" }
+	fallBack := func() (err error) {
+		t.data = task.Synthetic
+		if config, err = t.offline(); err != nil {
+			return usageError{fmt.Errorf("the flags do not fit the small transformer from scratch that needs no network: %w", err)}
+		}
+		return nil
+	}
 	if resumes && t.offline != nil && record.Config.Base() == run.Scratch {
-		fallBack() // as the run did when it began
+		if err := fallBack(); err != nil { // as the run did when it began
+			return err
+		}
 	}
 	if t.rateFrom != "" {
 		fmt.Fprintf(a.stderr, "earlier runs: %s\n", t.rateFrom)
@@ -343,7 +351,9 @@ func runTask[C task.Config, S run.Score](a *app, f recipeFlags, config C, t trai
 	report, err := t.run(a.ctx, engine, config, options)
 	if errors.Is(err, hub.ErrUnavailable) && t.offline != nil {
 		fmt.Fprintf(a.stderr, "\n%v\n\nFALLING BACK: neither network nor mirror has what the preset needs. Training a small transformer\nfrom scratch on a synthetic corpus instead; its scores say nothing about real text.\n\n", err)
-		fallBack()
+		if err := fallBack(); err != nil {
+			return err
+		}
 		report, err = t.run(a.ctx, engine, config, options)
 	}
 	progress.pause()

@@ -6,6 +6,8 @@ import (
 
 	"github.com/elastic-attention/workbench/pkg/data/hub"
 	"github.com/elastic-attention/workbench/pkg/eval"
+	"github.com/elastic-attention/workbench/pkg/run"
+	"github.com/elastic-attention/workbench/pkg/task"
 	"github.com/elastic-attention/workbench/pkg/task/classify/experiment"
 )
 
@@ -112,7 +114,10 @@ func (c trainClassifyCmd) Run(a *app) error {
 		},
 	}
 	if c.preset() {
-		t.offline = experiment.Config.Offline
+		t.offline = func() (experiment.Config, error) {
+			c.Model, c.Data = run.Scratch, task.Synthetic
+			return c.config()
+		}
 	}
 	return runTask(a, c.recipeFlags, config, t)
 }

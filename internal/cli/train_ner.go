@@ -11,6 +11,7 @@ import (
 	"github.com/elastic-attention/workbench/pkg/ner"
 	"github.com/elastic-attention/workbench/pkg/ner/experiment"
 	"github.com/elastic-attention/workbench/pkg/run"
+	"github.com/elastic-attention/workbench/pkg/task"
 )
 
 type trainNERCmd struct {
@@ -162,7 +163,10 @@ func (c trainNERCmd) Run(a *app) error {
 		},
 	}
 	if c.preset() {
-		t.offline = experiment.Config.Offline
+		t.offline = func() (experiment.Config, error) {
+			c.Model, c.Data = run.Scratch, task.Synthetic
+			return c.config()
+		}
 	}
 	return runTask(a, c.recipeFlags, config, t)
 }
