@@ -12,10 +12,24 @@ import (
 type studyCmd struct {
 	Run  studyRunCmd  `cmd:"" help:"Train and score the variants of a study, or go on with it."`
 	Show studyShowCmd `cmd:"" help:"Compare what the runs of a study found."`
+	Data studyDataCmd `cmd:"" help:"Write what a study trains and scores on as files."`
+}
+
+// studyArg names a study.
+type studyArg struct {
+	Study string `arg:"" help:"Study that comes with the program (${studies}), or a JSON file that holds one." predictor:"path"`
+}
+
+// config reads the study.
+func (c studyArg) config() (study.Config, error) {
+	if info, err := os.Stat(c.Study); err == nil && info.Mode().IsRegular() {
+		return study.ReadConfig(c.Study)
+	}
+	return study.Preset(c.Study)
 }
 
 type studyRunCmd struct {
-	Study  string `arg:"" help:"Study that comes with the program (${studies}), or a JSON file that holds one." predictor:"path"`
+	studyArg
 	Folder string `name:"run" help:"Study folder. Default: runs/study-NAME. A folder that holds a part of the study goes on." placeholder:"DIR" predictor:"path"`
 	notifyFlag
 }
@@ -28,14 +42,6 @@ func (studyRunCmd) Help() string {
   elastic study show runs/mine
 
 A study can be stopped in any way: the same command goes on with the runs that are missing.`
-}
-
-// config reads the study.
-func (c studyRunCmd) config() (study.Config, error) {
-	if info, err := os.Stat(c.Study); err == nil && info.Mode().IsRegular() {
-		return study.ReadConfig(c.Study)
-	}
-	return study.Preset(c.Study)
 }
 
 // Run makes the runs of a study.

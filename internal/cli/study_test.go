@@ -47,6 +47,13 @@ func TestStudy(t *testing.T) {
 	if err := json.Unmarshal([]byte(out.stdout), &tables); err != nil || len(tables["variants"].Rows) != 2 {
 		t.Errorf("show --json: %v, output %q", err, out.stdout)
 	}
+	out = run(t, "", "study", "data", path("tiny.json"), "--to", path("data"))
+	if want := path("data/train.iob2") + "\n" + path("data/dev.iob2") + "\n" + path("data/plain.iob2") + "\n"; out.code != 0 || out.stdout != want {
+		t.Errorf("data: code %d, output %q, errors %q, want %q", out.code, out.stdout, out.stderr, want)
+	}
+	if out = run(t, "", "study", "data", path("tiny.json"), "--to", path("data")); out.code != 1 || !strings.Contains(out.stderr, "file exists: name a folder without it by --to") {
+		t.Errorf("data, a second time: code %d, errors %q", out.code, out.stderr)
+	}
 	for want, args := range map[string][]string{
 		"no such file; known: claim-": {"study", "run", "nothing"},
 		"resamples is -1":             {"study", "show", path("study"), "--resamples=-1"},

@@ -18,6 +18,7 @@ import (
 	"github.com/elastic-attention/workbench/internal/gxtest"
 	"github.com/elastic-attention/workbench/pkg/data"
 	"github.com/elastic-attention/workbench/pkg/data/augment"
+	"github.com/elastic-attention/workbench/pkg/data/format"
 	"github.com/elastic-attention/workbench/pkg/data/synth"
 	"github.com/elastic-attention/workbench/pkg/elastic/adapt"
 	"github.com/elastic-attention/workbench/pkg/elastic/adapt/testtime"
@@ -202,6 +203,60 @@ func check(t *testing.T, f *study.Folder) {
 		got, err := table(eval.Bootstrap{Resamples: 50})
 		if want := map[string]int{"variants": 2 * sets, "adaptations": adapted}[what]; err != nil || len(got.Rows) != want {
 			t.Errorf("%s: %d rows, %v, want %d", what, len(got.Rows), err, want)
+		}
+	}
+}
+
+// TestWriteData: each set is written with as many examples as the study takes, shifted ones shifted, and can be read again.
+func TestWriteData(t *testing.T) {
+	for _, name := range study.Tasks() {
+		config, dir := tiny(t, name), t.TempDir()
+		paths, err := study.WriteData(context.Background(), nil, config, dir)
+		if err != nil {
+			t.Fatal(err)
+		}
+		sets := append([]study.Set{config.Train, config.Dev}, config.Sets...)
+		if len(paths) != len(sets) || !strings.HasPrefix(filepath.Base(paths[0]), "train.") {
+			t.Fatalf("%s: %v, want a file for each of %d sets", name, paths, len(sets))
+		}
+		written := map[string]string{}
+		for i, path := range paths {
+			content, err := os.ReadFile(path)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if i > 0 && !strings.HasPrefix(filepath.Base(path), sets[i].Name+".") {
+				t.Errorf("%s: %s, want it named %s", name, path, sets[i].Name)
+			}
+			written[sets[i].Name] = string(content)
+			var examples int
+			switch name {
+			case "ner":
+				for sentence, err := range format.CoNLLFile(path, format.CoNLLOptions{}) {
+					if err != nil || !sentence.Labelled() {
+						t.Fatalf("%s: %v, %v", path, sentence, err)
+					}
+					examples++
+				}
+			case "classify":
+				for text, err := range format.CSVFile(path, format.CSVOptions{}) {
+					if err != nil || text.Label == "" {
+						t.Fatalf("%s: %v, %v", path, text, err)
+					}
+					examples++
+				}
+			default:
+				examples = len(content)
+			}
+			if examples != sets[i].Limit {
+				t.Errorf("%s has %d examples, want %d", path, examples, sets[i].Limit)
+			}
+		}
+		if written["plain"] == written["typos"] {
+			t.Errorf("%s: the shifted set is written as the plain one", name)
+		}
+		if _, err := study.WriteData(context.Background(), nil, config, dir); !errors.Is(err, fs.ErrExist) {
+			t.Errorf("%s: a second time: %v, want that the file exists", name, err)
 		}
 	}
 }

@@ -3,6 +3,7 @@ package study
 import (
 	"context"
 	"fmt"
+	"io"
 	"maps"
 	"slices"
 	"strings"
@@ -44,6 +45,9 @@ type subject interface {
 	// and split.
 	sizes() map[string]int
 	checksums() map[string]string
+	// write writes the examples of a set that is scored, or what is trained on if it has no name, as a file with that extension holds them.
+	write(w io.Writer, set string) error
+	extension() string
 	// learner makes a model with an attention that can be trained so many times.
 	learner(ctx context.Context, engine compute.Backend, dir string, spec attention.Spec, recipe Recipe, runs int) (learner, error)
 }

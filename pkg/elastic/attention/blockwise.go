@@ -140,6 +140,7 @@ type stepKind int
 const (
 	byRow stepKind = iota
 	byKey
+	bySlope
 	byDistance
 	capped
 )
@@ -291,6 +292,8 @@ func (b *flow) addStep(f Form) {
 			f.Factor = InsertAxes(f.Factor, 0, 0, 0, 0)
 		}
 		b.steps = append(b.steps, step{kind: byRow, operand: b.add(b.along(f.Factor, 2, b.rows))})
+	case f.Slope != nil: // one block, that of all pairs
+		b.steps = append(b.steps, step{kind: bySlope, operand: b.add(InsertAxes(f.Slope, 0))})
 	case f.KeyBias != nil:
 		b.steps = append(b.steps, step{kind: byKey, operand: b.add(b.along(f.KeyBias, 3, b.columns))})
 	default:
@@ -373,14 +376,10 @@ func (b *flow) masked(in []blocks, i, k index, logits *Node, low float64) *Node 
 	}
 	var mask *Node
 	if m := b.spec.mask(); m != nil {
-		line := func(constant int, at index) *Node {
-			n := constants[constant].at(at)
-			return Reshape(n, n.Shape().Dimensions[0], b.size)
-		}
 		t := &Tile{Sizes: b.sizes}
-		t.QueryPositions, t.KeyPositions = line(b.queryPosition, i), line(b.keyPosition, k)
+		t.QueryPositions, t.KeyPositions = b.line(in, b.queryPosition, i), b.line(in, b.keyPosition, k)
 		if b.documents[0] >= 0 {
-			t.QueryDocuments, t.KeyDocuments = line(b.documents[0], i), line(b.documents[1], k)
+			t.QueryDocuments, t.KeyDocuments = b.line(in, b.documents[0], i), b.line(in, b.documents[1], k)
 		}
 		mask = m.Allowed(t)
 	}
@@ -396,6 +395,22 @@ func (b *flow) masked(in []blocks, i, k index, logits *Node, low float64) *Node 
 	dims := logits.Shape().Dimensions
 	return Where(BroadcastToDims(mask, dims...), logits, BroadcastToDims(number(logits, low), dims...))
 }
+
+// line returns a block of a constant of positions or documents, [b or 1, block].
+func (b *flow) line(in []blocks, constant int, at index) *Node {
+	n := in[len(in)-len(b.constants)+constant].at(at)
+	return Reshape(n, n.Shape().Dimensions[0], b.size)
+}
+
+// distances returns |q − k| of a pair, in the type of like, as [b or 1, 1, q, k].
+func (b *flow) distances(in []blocks, i, k index, like *Node) *Node {
+	t := &Tile{}
+	t.QueryPositions, t.KeyPositions = b.line(in, b.queryPosition, i), b.line(in, b.keyPosition, k)
+	return ConvertDType(Abs(t.Distance()), like.DType())
+}
+
+// first is the number 0 as a block's, as i is one.
+func first(i index) index { return linear(0, i, 0, i, 0) }
 
 // diagonal returns the number of the block of distances of a pair.
 func (b *flow) diagonal(i, k index) index { return linear(-1, i, 1, k, b.rows-1) }
@@ -420,6 +435,8 @@ func (b *flow) logits(in []blocks, i, k index) []*Node {
 			s = Mul(s, in[step.operand].at(i))
 		case byKey:
 			s = Add(s, in[step.operand].at(k))
+		case bySlope:
+			s = Sub(s, Mul(in[step.operand].at(first(i)), b.distances(in, i, k, s)))
 		case byDistance:
 			s = Add(s, toeplitz(in[step.operand].at(b.diagonal(i, k))))
 		case capped:
@@ -567,6 +584,8 @@ func (b *flow) backward(y, logZ, gradient, logGradient *Node) []*Node {
 				ds = Mul(ds, in[step.operand].at(i))
 			case byKey:
 				add(step.operand, k, b.summed(step.operand, ds))
+			case bySlope:
+				add(step.operand, first(i), b.summed(step.operand, Neg(Mul(ds, b.distances(in, i, k, ds)))))
 			case byDistance:
 				add(step.operand, b.diagonal(i, k), diagonals(ds))
 			case capped:

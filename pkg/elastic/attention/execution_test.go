@@ -42,7 +42,7 @@ func TestExecutionsAgree(t *testing.T) {
 			s.Span = &frozen
 		}
 		block := 1 + random.IntN(6)
-		for _, kind := range agree(t, s, block, random.IntN(2) == 0) {
+		for _, kind := range agree(t, s, block, random.IntN(2) == 0, nil) {
 			taken[kind]++
 		}
 		if t.Failed() {
@@ -59,6 +59,15 @@ func TestExecutionsAgree(t *testing.T) {
 	}
 }
 
+// TestALiBiAtPositions: blockwise attention takes ALiBi's distances from positions, also where they begin anew with each document.
+func TestALiBiAtPositions(t *testing.T) {
+	s := attention.Spec{Heads: 2, Mask: attention.Document{}, Positions: []attention.Score{attention.ALiBi{Learned: true}}}
+	positions := [][]int32{{0, 1, 2, 3, 0, 1, 2, 3, 4, 0, 1}, {0, 0, 1, 2, 0, 1, 2, 3, 4, 5, 6}}
+	if taken := agree(t, s, 4, false, positions); !slices.Contains(taken, attention.Blockwise) {
+		t.Errorf("blockwise did not take it: only %v", taken)
+	}
+}
+
 // TestLanesAgree: texts and heads that are cut into groups change nothing, whatever part has numbers of its own for texts or heads.
 func TestLanesAgree(t *testing.T) {
 	const block = 4
@@ -69,7 +78,7 @@ func TestLanesAgree(t *testing.T) {
 	} {
 		t.Run(fmt.Sprint(rows), func(t *testing.T) {
 			defer attention.SetTile(rows * block * block)()
-			if taken := agree(t, s, block, true); !slices.Contains(taken, attention.Blockwise) {
+			if taken := agree(t, s, block, true, nil); !slices.Contains(taken, attention.Blockwise) {
 				t.Errorf("blockwise did not take it: only %v", taken)
 			}
 		})
@@ -85,8 +94,8 @@ var simple = []attention.Spec{
 	{Heads: 4, KVHeads: 2, Mask: attention.Causal{}, Normalizer: attention.Linear{}, Gates: []attention.Gate{attention.HeadGate{}}},
 }
 
-// agree computes a spec in all ways and returns those that took it.
-func agree(t *testing.T, s attention.Spec, block int, padded bool) (taken []string) {
+// agree computes a spec in all ways and returns those that took it. Positions are those of tokens; nil counts from 0.
+func agree(t *testing.T, s attention.Spec, block int, padded bool, positions [][]int32) (taken []string) {
 	const batch, length, hidden = 2, 11, 16
 	variables := noisy(s.Variables(hidden, 0.3))
 	store, err := elastic.NewStore(elastic.Under("", variables), 9)
@@ -102,6 +111,9 @@ func agree(t *testing.T, s attention.Spec, block int, padded bool) (taken []stri
 		documents := Const(g, [][]int32{{1, 1, 1, 1, 2, 2, 2, 2, 2, 0, 0}, {1, 2, 2, 2, 3, 3, 3, 3, 3, 3, 3}})
 		in := attention.Inputs{
 			Tasks: Const(g, []int32{0, 2}), QueryDocuments: documents, KeyDocuments: documents, Statistics: true, Rows: rows,
+		}
+		if positions != nil {
+			in.QueryPositions, in.KeyPositions = Const(g, positions), Const(g, positions)
 		}
 		if padded {
 			mask := make([][]bool, batch)

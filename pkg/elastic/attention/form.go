@@ -18,6 +18,8 @@ type Form struct {
 	Factor *Node
 	// KeyBias, which broadcasts to [batch, heads, 1, keys]: s ← s + KeyBias.
 	KeyBias *Node
+	// Slope, which broadcasts to [1, heads, 1, 1]: s ← s − Slope · |q − k|, of the positions of query and key.
+	Slope *Node
 	// Cap: s ← Cap · tanh(s / Cap).
 	Cap float64
 }
@@ -52,10 +54,8 @@ func (p SSMax) Form(t *Tile, w elastic.Weights) Form { return Form{Factor: p.fac
 // Form implements [Former].
 func (p Salience) Form(t *Tile, w elastic.Weights) Form { return Form{KeyBias: p.bias(t, w)} }
 
-// DistanceBias implements [Distant].
-func (a ALiBi) DistanceBias(t *Tile, w elastic.Weights, distance *Node) *Node {
-	return Neg(Mul(InsertAxes(a.slopes(t, w), -1), InsertAxes(ConvertDType(Abs(distance), t.Q.DType()), 0)))
-}
+// Form implements [Former].
+func (a ALiBi) Form(t *Tile, w elastic.Weights) Form { return Form{Slope: perHead(a.slopes(t, w))} }
 
 // DistanceBias implements [Distant].
 func (Recency) DistanceBias(t *Tile, w elastic.Weights, distance *Node) *Node {

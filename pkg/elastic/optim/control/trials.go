@@ -32,14 +32,16 @@ import (
 type Trials struct {
 	// Factors are tried first; none means 4⁻⁴, 4⁻³, … 4⁴.
 	Factors []float64 `json:"factors,omitempty"`
-	// Updates of each long trial; 0 means a quarter of the run's. Short ones have a quarter of that, but at least
-	// 16 if long ones do.
+	// Updates of each long trial; 0 means a quarter of the run's, but at least 200 if the run has so many. Short ones have a
+	// quarter of that, but at least 16 if long ones do.
 	Updates int `json:"updates,omitempty"`
 }
 
 const (
 	// shortest is the number of updates below which a trial tells little.
 	shortest = 16
+	// enough is the number of updates that a long trial has at least. In fewer, a rate must be higher to be the best one.
+	enough = 200
 	// most is the number of long trials after which the search ends wherever it is.
 	most = 12
 )
@@ -66,7 +68,7 @@ func (t Trials) validate(path string) error {
 		}
 	}
 	if t.Updates != 0 && t.Updates < 4 {
-		problems = append(problems, fmt.Errorf("%supdates is %d, want at least 4, or 0 for a quarter of the run's", path, t.Updates))
+		problems = append(problems, fmt.Errorf("%supdates is %d, want at least 4, or 0 for a quarter of the run's and at least 200", path, t.Updates))
 	}
 	return errors.Join(problems...)
 }
@@ -137,7 +139,7 @@ func (t *trials) next(left int) (factor float64, updates int) {
 	}
 	updates = t.options.Updates
 	if updates == 0 {
-		updates = left / 4
+		updates = max(left/4, min(left, enough))
 	}
 	if t.Stage == looking {
 		updates = max(updates/4, min(updates, shortest))

@@ -139,7 +139,7 @@ func TestTrialsWithoutALoss(t *testing.T) {
 
 // TestTrialsOfShortRuns: a trial has at least one update and no more than the run.
 func TestTrialsOfShortRuns(t *testing.T) {
-	for left, want := range map[int]string{1: "1 1", 10: "2 2", 100: "16 25", 800: "50 200"} {
+	for left, want := range map[int]string{1: "1 1", 10: "10 10", 100: "25 100", 400: "50 200", 800: "50 200", 1600: "100 400"} {
 		var short, long int
 		try(t, start(t, []control.Config{{Trials: &control.Trials{Factors: []float64{1}}}}), nil, left, func(trial control.Trial) []float64 {
 			if short == 0 {
@@ -174,7 +174,7 @@ func ExampleTrials() {
 		panic(err)
 	}
 	for {
-		trial, due := set.Trial(64)
+		trial, due := set.Trial(400)
 		if !due {
 			break
 		}
@@ -186,14 +186,14 @@ func ExampleTrials() {
 	}
 	fmt.Printf("factor %.3g\n", set.Scale())
 	// Output:
-	// try factor 0.01 gives loss 2 after 16 updates; weights are put back
-	// try factor 0.1 gives loss 1 after 16 updates; weights are put back
-	// try factor 1 gives loss 2 after 16 updates; weights are put back
-	// try factor 0.1 gives loss 1 after 16 updates; weights are put back
-	// try factor 0.05 gives loss 1.301 after 16 updates; weights are put back
-	// try factor 0.2 gives loss 1.301 after 16 updates; weights are put back
-	// try factor 0.07071 gives loss 1.151 after 16 updates; weights are put back
-	// try factor 0.1414 gives loss 1.151 after 16 updates; weights are put back
+	// try factor 0.01 gives loss 2 after 50 updates; weights are put back
+	// try factor 0.1 gives loss 1 after 50 updates; weights are put back
+	// try factor 1 gives loss 2 after 50 updates; weights are put back
+	// try factor 0.1 gives loss 1 after 200 updates; weights are put back
+	// try factor 0.05 gives loss 1.301 after 200 updates; weights are put back
+	// try factor 0.2 gives loss 1.301 after 200 updates; weights are put back
+	// try factor 0.07071 gives loss 1.151 after 200 updates; weights are put back
+	// try factor 0.1414 gives loss 1.151 after 200 updates; weights are put back
 	// choose loss 1 is the lowest of 5 factors; this is the middle of 1 whose losses are alike
 	// factor 0.1
 }
