@@ -8,8 +8,8 @@ import (
 	"github.com/elastic-attention/workbench/pkg/data"
 	"github.com/elastic-attention/workbench/pkg/elastic/adapt/testtime"
 	"github.com/elastic-attention/workbench/pkg/eval"
-	"github.com/elastic-attention/workbench/pkg/ner"
 	"github.com/elastic-attention/workbench/pkg/task/classify"
+	"github.com/elastic-attention/workbench/pkg/task/explain"
 	"github.com/elastic-attention/workbench/pkg/viz"
 )
 
@@ -92,55 +92,58 @@ func predictionLine(p classify.Prediction) string {
 	return fmt.Sprintf("%s %.2f  %s", data.Printable(p.Label), p.Score, data.Printable(p.Text))
 }
 
-// classify explains classes of texts: those given, else those of labelled data.
-func (c explainCmd) classify(a *app) error {
-	if c.Faithfulness || c.Heads || c.Sanity || c.Scalars || c.Types != "" || c.Method != ner.IntegratedGradients {
-		return usageError{fmt.Errorf("%s is a classifier, which explains texts by %s: --faithfulness, --heads, --sanity, --scalars, --types and other methods are for taggers", c.Model, ner.IntegratedGradients)}
+// classifier reads the one that the command names, and its data if no text is to be explained.
+func (c explainCmd) classifier(a *app) (m explainedClassifier, err error) {
+	if c.Types != "" {
+		return m, usageError{fmt.Errorf("--types is for taggers, and %s is a classifier", c.Model)}
 	}
-	var texts []data.Text
 	for _, text := range c.Text {
-		texts = append(texts, data.Text{Text: text})
+		m.texts = append(m.texts, data.Text{Text: text})
 	}
-	if len(texts) == 0 {
-		var err error
-		if texts, err = c.texts(a, c.Model); err != nil {
-			return err
+	if len(c.Text) == 0 {
+		if m.texts, err = c.texts(a, c.Model); err != nil {
+			return m, err
 		}
-		if c.Limit > 0 {
-			texts = texts[:min(c.Limit, len(texts))]
-		}
+		m.texts = first(c.Limit, m.texts)
 	}
-	classifier, err := load(a, c.Model, classify.Load)
-	if err != nil {
-		return err
-	}
-	if c.Attention {
-		return c.attention(a, classifier)
-	}
-	for _, text := range texts {
-		if text.Label != "" && !slices.Contains(classifier.Labels(), text.Label) {
-			return fmt.Errorf("%s: label %q is none of the model's %d, such as %q", text.Place(), text.Label, len(classifier.Labels()), classifier.Labels()[0])
+	m.Classifier, err = load(a, c.Model, classify.Load)
+	return m, err
+}
+
+// explainedClassifier is a classifier with its data, or texts of no label.
+type explainedClassifier struct {
+	*classify.Classifier
+	texts []data.Text
+}
+
+func (m explainedClassifier) heads(a *app, removal bool) ([]explain.Head, error) {
+	return m.Heads(a.ctx, m.texts, removal, evaluation(a.stderr))
+}
+
+func (m explainedClassifier) faithfulness(a *app, config explain.Config) (tested, error) {
+	f, err := m.Faithfulness(a.ctx, m.texts, config, 1, evaluation(a.stderr))
+	return tested{f.Faithfulness, f, f.Method, fmt.Sprintf("%d of %d texts", f.Texts, len(m.texts)), "texts"}, err
+}
+
+// explain explains classes of texts: those given, else those of labelled data.
+func (m explainedClassifier) explain(a *app, c explainCmd, config explain.Config) error {
+	for _, text := range m.texts {
+		if text.Label != "" && !slices.Contains(m.Labels(), text.Label) {
+			return fmt.Errorf("%s: label %q is none of the model's %d, such as %q", text.Place(), text.Label, len(m.Labels()), m.Labels()[0])
 		}
 	}
 	picture := viz.Tokens{Title: "Which words speak for it?"}
 	encoder := json.NewEncoder(a.stdout)
-	for _, text := range texts {
-		e, err := classifier.Explain(a.ctx, text.Text, c.Steps)
+	for _, text := range m.texts {
+		e, err := m.Explain(a.ctx, text.Text, config)
 		if err != nil {
 			return err
-		}
-		row := viz.TokenRow{Name: e.Label}
-		words := make([]weighed, len(e.Words))
-		for i, w := range e.Words {
-			words[i] = weighed{w.Text, w.Value}
-			row.Words, row.Values = append(row.Words, w.Text), append(row.Values, w.Value)
 		}
 		gold := ""
 		if text.Label != "" {
 			gold = fmt.Sprintf(" (gold: %s)", text.Label)
 		}
-		row.Name += gold
-		picture.Rows = append(picture.Rows, row)
+		picture.Rows = append(picture.Rows, tokenRow(e.Label+gold, e.Words))
 		if c.JSON {
 			if err := encoder.Encode(struct {
 				classify.Explanation
@@ -153,8 +156,7 @@ func (c explainCmd) classify(a *app) error {
 		if len(c.Text) == 0 {
 			fmt.Fprintln(a.stdout, text.Text)
 		}
-		fmt.Fprintf(a.stdout, "%s %.2f%s: evidence %.2f, without the text %.2f, left open %.3f\n", e.Label, e.Score, gold, e.Evidence, e.Without, e.Error)
-		c.bars(a, words)
+		c.print(a, fmt.Sprintf("%s %.2f%s", e.Label, e.Score, gold), e.Evidence, e.Without, e.Error, e.Words)
 	}
 	return c.plot(a, picture.Title, picture.SVG)
 }

@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 )
@@ -12,7 +13,8 @@ import (
 // needs to be told that the model is no tagger.
 func TestTrainEvalPredictClasses(t *testing.T) {
 	dir := filepath.Join(t.TempDir(), "run")
-	train := []string{"train", "classify", "--model", "scratch", "--limit", "96", "--max-updates", "16", "--pooling", "attention", "--run", dir}
+	train := []string{"train", "classify", "--model", "scratch", "--limit", "96", "--max-updates", "16", "--pooling", "attention", "--run", dir,
+		"--attention", `{"normalizer": "entmax", "scores": [{"kind": "temperature", "learned": true}]}`}
 	out := run(t, "", train...)
 	if out.code != 0 {
 		t.Fatalf("train: code %d\n%s", out.code, out.stderr)
@@ -106,6 +108,39 @@ func TestTrainEvalPredictClasses(t *testing.T) {
 		t.Errorf("explain of the run's own data: code %d\n%s%s", why.code, why.stdout, why.stderr)
 	}
 
+	// What a tagger's explanations can be asked, a classifier's can.
+	plots := t.TempDir()
+	for _, test := range []struct {
+		args []string
+		want string
+	}{
+		{[]string{"Ann lives here.", "--method", "relevance"}, ": evidence "},
+		{[]string{"Ann lives here.", "--sanity", "--steps", "4", "--plot", "sanity.svg"}, "embeddings"},
+		{[]string{"--faithfulness", "--limit", "3", "--steps", "16", "--plot", "curves.svg", "--keep"}, "integrated_gradients: 3 of 3 texts\ncompleteness error   mean"},
+		{[]string{"--faithfulness", "--split", "dev", "--limit", "2", "--method", "rollout", "--json"}, `"texts": 2`},
+		{[]string{"--heads", "--limit", "2", "--removal", "--plot", "heads.html"}, "removal  entropy"},
+		{[]string{"--heads", "--limit", "1", "--json"}, `"sparsity"`},
+		{[]string{"--scalars", "--plot", "scalars.html"}, "temperature  "},
+		{[]string{"--scalars", "--json"}, "/layer_1/attention/temperature/log_scale"},
+	} {
+		args := append([]string{"explain", dir}, test.args...)
+		plot := slices.Index(args, "--plot") + 1
+		if plot > 0 {
+			args[plot] = filepath.Join(plots, args[plot])
+		}
+		if out := run(t, "", args...); out.code != 0 || !strings.Contains(out.stdout, test.want) {
+			t.Errorf("%v: code %d\n%.600s%s; want %q", test.args, out.code, out.stdout, out.stderr, test.want)
+		}
+		if plot > 0 {
+			if content, err := os.ReadFile(args[plot]); err != nil || !strings.Contains(string(content), "<title>") {
+				t.Errorf("%v: picture %.100s (%v)", test.args, content, err)
+			}
+		}
+	}
+	if content, err := os.ReadFile(filepath.Join(dir, "pictures", "faithfulness.svg")); err != nil || !strings.Contains(string(content), "random") {
+		t.Errorf("the picture that was kept: %v, %.200s", err, content)
+	}
+
 	for _, test := range []struct {
 		args []string
 		code int
@@ -116,12 +151,11 @@ func TestTrainEvalPredictClasses(t *testing.T) {
 		{[]string{"eval", dir, "--threshold", "0.5"}, 2, "are for taggers"},
 		{[]string{"predict", dir, "--threshold", "0.5", "Ann"}, 2, "is for taggers"},
 		{[]string{"predict", filepath.Dir(brackets), "Ann"}, 1, "holds neither a run nor a model"},
-		{[]string{"explain", dir, "--heads"}, 2, "are for taggers"},
-		{[]string{"explain", dir, "--faithfulness"}, 2, "are for taggers"},
-		{[]string{"explain", dir, "--scalars"}, 2, "are for taggers"},
-		{[]string{"explain", dir, "--sanity", "Ann"}, 2, "are for taggers"},
+		{[]string{"explain", dir, "--types", "PER", "Ann"}, 2, "is for taggers"},
+		{[]string{"explain", dir, "--sanity"}, 2, "one text, not 0"},
+		{[]string{"explain", dir, "--heads", "Ann"}, 2, "explain no text"},
+		{[]string{"explain", dir, "--heads", "--file", odd}, 1, odd + ":3: label \"ZZZ\" is none of the model's 3"},
 		{[]string{"explain", dir, "--attention", "--json"}, 2, "one text, not 0"},
-		{[]string{"explain", dir, "--method", "flow", "Ann"}, 2, "are for taggers"},
 		{[]string{"explain", dir, "--file", table, "Ann"}, 2, "exclude each other"},
 		{[]string{"explain", dir, "--file", table, "--data", "synthetic"}, 2, "exclude each other"},
 		{[]string{"explain", moved}, 2, "--data or --file"},

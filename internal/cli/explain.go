@@ -2,6 +2,7 @@ package cli
 
 import (
 	"cmp"
+	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -11,9 +12,12 @@ import (
 	"slices"
 	"strings"
 
+	"github.com/elastic-attention/workbench/pkg/data"
 	"github.com/elastic-attention/workbench/pkg/data/hub"
+	"github.com/elastic-attention/workbench/pkg/elastic/interpret"
 	"github.com/elastic-attention/workbench/pkg/ner"
 	"github.com/elastic-attention/workbench/pkg/run"
+	"github.com/elastic-attention/workbench/pkg/task/explain"
 	"github.com/elastic-attention/workbench/pkg/viz"
 )
 
@@ -26,7 +30,7 @@ type explainCmd struct {
 	Words  int    `help:"Print only so many words an entity or class, those that matter most; 0 prints all." default:"8"`
 
 	Attention    bool `help:"Draw what each head of each layer attends to in a text." xor:"what"`
-	Faithfulness bool `help:"Test the method: its completeness, and removing and adding words against random orders, over labelled data." xor:"what"`
+	Faithfulness bool `help:"Test the method: its completeness, and removing and adding words against random orders, over data." xor:"what"`
 	Heads        bool `help:"Judge all attention heads over labelled data." xor:"what"`
 	Sanity       bool `help:"Explain a text while the model forgets what it has learned, layer by layer: how like do explanations stay?" xor:"what"`
 	Scalars      bool `help:"Show what each head learned about itself while a run trained: span, alpha, temperature, gate." xor:"what"`
@@ -44,8 +48,9 @@ func (explainCmd) Help() string {
 	return `For each entity that is found, what every word of the text contributes to its evidence, the sum
 over the entity's words of logit(tag) − logit(O). Negative words speak against it. The methods
 relevance, rollout and flow follow attention instead and know no negative words.
-A classifier explains the class of each text, whose evidence is its logit less the mean of all classes',
-by integrated gradients. Without a text, it explains those of the data that --data, --file and --split name.
+A classifier explains the class of each text, whose evidence is its logit less the mean of all classes'.
+Without a text, it explains those of the data that --data, --file and --split name. A language model has
+--scalars only.
 
 Examples:
   elastic explain runs/first "Angela Merkel met Tim Cook of Apple in Berlin."
@@ -57,7 +62,8 @@ Examples:
   elastic explain runs/first --heads --removal --split dev --plot heads.html
   elastic explain runs/first --sanity "Angela Merkel met Tim Cook of Apple in Berlin."
   elastic explain runs/first --scalars --plot scalars.html
-  elastic explain runs/intents --file mine.csv --limit 20 --plot why.svg   a classifier`
+  elastic explain runs/intents --file mine.csv --limit 20 --plot why.svg   a classifier
+  elastic explain runs/intents --faithfulness --split dev                  which also takes all of the above`
 }
 
 // Run explains.
@@ -65,18 +71,18 @@ func (c explainCmd) Run(a *app) error {
 	if c.Steps < 1 || c.Words < 0 || c.Limit < 0 {
 		return usageError{fmt.Errorf("--steps is %d, --words %d and --limit %d, want at least 1, 0 and 0", c.Steps, c.Words, c.Limit)}
 	}
-	config := ner.ExplainConfig{Method: c.Method, Steps: c.Steps}
+	config := explain.Config{Method: c.Method, Steps: c.Steps}
 	if err := config.Validate(); err != nil {
 		return usageError{fmt.Errorf("--%w", err)}
 	}
 	if err := c.checkPlot(); err != nil {
 		return usageError{err}
 	}
-	task, data := taskOf(c.Model), c.Faithfulness || c.Heads || c.Scalars
+	task, overData := taskOf(c.Model), c.Faithfulness || c.Heads || c.Scalars
 	switch {
-	case data && len(c.Text) > 0:
+	case overData && len(c.Text) > 0:
 		return usageError{errors.New("--faithfulness, --heads and --scalars explain no text: leave it out")}
-	case !data && len(c.Text) == 0 && task != hub.TaskClassify:
+	case !overData && len(c.Text) == 0 && task != hub.TaskClassify:
 		return usageError{errors.New("want a text to explain, or --faithfulness, --heads or --scalars")}
 	case len(c.Text) > 0 && (c.Data != "" || c.File != ""):
 		return usageError{errors.New("a text and --data or --file exclude each other")}
@@ -92,50 +98,107 @@ func (c explainCmd) Run(a *app) error {
 			return usageError{fmt.Errorf("--keep: %s is no run folder, it has no %s", c.Model, run.RecordFile)}
 		}
 	}
-	switch task {
-	case hub.TaskClassify:
-		return c.classify(a)
-	case hub.TaskLM:
-		return usageError{fmt.Errorf("%s is a language model: only taggers and classifiers are explained", c.Model)}
-	}
-	switch {
-	case c.Faithfulness:
-		return c.faithfulness(a, config)
-	case c.Heads:
-		return c.heads(a)
-	case c.Scalars:
+	if c.Scalars {
 		return c.scalars(a)
-	case c.Attention:
-		tagger, err := load(a, c.Model, ner.Load)
-		if err != nil {
-			return err
-		}
-		return c.attention(a, tagger)
-	case c.Sanity:
-		return c.sanity(a, config)
 	}
-	return c.entities(a, config)
-}
-
-// entities explains those of texts.
-func (c explainCmd) entities(a *app, config ner.ExplainConfig) error {
-	tagger, err := load(a, c.Model, ner.Load)
+	var model explained
+	var err error
+	switch task {
+	case hub.TaskLM:
+		return usageError{fmt.Errorf("%s is a language model, which is not explained: --scalars shows what its heads learned about themselves, if it is a run, \"%s eval\" scores it, and \"%[2]s generate\" lets it write", c.Model, program())}
+	case hub.TaskClassify:
+		model, err = c.classifier(a)
+	default:
+		model, err = c.tagger(a)
+	}
 	if err != nil {
 		return err
 	}
+	switch {
+	case c.Faithfulness:
+		return c.faithfulness(a, model, config)
+	case c.Heads:
+		return c.heads(a, model)
+	case c.Attention:
+		return c.attention(a, model)
+	case c.Sanity:
+		return c.sanity(a, model, config)
+	}
+	return model.explain(a, c, config)
+}
+
+// attends is a model that tells what the tokens of a text attend to.
+type attends interface {
+	Attention(ctx context.Context, text string) (interpret.AttentionMap, error)
+}
+
+// explained is a model of a task, together with the data that the command names.
+type explained interface {
+	attends
+	Sanity(ctx context.Context, text string, config explain.Config, seed uint64) ([]interpret.Similarity, error)
+	// heads judges heads over the data.
+	heads(a *app, removal bool) ([]explain.Head, error)
+	// faithfulness tests explanations over the data.
+	faithfulness(a *app, config explain.Config) (tested, error)
+	// explain explains texts, or the data, and prints it as the task does.
+	explain(a *app, c explainCmd, config explain.Config) error
+}
+
+// tested is how a test of explanations came out.
+type tested struct {
+	interpret.Faithfulness
+	whole   any // with what the task adds, for JSON
+	method  string
+	counted string // what was explained, in words
+	of      string // the same as a plural
+}
+
+// tagger reads the one that the command names, and its data if that is asked for.
+func (c explainCmd) tagger(a *app) (m explainedTagger, err error) {
+	if c.Faithfulness || c.Heads {
+		if m.sentences, _, err = c.sentences(a, c.Model); err != nil {
+			return m, err
+		}
+		m.sentences = first(c.Limit, m.sentences)
+	}
+	m.Tagger, err = load(a, c.Model, ner.Load)
+	return m, err
+}
+
+// first returns as many of a list as there are at the most, or all for 0.
+func first[E any](most int, list []E) []E {
+	if most == 0 {
+		return list
+	}
+	return list[:min(most, len(list))]
+}
+
+// explainedTagger is a tagger with its data.
+type explainedTagger struct {
+	*ner.Tagger
+	sentences []data.Sentence
+}
+
+func (m explainedTagger) heads(a *app, removal bool) ([]explain.Head, error) {
+	return m.Heads(a.ctx, m.sentences, removal, evaluation(a.stderr))
+}
+
+func (m explainedTagger) faithfulness(a *app, config explain.Config) (tested, error) {
+	f, err := m.Faithfulness(a.ctx, m.sentences, config, 1, evaluation(a.stderr))
+	return tested{f.Faithfulness, f, f.Method, fmt.Sprintf("%d entities in %d of %d sentences", f.Entities, f.Sentences, len(m.sentences)), "entities"}, err
+}
+
+// explain explains the entities of texts.
+func (m explainedTagger) explain(a *app, c explainCmd, config explain.Config) error {
 	picture := viz.Tokens{Title: "Which words speak for it? " + c.Method}
 	encoder := json.NewEncoder(a.stdout)
 	for _, text := range c.Text {
-		explanations, err := tagger.Explain(a.ctx, text, config)
+		explanations, err := m.Explain(a.ctx, text, config)
 		if err != nil {
 			return err
 		}
 		for _, e := range explanations {
-			row := viz.TokenRow{Name: e.Entity.Type + " " + e.Entity.Text}
-			for _, w := range e.Words {
-				row.Words, row.Values = append(row.Words, w.Text), append(row.Values, w.Value)
-			}
-			picture.Rows = append(picture.Rows, row)
+			picture.Rows = append(picture.Rows, tokenRow(e.Entity.Type+" "+e.Entity.Text, e.Words))
 		}
 		if c.JSON {
 			if explanations == nil {
@@ -150,48 +213,40 @@ func (c explainCmd) entities(a *app, config ner.ExplainConfig) error {
 			fmt.Fprintf(a.stdout, "no entity in %q\n", text)
 		}
 		for _, e := range explanations {
-			c.print(a, e)
+			c.print(a, e.Entity.Type+" "+e.Entity.Text, e.Evidence, e.Without, e.Error, e.Words)
 		}
 	}
 	return c.plot(a, picture.Title, picture.SVG)
 }
 
-// print writes the words that matter most, with bars.
-func (c explainCmd) print(a *app, e ner.Explanation) {
-	fmt.Fprintf(a.stdout, "%s %s: evidence %.2f", e.Entity.Type, e.Entity.Text, e.Evidence)
-	if e.Without != 0 || e.Error != 0 {
-		fmt.Fprintf(a.stdout, ", without the text %.2f, left open %.3f", e.Without, e.Error)
+// tokenRow draws what words contribute to something.
+func tokenRow(name string, words []explain.Contribution) viz.TokenRow {
+	row := viz.TokenRow{Name: name}
+	for _, w := range words {
+		row.Words, row.Values = append(row.Words, w.Text), append(row.Values, w.Value)
+	}
+	return row
+}
+
+// print writes what is explained, its evidence, and the words that matter most, with bars.
+func (c explainCmd) print(a *app, what string, evidence, without, open float64, words []explain.Contribution) {
+	fmt.Fprintf(a.stdout, "%s: evidence %.2f", what, evidence)
+	if without != 0 || open != 0 {
+		fmt.Fprintf(a.stdout, ", without the text %.2f, left open %.3f", without, open)
 	}
 	fmt.Fprintln(a.stdout)
-	words := make([]weighed, len(e.Words))
-	for i, w := range e.Words {
-		words[i] = weighed{w.Text, w.Value}
-	}
-	c.bars(a, words)
-}
-
-// weighed is a word and what it contributes.
-type weighed struct {
-	text  string
-	value float64
-}
-
-// bars writes the words that matter most.
-func (c explainCmd) bars(a *app, words []weighed) {
-	slices.SortStableFunc(words, func(x, y weighed) int { return cmp.Compare(math.Abs(y.value), math.Abs(x.value)) })
-	if c.Words > 0 && len(words) > c.Words {
-		words = words[:c.Words]
-	}
+	words = slices.SortedStableFunc(slices.Values(words), func(x, y explain.Contribution) int { return cmp.Compare(math.Abs(y.Value), math.Abs(x.Value)) })
+	words = first(c.Words, words)
 	const width = 20
 	for _, w := range words {
 		bar := 0
-		if most := math.Abs(words[0].value); most > 0 {
-			bar = int(math.Round(width * math.Abs(w.value) / most))
+		if most := math.Abs(words[0].Value); most > 0 {
+			bar = int(math.Round(width * math.Abs(w.Value) / most))
 		}
 		sign := "█"
-		if w.value < 0 {
+		if w.Value < 0 {
 			sign = "░"
 		}
-		fmt.Fprintf(a.stdout, "  %+8.2f  %-*s  %s\n", w.value, width, strings.Repeat(sign, bar), w.text)
+		fmt.Fprintf(a.stdout, "  %+8.2f  %-*s  %s\n", w.Value, width, strings.Repeat(sign, bar), w.Text)
 	}
 }

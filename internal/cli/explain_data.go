@@ -2,7 +2,6 @@ package cli
 
 import (
 	"cmp"
-	"context"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -12,27 +11,12 @@ import (
 	"strings"
 	"text/tabwriter"
 
-	"github.com/elastic-attention/workbench/pkg/data"
 	"github.com/elastic-attention/workbench/pkg/elastic/checkpoint"
 	"github.com/elastic-attention/workbench/pkg/elastic/interpret"
 	"github.com/elastic-attention/workbench/pkg/elastic/train"
-	"github.com/elastic-attention/workbench/pkg/ner"
+	"github.com/elastic-attention/workbench/pkg/task/explain"
 	"github.com/elastic-attention/workbench/pkg/viz"
 )
-
-// some returns the first sentences of the data.
-func (c explainCmd) some(a *app) ([]data.Sentence, error) {
-	sentences, _, err := c.sentences(a, c.Model)
-	if err == nil && c.Limit > 0 {
-		sentences = sentences[:min(c.Limit, len(sentences))]
-	}
-	return sentences, err
-}
-
-// attends is a model that tells what the tokens of a text attend to.
-type attends interface {
-	Attention(ctx context.Context, text string) (interpret.AttentionMap, error)
-}
 
 // attention draws the attention matrices of a text.
 func (c explainCmd) attention(a *app, model attends) error {
@@ -79,12 +63,8 @@ func (a *app) keepAttention(dir string, model attends, texts []string) error {
 }
 
 // sanity explains a text while the model forgets.
-func (c explainCmd) sanity(a *app, config ner.ExplainConfig) error {
-	tagger, err := load(a, c.Model, ner.Load)
-	if err != nil {
-		return err
-	}
-	list, err := tagger.Sanity(a.ctx, c.Text[0], config, 1)
+func (c explainCmd) sanity(a *app, model explained, config explain.Config) error {
+	list, err := model.Sanity(a.ctx, c.Text[0], config, 1)
 	if err != nil {
 		return err
 	}
@@ -113,34 +93,26 @@ func (c explainCmd) sanity(a *app, config ner.ExplainConfig) error {
 }
 
 // faithfulness tests explanations over data.
-func (c explainCmd) faithfulness(a *app, config ner.ExplainConfig) error {
-	sentences, err := c.some(a)
-	if err != nil {
-		return err
-	}
-	tagger, err := load(a, c.Model, ner.Load)
-	if err != nil {
-		return err
-	}
-	f, err := tagger.Faithfulness(a.ctx, sentences, config, 1, evaluation(a.stderr))
+func (c explainCmd) faithfulness(a *app, model explained, config explain.Config) error {
+	f, err := model.faithfulness(a, config)
 	if err != nil {
 		return err
 	}
 	if c.JSON {
-		err = a.printJSON(f)
+		err = a.printJSON(f.whole)
 	} else {
-		fmt.Fprintf(a.stdout, "%s: %d entities in %d of %d sentences\n", f.Method, f.Entities, f.Sentences, len(sentences))
+		fmt.Fprintf(a.stdout, "%s: %s\n", f.method, f.counted)
 		if o := f.Completeness; o != nil {
-			fmt.Fprintf(a.stdout, "completeness error   mean %s, median %s, 95 %% of entities below %s, greatest %s\n", percent(o.Mean), percent(o.Median), percent(o.P95), percent(o.Greatest))
+			fmt.Fprintf(a.stdout, "completeness error   mean %s, median %s, 95 %% of %s below %s, greatest %s\n", percent(o.Mean), percent(o.Median), f.of, percent(o.P95), percent(o.Greatest))
 		}
 		fmt.Fprintf(a.stdout, "area (logits)        deletion %.2f, random orders %.2f, insertion %.2f\n", f.Deletion, f.Random, f.Insertion)
-		fmt.Fprintf(a.stdout, "better than random   deletion %.1f %%, insertion %.1f %% of entities\n", 100*f.DeletionBetter, 100*f.InsertionBetter)
+		fmt.Fprintf(a.stdout, "better than random   deletion %.1f %%, insertion %.1f %% of %s\n", 100*f.DeletionBetter, 100*f.InsertionBetter, f.of)
 	}
 	if err != nil {
 		return err
 	}
 	return c.plot(a, "Faithfulness", viz.Chart{
-		Title: "Evidence while words go and come: " + f.Method, XLabel: "share of words removed (deletion, random) or put back (insertion)", YLabel: "evidence (logits)",
+		Title: "Evidence while words go and come: " + f.method, XLabel: "share of words removed (deletion, random) or put back (insertion)", YLabel: "evidence (logits)",
 		Series: []viz.Series{
 			{Name: "deletion", X: f.Shares, Y: f.Curves.Deletion}, {Name: "insertion", X: f.Shares, Y: f.Curves.Insertion}, {Name: "random", X: f.Shares, Y: f.Curves.Random},
 		},
@@ -151,16 +123,8 @@ func (c explainCmd) faithfulness(a *app, config ner.ExplainConfig) error {
 func percent(share float64) string { return fmt.Sprintf("%.2g %%", 100*share) }
 
 // heads judges attention heads over data.
-func (c explainCmd) heads(a *app) error {
-	sentences, err := c.some(a)
-	if err != nil {
-		return err
-	}
-	tagger, err := load(a, c.Model, ner.Load)
-	if err != nil {
-		return err
-	}
-	heads, err := tagger.Heads(a.ctx, sentences, c.Removal, evaluation(a.stderr))
+func (c explainCmd) heads(a *app, model explained) error {
+	heads, err := model.heads(a, c.Removal)
 	if err != nil {
 		return err
 	}
@@ -174,7 +138,7 @@ func (c explainCmd) heads(a *app) error {
 			fmt.Fprint(table, "removal\t")
 		}
 		fmt.Fprintln(table, strings.Join(features, "\t")+"\t")
-		sorted := slices.SortedStableFunc(slices.Values(heads), func(x, y ner.Head) int { return cmp.Compare(y.Importance, x.Importance) })
+		sorted := slices.SortedStableFunc(slices.Values(heads), func(x, y explain.Head) int { return cmp.Compare(y.Importance, x.Importance) })
 		for _, h := range sorted {
 			fmt.Fprintf(table, "%d\t%d\t%.5f\t", h.Layer, h.Head, h.Importance)
 			if c.Removal {
@@ -190,7 +154,7 @@ func (c explainCmd) heads(a *app) error {
 	if err != nil {
 		return err
 	}
-	grid := func(title string, value func(ner.Head) float64) func() (string, error) {
+	grid := func(title string, value func(explain.Head) float64) func() (string, error) {
 		return func() (string, error) {
 			var rows, columns []string
 			var values [][]float64
@@ -206,12 +170,12 @@ func (c explainCmd) heads(a *app) error {
 			return viz.Heat(title, rows, columns, values)
 		}
 	}
-	draw := []func() (string, error){grid("importance: mean |∂loss/∂gate|", func(h ner.Head) float64 { return h.Importance })}
+	draw := []func() (string, error){grid("importance: mean |∂loss/∂gate|", func(h explain.Head) float64 { return h.Importance })}
 	if c.Removal {
-		draw = append(draw, grid("removal: by how much the loss grows", func(h ner.Head) float64 { return h.Removal }))
+		draw = append(draw, grid("removal: by how much the loss grows", func(h explain.Head) float64 { return h.Removal }))
 	}
 	for _, name := range features {
-		draw = append(draw, grid(name, func(h ner.Head) float64 { return h.Profile[name] }))
+		draw = append(draw, grid(name, func(h explain.Head) float64 { return h.Profile[name] }))
 	}
 	return c.plot(a, "Attention heads", draw...)
 }

@@ -11,7 +11,8 @@ import (
 // TestTrainEvalGenerate goes the way of a newcomer with a text.
 func TestTrainEvalGenerate(t *testing.T) {
 	dir := filepath.Join(t.TempDir(), "run")
-	train := []string{"train", "lm", "--data", "synthetic", "--limit", "6000", "--layers", "1", "--hidden", "32", "--context", "32", "--batch-size", "8", "--max-updates", "12", "--run", dir}
+	train := []string{"train", "lm", "--data", "synthetic", "--limit", "6000", "--layers", "1", "--hidden", "32", "--context", "32", "--batch-size", "8", "--max-updates", "12",
+		"--attention", `{"heads": 4, "mask": "causal", "scores": [{"kind": "temperature", "learned": true}]}`, "--run", dir}
 	out := run(t, "", train...)
 	if out.code != 0 {
 		t.Fatalf("train: code %d\n%s", out.code, out.stderr)
@@ -54,6 +55,9 @@ func TestTrainEvalGenerate(t *testing.T) {
 	if second := run(t, "", "generate", filepath.Join(dir, "model"), "We met ", "--bytes", "20", "--seed", "1"); first.code != 0 || !strings.HasPrefix(first.stdout, "We met ") || second.stdout != first.stdout {
 		t.Errorf("generate: code %d, %q and %q\n%s", first.code, first.stdout, second.stdout, first.stderr)
 	}
+	if scalars := run(t, "", "explain", dir, "--scalars"); scalars.code != 0 || !strings.Contains(scalars.stdout, "temperature ") {
+		t.Errorf("explain --scalars: code %d\n%s%s", scalars.code, scalars.stdout, scalars.stderr)
+	}
 	for _, test := range []struct {
 		args []string
 		code int
@@ -61,7 +65,8 @@ func TestTrainEvalGenerate(t *testing.T) {
 	}{
 		{[]string{"eval", dir, "--strict"}, 2, "are not for language models"},
 		{[]string{"predict", dir, "Ann"}, 2, "elastic generate " + dir},
-		{[]string{"explain", dir, "Ann"}, 2, "only taggers and classifiers"},
+		{[]string{"explain", dir, "Ann"}, 2, "--scalars shows what its heads learned about themselves"},
+		{[]string{"explain", dir, "--heads"}, 2, "is a language model, which is not explained"},
 		{[]string{"generate", dir, "--bytes", "0"}, 2, "--bytes is 0"},
 		{[]string{"generate", dir, "--top-p", "2"}, 2, "top_p is 2"},
 		{[]string{"generate", t.TempDir()}, 1, "config.json"},

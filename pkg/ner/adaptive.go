@@ -53,6 +53,7 @@ func (t *Tagger) Adapt(config testtime.Config) (*Adaptive, error) {
 	}
 	task.m = m
 	copied := &Tagger{Model: m.Model, net: m, Tokenizer: t.Tokenizer, backend: t.backend, labels: t.labels, config: t.config, assets: t.assets, compiled: map[graph.GraphId]bool{}}
+	copied.explainer = copied.explaining()
 	adapter, err := testtime.New(t.backend, task, config)
 	if err != nil {
 		return nil, err

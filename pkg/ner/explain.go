@@ -4,88 +4,41 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"math"
 	"slices"
+	"unicode/utf8"
 
-	"github.com/gomlx/gomlx/core/graph"
-	"github.com/gomlx/gomlx/core/tensors"
-
+	"github.com/elastic-attention/workbench/pkg/data"
 	"github.com/elastic-attention/workbench/pkg/elastic"
 	"github.com/elastic-attention/workbench/pkg/elastic/interpret"
-	"github.com/elastic-attention/workbench/pkg/elastic/transformer"
+	"github.com/elastic-attention/workbench/pkg/task/explain"
 )
 
-// The methods that [ExplainConfig].Method may name; see package interpret. The first two
-// look at word embeddings and count against a baseline; the others follow attention.
+// The methods of package explain.
 const (
-	IntegratedGradients = "integrated_gradients"
-	GradientTimesInput  = "gradient_input"
-	Relevance           = "relevance"
-	Rollout             = "rollout"
-	Flow                = "flow"
+	IntegratedGradients = explain.IntegratedGradients
+	GradientTimesInput  = explain.GradientTimesInput
+	Relevance           = explain.Relevance
+	Rollout             = explain.Rollout
+	Flow                = explain.Flow
 )
 
 // ExplainMethods lists the methods, the default first.
-func ExplainMethods() []string {
-	return []string{IntegratedGradients, GradientTimesInput, Relevance, Rollout, Flow}
-}
+func ExplainMethods() []string { return explain.Methods() }
 
 // ExplainConfig says how entities are explained. Its zero value is the documented default.
-type ExplainConfig struct {
-	// Method is one of [ExplainMethods]; empty means the first.
-	Method string `json:"method,omitempty"`
-	// Steps of integrated gradients; 0 means 64, which leaves less than a hundredth open as a rule.
-	Steps int `json:"steps,omitempty"`
-}
-
-func (c ExplainConfig) withDefaults() ExplainConfig {
-	if c.Method == "" {
-		c.Method = IntegratedGradients
-	}
-	if c.Steps == 0 {
-		c.Steps = 64
-	}
-	return c
-}
-
-// Validate reports all that is wrong with c.
-func (c ExplainConfig) Validate() error {
-	c = c.withDefaults()
-	var problems []error
-	if !slices.Contains(ExplainMethods(), c.Method) {
-		problems = append(problems, fmt.Errorf("method %q is unknown; known: %q", c.Method, ExplainMethods()))
-	}
-	if c.Steps < 1 {
-		problems = append(problems, fmt.Errorf("steps is %d, want at least 1, or 0 for the default", c.Steps))
-	}
-	return errors.Join(problems...)
-}
-
-// additive tells whether a method's contributions add up to a difference of evidence.
-func (c ExplainConfig) additive() bool {
-	return c.Method == IntegratedGradients || c.Method == GradientTimesInput
-}
+type ExplainConfig = explain.Config
 
 // Explanation says how much each word of a text speaks for one of its entities.
 type Explanation struct {
 	Entity Entity `json:"entity"`
 	// Words are those of the text, in order.
-	Words []Contribution `json:"words"`
+	Words []explain.Contribution `json:"words"`
 	// Evidence is the sum over the entity's words of logit(tag) − logit(O).
 	Evidence float64 `json:"evidence"`
 	// Without is the evidence in a text of nothing but padding. The contributions add up to
 	// Evidence − Without but for Error. Both are 0 for methods that follow attention.
 	Without float64 `json:"without,omitempty"`
 	Error   float64 `json:"error,omitempty"`
-}
-
-// Contribution is what a word adds to the evidence for an entity; negative values speak
-// against it. Methods that follow attention give no negative ones.
-type Contribution struct {
-	Text  string  `json:"text"`
-	Start int     `json:"start"` // first character, in Unicode code points
-	End   int     `json:"end"`   // behind the last
-	Value float64 `json:"value"`
 }
 
 // Explain finds the entities of a text and, for each, what every word contributes. The
@@ -96,299 +49,195 @@ func (t *Tagger) Explain(ctx context.Context, text string, config ExplainConfig)
 		return nil, fmt.Errorf("explaining entities: %w", err)
 	}
 	words, places := Words(text)
-	found, err := t.findings(ctx, [][]string{words}, []string{text}, [][][2]int{places})
-	if err != nil || len(found) == 0 {
+	list, examples, err := t.findings(ctx, [][]string{words}, []string{text}, [][][2]int{places})
+	if err != nil || len(list) == 0 {
 		return nil, err
 	}
-	if err := t.attribute(ctx, found, config.withDefaults()); err != nil {
+	attributions, err := t.explainer.Explain(ctx, examples, config)
+	if err != nil {
 		return nil, fmt.Errorf("explaining entities: %w", err)
 	}
-	list := make([]Explanation, len(found))
-	for i, f := range found {
-		list[i] = f.explanation
+	for i, a := range attributions {
+		list[i].Evidence, list[i].Without, list[i].Error = a.Evidence, a.Without, a.Error
+		for word, value := range a.Words {
+			list[i].Words[word].Value = value
+		}
 	}
 	return list, nil
 }
 
-// finding is an entity that was found, and what its explanation needs.
-type finding struct {
-	explanation Explanation
-	part        part
-	counts      []float32 // which logits are the evidence, and how they count, [tokens, labels]
-	outputs     []int     // the tokens whose logits they are
-}
-
-// findings tags the sentences and returns their entities.
-func (t *Tagger) findings(ctx context.Context, sentences [][]string, texts []string, places [][][2]int) ([]finding, error) {
+// findings tags the sentences and returns their entities, each with what its explanation needs.
+func (t *Tagger) findings(ctx context.Context, sentences [][]string, texts []string, places [][][2]int) (list []Explanation, examples []explain.Example, err error) {
 	tagged, err := t.Tag(ctx, sentences, nil)
 	if err != nil {
-		return nil, err
+		return nil, nil, err
 	}
-	var list []finding
 	for i, words := range sentences {
 		entities, err := Entities(texts[i], places[i], FromTags(tagged[i].Tags), tagged[i].Scores)
 		if err != nil {
-			return nil, err
+			return nil, nil, err
 		}
 		if len(entities) == 0 {
 			continue
 		}
 		_, parts, err := t.cut(words, t.net.maxLength())
 		if err != nil {
-			return nil, err
+			return nil, nil, err
 		}
 		if len(parts) != 1 {
-			return nil, fmt.Errorf("a text has more tokens than the model has positions for, %d: explain a part of it", t.net.maxLength())
+			return nil, nil, fmt.Errorf("a text has more tokens than the model has positions for, %d: explain a part of it", t.net.maxLength())
 		}
 		at := codePoints(texts[i])
-		for _, e := range entities {
-			f := finding{explanation: Explanation{Entity: e}, part: parts[0]}
+		for _, entity := range entities {
+			e := Explanation{Entity: entity}
 			for _, place := range places[i] {
-				f.explanation.Words = append(f.explanation.Words, Contribution{Text: texts[i][at[place[0]]:at[place[1]]], Start: place[0], End: place[1]})
+				e.Words = append(e.Words, explain.Contribution{Text: texts[i][at[place[0]]:at[place[1]]], Start: place[0], End: place[1]})
 			}
-			if err := t.evidence(&f, tagged[i].Tags); err != nil {
-				return nil, err
+			example, err := t.evidence(parts[0], entity, tagged[i].Tags)
+			if err != nil {
+				return nil, nil, err
 			}
-			list = append(list, f)
+			list, examples = append(list, e), append(examples, example)
 		}
 	}
-	return list, nil
+	return list, examples, nil
 }
 
-// evidence fills in which logits count for an entity, and how.
-func (t *Tagger) evidence(f *finding, tags []string) error {
+// evidence says which logits count for an entity, and how.
+func (t *Tagger) evidence(p part, entity Entity, tags []string) (explain.Example, error) {
+	e := explain.Example{IDs: p.encoding.IDs, TypeIDs: p.encoding.TypeIDs, Words: p.encoding.Words, Size: p.words}
 	classes := t.labels.Len()
-	f.counts = make([]float32, len(f.part.encoding.IDs)*classes)
+	e.Counts = make([]float32, len(e.IDs)*classes)
 	outside, _ := t.labels.ID(Outside)
-	for word := f.explanation.Entity.Words[0]; word < f.explanation.Entity.Words[1]; word++ {
-		token := f.part.alignment.First[word]
+	for word := entity.Words[0]; word < entity.Words[1]; word++ {
+		token := p.alignment.First[word]
 		if token < 0 {
 			continue
 		}
 		label, ok := t.labels.ID(tags[word])
 		if !ok {
-			return fmt.Errorf("tag %q is none of the tagger's", tags[word])
+			return e, fmt.Errorf("tag %q is none of the tagger's", tags[word])
 		}
-		f.counts[int(token)*classes+int(label)]++
-		f.counts[int(token)*classes+int(outside)]--
-		f.outputs = append(f.outputs, int(token))
+		e.Counts[int(token)*classes+int(label)]++
+		e.Counts[int(token)*classes+int(outside)]--
+		e.Outputs = append(e.Outputs, int(token))
 	}
-	return nil
+	return e, nil
 }
 
-// rowsAtATime is how many entities are explained in one batch at the most.
-const rowsAtATime = 8
-
-// attribute fills in the contributions of all words, entities of one padded length together.
-func (t *Tagger) attribute(ctx context.Context, found []finding, config ExplainConfig) error {
-	explain := t.follow
-	if config.additive() {
-		explain = t.attributeInputs
+// explaining returns what explains the net as it is.
+func (t *Tagger) explaining() explain.Explainer {
+	n := t.net
+	return explain.Explainer{
+		Backend: t.backend, Model: n.Model, Weights: func(w elastic.Weights) elastic.Weights { return n.weights(w, nil) },
+		Virtual: n.adapter != nil && slices.Contains([]string{"prefix", "prompt"}, n.adapter.Config().Kind), Length: t.padded, Lock: &t.mu,
 	}
-	byLength := map[int][]*finding{}
-	for i := range found {
-		length := t.padded(len(found[i].part.encoding.IDs))
-		byLength[length] = append(byLength[length], &found[i])
-	}
-	for length, group := range byLength {
-		for chunk := range slices.Chunk(group, rowsAtATime) {
-			tokens, err := explain(ctx, t.rows(chunk, length), chunk, config)
-			if err != nil {
-				return err
-			}
-			for i, f := range chunk {
-				for token, word := range f.part.encoding.Words {
-					if word >= 0 {
-						f.explanation.Words[word].Value += tokens[i][token]
-					}
-				}
-			}
-		}
-	}
-	return nil
 }
 
-// padded returns the length that a text of so many tokens is padded to, so that there are
-// few different ones.
+// padded returns the length that a text of so many tokens is padded to when it is explained, so
+// that there are few different ones.
 func (t *Tagger) padded(length int) int {
 	const step = 16
 	return min((length+step-1)/step*step, t.net.maxLength())
 }
 
-// rows are findings as tensors: token ids, types and mask, int32 [rows, length], and counts
-// of logits [rows, length, labels]. They are filled up to a power of two with copies of the
-// last, so that there are few numbers of rows.
-type rows struct {
-	size, length             int
-	ids, types, mask, counts *tensors.Tensor
+// Faithfulness says how far the explanations of a method can be trusted, over the entities
+// that were found in sentences of two and more words. A word is removed by padding in place
+// of its tokens. Evidence is in logits.
+type Faithfulness struct {
+	Method    string `json:"method"`
+	Sentences int    `json:"sentences"` // that have such entities
+	Entities  int    `json:"entities"`
+	interpret.Faithfulness
 }
 
-func (t *Tagger) rows(chunk []*finding, length int) rows {
-	r := rows{size: 1, length: length}
-	for r.size < len(chunk) {
-		r.size *= 2
+// Faithfulness explains the entities found in sentences (their tags are not read) and tests
+// the explanations by [interpret.Faithful]. Seed draws the random orders. Progress, if not
+// nil, is told how many entities of how many are done.
+func (t *Tagger) Faithfulness(ctx context.Context, sentences []data.Sentence, config ExplainConfig, seed uint64, progress func(done, total int)) (Faithfulness, error) {
+	if err := config.Validate(); err != nil {
+		return Faithfulness{}, fmt.Errorf("testing explanations: %w", err)
 	}
-	classes := t.labels.Len()
-	var ids, types, mask []int32
-	var counts []float32
-	for i := range r.size {
-		f := chunk[min(i, len(chunk)-1)]
-		n := len(f.part.encoding.IDs)
-		ids = append(append(ids, f.part.encoding.IDs...), slices.Repeat([]int32{int32(t.Model.Config.PadID)}, length-n)...)
-		types = append(append(types, f.part.encoding.TypeIDs...), make([]int32, length-n)...)
-		mask = append(append(mask, slices.Repeat([]int32{1}, n)...), make([]int32, length-n)...)
-		counts = append(append(counts, f.counts...), make([]float32, (length-n)*classes)...)
-	}
-	whole := func(flat []int32) *tensors.Tensor {
-		return tensors.FromFlatDataAndDimensions(flat, r.size, length)
-	}
-	r.ids, r.types, r.mask = whole(ids), whole(types), whole(mask)
-	r.counts = tensors.FromFlatDataAndDimensions(counts, r.size, length, classes)
-	return r
-}
-
-// evidenceOf builds the evidence, one number a row, of logits [rows, length, labels].
-func evidenceOf(logits, counts *graph.Node) *graph.Node {
-	return graph.ReduceSum(graph.Mul(logits, counts), 1, 2)
-}
-
-// attributeInputs explains by word embeddings. It returns a value for each token of each row.
-func (t *Tagger) attributeInputs(ctx context.Context, r rows, chunk []*finding, config ExplainConfig) ([][]float64, error) {
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	if t.attributor == nil {
-		model := t.Model.Config
-		attributor, err := interpret.NewAttributor(t.backend, t.Model.Store, func(w elastic.Weights, x *graph.Node, in []*graph.Node) *graph.Node {
-			w = t.net.weights(w, nil)
-			encoded := model.Encode(w, transformer.Inputs{Words: x, IDs: in[0], Types: in[1], Mask: in[2]}, nil)
-			return evidenceOf(model.HeadLogits(w, encoded.Hidden, nil), in[3])
-		})
-		if err != nil {
-			return nil, err
+	var words [][]string
+	var texts []string
+	var places [][][2]int
+	for _, s := range sentences {
+		if len(s.Words) < 2 { // there is no order to be tested
+			continue
 		}
-		t.attributor = attributor
+		text, at := Join(s.Words)
+		words, texts, places = append(words, s.Words), append(texts, text), append(places, at)
 	}
-	real, padding, err := t.embeddings(r, chunk)
+	_, examples, err := t.findings(ctx, words, texts, places)
+	if err != nil {
+		return Faithfulness{}, err
+	}
+	if len(examples) == 0 {
+		return Faithfulness{}, errors.New("testing explanations: the tagger finds no entity in sentences of two and more words")
+	}
+	seen := map[*int32]bool{} // sentences, by their first token
+	for _, e := range examples {
+		seen[&e.IDs[0]] = true
+	}
+	sum, err := t.explainer.Faithfulness(ctx, examples, config, seed, progress)
+	return Faithfulness{Method: config.WithDefaults().Method, Sentences: len(seen), Entities: len(examples), Faithfulness: sum}, err
+}
+
+// Sanity explains the entities of a text again and again while the model forgets what it has
+// learned, and says how like the first explanation each is; see [explain.Explainer.Sanity]. What is
+// explained stays the same: the evidence for the entities that the trained model found. A text
+// without entities is an error.
+func (t *Tagger) Sanity(ctx context.Context, text string, config ExplainConfig, seed uint64) ([]interpret.Similarity, error) {
+	if err := config.Validate(); err != nil {
+		return nil, fmt.Errorf("sanity check: %w", err)
+	}
+	if !utf8.ValidString(text) {
+		return nil, errors.New("sanity check: the text is not UTF-8: convert it first")
+	}
+	words, places := Words(text)
+	_, examples, err := t.findings(ctx, [][]string{words}, []string{text}, [][][2]int{places})
 	if err != nil {
 		return nil, err
 	}
-	var a interpret.Attribution
-	if config.Method == GradientTimesInput {
-		a, err = t.attributor.GradientTimesInput(ctx, real, padding, r.ids, r.types, r.mask, r.counts)
-	} else {
-		a, err = t.attributor.IntegratedGradients(ctx, real, padding, config.Steps, r.ids, r.types, r.mask, r.counts)
+	if len(examples) == 0 {
+		return nil, errors.New("sanity check: the tagger finds no entity in the text")
 	}
+	return t.explainer.Sanity(ctx, examples, config, seed)
+}
+
+// Heads judges all heads on labelled sentences; see [explain.Explainer.Heads].
+func (t *Tagger) Heads(ctx context.Context, sentences []data.Sentence, removal bool, progress func(done, total int)) ([]explain.Head, error) {
+	if err := t.labels.coverAll(sentences); err != nil {
+		return nil, err
+	}
+	examples, err := t.Examples(sentences)
 	if err != nil {
 		return nil, err
 	}
-	values, err := tensors.CopyFlatData[float32](a.Values)
-	if err != nil {
-		return nil, err
+	if len(examples) == 0 {
+		return nil, errors.New("judging heads: there is no sentence")
 	}
-	hidden := t.Model.Config.Hidden
-	out := make([][]float64, len(chunk))
-	for i, f := range chunk {
-		f.explanation.Evidence, f.explanation.Without, f.explanation.Error = a.Output[i], a.Baseline[i], a.Error[i]
-		out[i] = make([]float64, r.length)
-		for j, v := range values[i*r.length*hidden : (i+1)*r.length*hidden] {
-			out[i][j/hidden] += float64(v)
-		}
-	}
-	return out, nil
+	return t.explainer.Heads(ctx, examples, removal, progress)
 }
 
-// embeddings returns the word embeddings of rows, [rows, length, hidden], and the same with
-// padding in place of all but special tokens.
-func (t *Tagger) embeddings(r rows, chunk []*finding) (real, padding *tensors.Tensor, err error) {
-	config := t.Model.Config
-	table, err := t.Model.Store.GetVariable("/embeddings/word").Value()
+// Attention returns the attention weights of all layers and heads for a text. A text with
+// more tokens than the model has positions is an error.
+func (t *Tagger) Attention(ctx context.Context, text string) (interpret.AttentionMap, error) {
+	if !utf8.ValidString(text) {
+		return interpret.AttentionMap{}, errors.New("the text is not UTF-8: convert it first")
+	}
+	words, _ := Words(text)
+	if len(words) == 0 {
+		return interpret.AttentionMap{}, errors.New("the text has no words")
+	}
+	limit := t.net.maxLength()
+	_, parts, err := t.cut(words, limit)
 	if err != nil {
-		return nil, nil, fmt.Errorf("reading the word embeddings: %w", err)
+		return interpret.AttentionMap{}, err
 	}
-	var one, none []float32
-	err = tensors.ConstFlatData(table, func(flat []float32) {
-		row := func(id int) []float32 { return flat[id*config.Hidden : (id+1)*config.Hidden] }
-		for i := range r.size {
-			encoding := chunk[min(i, len(chunk)-1)].part.encoding
-			for token := range r.length {
-				id, base := config.PadID, config.PadID
-				if token < len(encoding.IDs) {
-					id = int(encoding.IDs[token])
-					if encoding.Words[token] < 0 {
-						base = id
-					}
-				}
-				one, none = append(one, row(id)...), append(none, row(base)...)
-			}
-		}
-	})
-	if err != nil {
-		return nil, nil, fmt.Errorf("reading the word embeddings: %w", err)
+	if len(parts) != 1 {
+		return interpret.AttentionMap{}, fmt.Errorf("the text has more tokens than the model has positions for, %d", limit)
 	}
-	return tensors.FromFlatDataAndDimensions(one, r.size, r.length, config.Hidden), tensors.FromFlatDataAndDimensions(none, r.size, r.length, config.Hidden), nil
-}
-
-// follow explains by attention. It returns a value for each token of each row: the mean
-// over the tokens that the evidence is read from.
-func (t *Tagger) follow(ctx context.Context, r rows, chunk []*finding, config ExplainConfig) ([][]float64, error) {
-	model := t.Model.Config
-	out, err := t.look(ctx, config.Method, func(w elastic.Weights, in []*graph.Node) []*graph.Node {
-		encoded := model.Encode(w, transformer.Inputs{IDs: in[0], Types: in[1], Mask: in[2]}, nil)
-		evidence := evidenceOf(model.HeadLogits(w, encoded.Hidden, nil), in[3])
-		switch config.Method {
-		case Relevance:
-			return []*graph.Node{evidence, interpret.Relevance(encoded.Attentions, evidence)}
-		case Rollout:
-			return []*graph.Node{evidence, interpret.Rollout(encoded.Attentions)}
-		}
-		var layers []*graph.Node
-		for _, weights := range encoded.Attentions {
-			layers = append(layers, interpret.WithResidual(weights))
-		}
-		return []*graph.Node{evidence, graph.Stack(layers, 1)} // [rows, layers, length, length]
-	}, r.ids, r.types, r.mask, r.counts)
-	if err != nil {
-		return nil, err
-	}
-	evidence, matrices := out[0], out[1]
-	size := len(matrices) / r.size
-	values := make([][]float64, len(chunk))
-	for i, f := range chunk {
-		f.explanation.Evidence = float64(evidence[i])
-		n := len(f.part.encoding.IDs)
-		var layers [][][]float64 // of this row, without padding
-		for flat := range slices.Chunk(matrices[i*size:(i+1)*size], r.length*r.length) {
-			layers = append(layers, square(flat, r.length, n))
-		}
-		values[i] = make([]float64, n)
-		for _, output := range f.outputs {
-			row := layers[0][output]
-			if config.Method == Flow {
-				if row, err = interpret.Flow(layers, output); err != nil {
-					return nil, err
-				}
-			}
-			for j, v := range row {
-				values[i][j] += v / float64(len(f.outputs))
-			}
-		}
-		for _, v := range append(values[i], f.explanation.Evidence) {
-			if math.IsNaN(v) || math.IsInf(v, 0) {
-				return nil, errors.New("the model's values are not finite")
-			}
-		}
-	}
-	return values, nil
-}
-
-// square cuts the first n rows and columns out of a flat matrix [length, length].
-func square(flat []float32, length, n int) [][]float64 {
-	out := make([][]float64, n)
-	for i := range out {
-		out[i] = make([]float64, n)
-		for j := range out[i] {
-			out[i][j] = float64(flat[i*length+j])
-		}
-	}
-	return out
+	e := parts[0].encoding
+	return t.explainer.Attention(ctx, e.IDs, e.TypeIDs, len(e.IDs), t.Tokenizer.Token)
 }

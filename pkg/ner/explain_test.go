@@ -6,9 +6,14 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/gomlx/gomlx/core/tensors"
+	"github.com/google/go-cmp/cmp"
+	"github.com/google/go-cmp/cmp/cmpopts"
+
 	"github.com/elastic-attention/workbench/pkg/data"
 	"github.com/elastic-attention/workbench/pkg/data/synth"
 	"github.com/elastic-attention/workbench/pkg/elastic/interpret"
+	"github.com/elastic-attention/workbench/pkg/elastic/peft"
 	"github.com/elastic-attention/workbench/pkg/ner"
 )
 
@@ -196,5 +201,33 @@ func TestSanity(t *testing.T) {
 	}
 	if _, err := tagger.Sanity(t.Context(), ".", ner.ExplainConfig{}, 3); err == nil || !strings.Contains(err.Error(), "finds no entity") {
 		t.Errorf("no entity: %v", err)
+	}
+}
+
+// TestHeadsOfAnAdapter: heads are judged as the adapter has them, and the same when it is merged.
+func TestHeadsOfAnAdapter(t *testing.T) {
+	tagger, sentences := adapted(t, savedBase(t), peft.Config{Kind: "lora"}, nil), synth.Entities(3, 2)
+	for _, v := range tagger.Adapter().Variables() {
+		flat := make([]float32, v.Size())
+		for i := range flat {
+			flat[i] = float32(math.Sin(float64(i + len(v.Path))))
+		}
+		if err := tagger.Model.Store.GetVariable(v.Path).SetValue(tensors.FromFlatDataAndDimensions(flat, v.Shape...)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	before, err := tagger.Heads(t.Context(), sentences, false, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := tagger.Merge(); err != nil {
+		t.Fatal(err)
+	}
+	after, err := tagger.Heads(t.Context(), sentences, false, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if diff := cmp.Diff(after, before, cmpopts.EquateApprox(1e-3, 1e-5)); diff != "" {
+		t.Errorf("merged and not, heads differ:\n%s", diff)
 	}
 }

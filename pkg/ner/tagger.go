@@ -27,10 +27,10 @@ import (
 	"github.com/elastic-attention/workbench/pkg/elastic/adapt/testtime"
 	"github.com/elastic-attention/workbench/pkg/elastic/attention"
 	"github.com/elastic-attention/workbench/pkg/elastic/checkpoint"
-	"github.com/elastic-attention/workbench/pkg/elastic/interpret"
 	"github.com/elastic-attention/workbench/pkg/elastic/peft"
 	"github.com/elastic-attention/workbench/pkg/elastic/pretrained"
 	"github.com/elastic-attention/workbench/pkg/elastic/transformer"
+	"github.com/elastic-attention/workbench/pkg/task/explain"
 )
 
 // TaggerFile is the file of a checkpoint that holds a tagger's [Config].
@@ -133,9 +133,7 @@ type Tagger struct {
 	runner   *transformer.Runner // in place of forward for a model whose depth adapts
 	executed [2]int              // layers and batches
 
-	// What explanations compile, when they are first asked for.
-	attributor *interpret.Attributor
-	looks      map[string]*model.Exec
+	explainer explain.Explainer
 }
 
 // NewTagger makes a tagger of a pretrained encoder with a fresh head for the labels.
@@ -267,6 +265,7 @@ func (t *Tagger) prepare() error {
 		return fmt.Errorf("preparing prediction: %w", err)
 	}
 	t.forward.SetMaxCache(-1)
+	t.explainer = t.explaining()
 	if n.Config.Depth != nil {
 		if n.adapter != nil {
 			return errors.New("the model has a depth that adapts, which does not go with an adapter")

@@ -4,8 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"slices"
-	"strings"
 
 	"github.com/gomlx/gomlx/core/graph"
 	"github.com/gomlx/gomlx/core/tensors"
@@ -211,17 +209,8 @@ func (t task) Store() *model.Store { return t.m.Store }
 
 func (t task) Variables() []elastic.Variable { return t.m.trained() }
 
-// Watched lists the numbers that each head of each layer learns about itself, such as span
-// and temperature: variables of attention with one element a head.
-func (t task) Watched() []string {
-	var paths []string
-	for _, v := range t.Variables() {
-		if strings.Contains(v.Path, "/attention/") && slices.Equal(v.Shape, []int{t.m.Config.Attention.Heads}) {
-			paths = append(paths, v.Path)
-		}
-	}
-	return paths
-}
+// Watched implements [train.Watcher].
+func (t task) Watched() []string { return t.m.Config.HeadScalars(t.Variables()) }
 
 func (t task) Loss(w elastic.Weights, inputs, labels []*graph.Node, drop *dropout.Source) (sum, count *graph.Node) {
 	w = t.m.weights(w, drop)

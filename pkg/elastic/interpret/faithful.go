@@ -104,3 +104,78 @@ func Area(curve []float64) float64 {
 	}
 	return sum / float64(len(curve)-1)
 }
+
+// Faithfulness sums up what [Faithful] found of many attributions. Areas are those of [Area].
+type Faithfulness struct {
+	// Completeness is |Error| / |Output − Baseline| of each [Attribution]; nil if contributions need
+	// not add up.
+	Completeness *Spread `json:"completeness_error,omitempty"`
+	// Deletion and Insertion are mean areas in the order of the attributions; Random is that
+	// of random orders, the same for both.
+	Deletion  float64 `json:"deletion_area"`
+	Insertion float64 `json:"insertion_area"`
+	Random    float64 `json:"random_area"`
+	// DeletionBetter and InsertionBetter are the shares of attributions whose area is strictly
+	// better than their own random one: less when units are removed, more when they are put back.
+	DeletionBetter  float64 `json:"deletion_better"`
+	InsertionBetter float64 `json:"insertion_better"`
+	// Shares are those of units removed (or put back), in tenths; Curves are means of the
+	// model's values there.
+	Shares []float64 `json:"shares"`
+	Curves Curves    `json:"curves"`
+}
+
+// SumUp sums up curves of two and more units each. It is the zero value, with shares, for none.
+func SumUp(list []Curves) Faithfulness {
+	const points = 11
+	sum := Faithfulness{Shares: make([]float64, points), Curves: Curves{Deletion: make([]float64, points), Insertion: make([]float64, points), Random: make([]float64, points)}}
+	for i := range sum.Shares {
+		sum.Shares[i] = float64(i) / (points - 1)
+	}
+	n := float64(len(list))
+	deleted, inserted := 0, 0
+	for _, c := range list {
+		deletion, insertion, random := Area(c.Deletion), Area(c.Insertion), Area(c.Random)
+		sum.Deletion, sum.Insertion, sum.Random = sum.Deletion+deletion/n, sum.Insertion+insertion/n, sum.Random+random/n
+		if deletion < random {
+			deleted++
+		}
+		if insertion > random {
+			inserted++
+		}
+		for j, share := range sum.Shares {
+			sum.Curves.Deletion[j] += at(c.Deletion, share) / n
+			sum.Curves.Insertion[j] += at(c.Insertion, share) / n
+			sum.Curves.Random[j] += at(c.Random, share) / n
+		}
+	}
+	if len(list) > 0 {
+		sum.DeletionBetter, sum.InsertionBetter = float64(deleted)/n, float64(inserted)/n
+	}
+	return sum
+}
+
+// at reads a curve at a share of its units, in a straight line between its points.
+func at(curve []float64, share float64) float64 {
+	place := share * float64(len(curve)-1)
+	i := min(int(place), len(curve)-2)
+	return curve[i] + (place-float64(i))*(curve[i+1]-curve[i])
+}
+
+// Spread sums numbers up.
+type Spread struct {
+	Mean     float64 `json:"mean"`
+	Median   float64 `json:"median"`
+	P95      float64 `json:"p95"`
+	Greatest float64 `json:"greatest"`
+}
+
+// SpreadOf sums up values, of which there must be one at least. Median and P95 are values of their own, the upper of two.
+func SpreadOf(values []float64) Spread {
+	values = slices.Sorted(slices.Values(values))
+	s := Spread{Median: values[len(values)/2], P95: values[min(len(values)*95/100, len(values)-1)], Greatest: values[len(values)-1]}
+	for _, v := range values {
+		s.Mean += v / float64(len(values))
+	}
+	return s
+}

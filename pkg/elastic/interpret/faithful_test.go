@@ -51,6 +51,26 @@ func TestFaithful(t *testing.T) {
 	}
 }
 
+// TestSumUp by hand: curves of two and of four units, of which the second is better than random only when words are put back.
+func TestSumUp(t *testing.T) {
+	f := interpret.SumUp([]interpret.Curves{
+		{Deletion: []float64{4, 0, 0}, Insertion: []float64{0, 4, 4}, Random: []float64{4, 2, 0}},
+		{Deletion: []float64{2, 1, 1, 1, 0}, Insertion: []float64{0, 2, 2, 2, 2}, Random: []float64{2, 1, 1, 1, 0}},
+	})
+	gxtest.Close(t, []float64{f.Deletion, f.Insertion, f.Random}, []float64{(1 + 1) / 2.0, (3 + 1.75) / 2, (2 + 1) / 2.0}, 1e-12)
+	gxtest.Close(t, []float64{f.DeletionBetter, f.InsertionBetter}, []float64{0.5, 1}, 0)
+	gxtest.Close(t, f.Shares, []float64{0, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 1}, 1e-12)
+	gxtest.Close(t, []float64{f.Curves.Deletion[0], f.Curves.Deletion[1], f.Curves.Deletion[5], f.Curves.Deletion[10]}, []float64{3, (3.2 + 1.6) / 2, 0.5, 0}, 1e-12)
+	gxtest.Close(t, []float64{f.Curves.Random[5], f.Curves.Insertion[1]}, []float64{1.5, (0.8 + 0.8) / 2}, 1e-12)
+	if none := interpret.SumUp(nil); none.Completeness != nil || none.DeletionBetter != 0 || len(none.Shares) != 11 {
+		t.Errorf("of nothing it is %+v", none)
+	}
+	values := []float64{4, 1, 3, 2}
+	if s := interpret.SpreadOf(values); s != (interpret.Spread{Mean: 2.5, Median: 3, P95: 4, Greatest: 4}) || values[0] != 4 {
+		t.Errorf("spread %+v of %v", s, values)
+	}
+}
+
 func TestFaithfulRefuses(t *testing.T) {
 	failed := errors.New("failed")
 	nan := func(_ context.Context, keep [][]bool) ([]float64, error) {

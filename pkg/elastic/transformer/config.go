@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"maps"
 	"slices"
+	"strings"
 
 	"github.com/elastic-attention/workbench/pkg/elastic"
 	"github.com/elastic-attention/workbench/pkg/elastic/attention"
@@ -190,6 +191,18 @@ func (c Config) Variables() []elastic.Variable {
 		list = append(list, elastic.Under("/depth", c.Depth.variables(c))...)
 	}
 	return append(list, elastic.Under("/head", heads[c.Head.Kind].variables(c))...)
+}
+
+// HeadScalars returns the paths of those of some variables that hold numbers which each head of each layer
+// learns about itself, such as span and temperature: variables of attention with one element a head.
+func (c Config) HeadScalars(variables []elastic.Variable) []string {
+	var paths []string
+	for _, v := range variables {
+		if strings.Contains(v.Path, "/attention/") && slices.Equal(v.Shape, []int{c.Attention.Heads}) {
+			paths = append(paths, v.Path)
+		}
+	}
+	return paths
 }
 
 // table lists an embedding.

@@ -8,6 +8,7 @@ import (
 	"github.com/gomlx/gomlx/support/exceptions"
 
 	"github.com/elastic-attention/workbench/pkg/elastic"
+	"github.com/elastic-attention/workbench/pkg/elastic/attention/simplex"
 	"github.com/elastic-attention/workbench/pkg/elastic/dropout"
 	"github.com/elastic-attention/workbench/pkg/elastic/pooling"
 )
@@ -55,6 +56,21 @@ var poolings = map[string]func(w elastic.Weights, u, mask *Node) *Node{
 		h, _ := pooling.ByTokens(w.In("pooling").At("w"), u, mask)
 		return h
 	},
+}
+
+// PoolingWeights returns how much each token of last hidden states [batch, length, hidden] counts
+// in the vector that a head makes of them, [batch, length]; they add up to 1. The mask is as in
+// [Config.MaskedHeadLogits].
+func (c Config) PoolingWeights(w elastic.Weights, hidden, mask *Node) *Node {
+	none := ZerosLike(ReduceMax(hidden, -1)) // [b, l]
+	switch c.Head.pooling() {
+	case AttentionPooling:
+		_, a := pooling.ByTokens(w.In("head").In("pooling").At("w"), hidden, mask)
+		return a
+	case MeanPooling:
+		return simplex.Softmax(none, mask)
+	}
+	return ConvertDType(Equal(Iota(hidden.Graph(), none.Shape(), 1), none), hidden.DType())
 }
 
 // Poolings lists the kinds that Head.Pooling may name, sorted.

@@ -224,3 +224,46 @@ func TestPoolingIsChecked(t *testing.T) {
 		t.Errorf("packed rows: %v", err)
 	}
 }
+
+// TestPoolingWeights: a head that reads the first token alone, given the weighted sum of all, says
+// what the head that pools says.
+func TestPoolingWeights(t *testing.T) {
+	for _, kind := range transformer.Poolings() {
+		config, plain := pooled(kind), pooled("cls")
+		m, err := transformer.New(config, 3)
+		if err != nil {
+			t.Fatal(err)
+		}
+		const rows, length = 2, 4
+		mask := [][]bool{{true, true, true, false}, {true, true, true, true}}
+		u := make([]float32, rows*length*config.Hidden)
+		for i := range u {
+			u[i] = float32(math.Cos(float64(3 * i)))
+		}
+		if kind == "attention" {
+			w := make([]float32, config.Hidden)
+			for i := range w {
+				w[i] = float32(math.Sin(float64(i + 1)))
+			}
+			if err := m.Store.GetVariable("/head/pooling/w").SetValue(tensors.FromFlatDataAndDimensions(w, len(w))); err != nil {
+				t.Fatal(err)
+			}
+		}
+		out, err := model.CallOnceN(gxtest.Backend(t), m.Store, func(scope *model.Scope, u, mask *Node) []*Node {
+			w := elastic.WeightsOf(scope.Store(), u.Graph())
+			weights := config.PoolingWeights(w, u, mask)
+			mean := InsertAxes(Einsum("bl,blh->bh", weights, u), 1) // [b, 1, h]
+			return []*Node{weights, plain.HeadLogits(w, mean, nil), config.MaskedHeadLogits(w, u, mask, nil), config.PoolingWeights(w, u, nil), ReduceSum(weights, -1)}
+		}, tensors.FromFlatDataAndDimensions(u, rows, length, config.Hidden), mask)
+		if err != nil {
+			t.Fatal(err)
+		}
+		gxtest.Close(t, out[1], out[2], 1e-5)
+		gxtest.Close(t, out[4], []float64{1, 1}, 1e-6)
+		weights, unmasked := tensors.MustCopyFlatData[float32](out[0]), tensors.MustCopyFlatData[float32](out[3])
+		gxtest.Close(t, unmasked[length:], weights[length:], 0)
+		if weights[3] != 0 {
+			t.Errorf("%s: padding counts %g", kind, weights[3])
+		}
+	}
+}

@@ -27,10 +27,10 @@ import (
 	"github.com/elastic-attention/workbench/pkg/data/tokenizer"
 	"github.com/elastic-attention/workbench/pkg/elastic"
 	"github.com/elastic-attention/workbench/pkg/elastic/checkpoint"
-	"github.com/elastic-attention/workbench/pkg/elastic/interpret"
 	"github.com/elastic-attention/workbench/pkg/elastic/pretrained"
 	"github.com/elastic-attention/workbench/pkg/elastic/transformer"
 	"github.com/elastic-attention/workbench/pkg/eval"
+	"github.com/elastic-attention/workbench/pkg/task/explain"
 )
 
 // ConfigFile is the file of a checkpoint that holds a classifier's [Config].
@@ -55,11 +55,10 @@ type Classifier struct {
 
 	adaptation // empty but in an Adaptive
 
-	mu         sync.Mutex
-	forward    *model.Exec
-	compiled   map[graph.GraphId]bool
-	attributor *interpret.Attributor // of explanations; nil before the first
-	attentions *model.Exec           // the same
+	mu        sync.Mutex
+	forward   *model.Exec
+	compiled  map[graph.GraphId]bool
+	explainer explain.Explainer
 }
 
 // Labels lists the classes of texts, sorted. A text without a label is an error.
@@ -180,6 +179,7 @@ func (c *Classifier) prepare() (err error) {
 		return fmt.Errorf("preparing prediction: %w", err)
 	}
 	c.forward.SetMaxCache(-1)
+	c.explainer = c.explaining()
 	return nil
 }
 
@@ -302,7 +302,7 @@ func (c *Classifier) Logits(ctx context.Context, texts []string, progress func(d
 	if len(texts) == 0 {
 		return nil, nil
 	}
-	limit := c.config.Lengths[len(c.config.Lengths)-1]
+	limit := c.longest()
 	examples := make([]batch.Example, len(texts))
 	for i, text := range texts {
 		encoding, err := c.encode(text, limit)

@@ -253,7 +253,7 @@ func TestExplain(t *testing.T) {
 		t.Fatal(err)
 	}
 	const text = "The MUSEUM warm, warm"
-	e, err := c.Explain(t.Context(), text, 64)
+	e, err := c.Explain(t.Context(), text, classify.ExplainConfig{})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -280,6 +280,61 @@ func TestExplain(t *testing.T) {
 		t.Errorf("evidence %g, want %g", e.Evidence, want)
 	}
 }
+
+// TestFaithfulness: of the language in which one word decides, explanations are complete and beat
+// random orders, and the heads that matter are seen to; explanations go away with what was learned.
+func TestFaithfulness(t *testing.T) {
+	c := scratch(t, classify.Config{Pooling: "attention", Lengths: []int{8, 16}, MaxLength: 24})
+	if _, err := c.Train(t.Context(), texts(40), nil, recipe(40), classify.TrainOptions{}); err != nil {
+		t.Fatal(err)
+	}
+	ctx, list := t.Context(), append(texts(20), data.Text{Text: "museum", Label: "thing"}) // of the last one word alone
+	f, err := c.Faithfulness(ctx, list, classify.ExplainConfig{}, 1, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if f.Method != "integrated_gradients" || f.Texts != 20 || f.Completeness == nil || !(f.Completeness.Greatest <= 0.01) || f.DeletionBetter < 0.95 || !(f.Deletion < f.Random && f.Random < f.Insertion) {
+		t.Errorf("%s of %d texts: completeness %+v, areas of deletion %g, random %g, insertion %g; better than random %g", f.Method, f.Texts, f.Completeness, f.Deletion, f.Random, f.Insertion, f.DeletionBetter)
+	}
+	long := data.Text{Text: "the river" + strings.Repeat(" warm", 20), Label: "place"}
+	heads, err := c.Heads(ctx, append(texts(4), long), true, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if len(heads) != 2 || heads[1].Head != 1 || heads[0].Importance <= 0 || heads[0].Removal == 0 || heads[0].Profile["entropy"] <= 0 {
+		t.Errorf("heads %+v", heads)
+	}
+	similar, err := c.Sanity(ctx, "the museum is warm", classify.ExplainConfig{Steps: 16}, 1)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var stages []string
+	for _, s := range similar {
+		stages = append(stages, s.Stage)
+	}
+	if !slices.Equal(stages, []string{"head", "layer_0", "embeddings"}) || similar[2].Rank >= 0.99 {
+		t.Errorf("sanity check: %+v", similar)
+	}
+	if again, err := c.Faithfulness(ctx, list, classify.ExplainConfig{}, 1, nil); err != nil || again.Deletion != f.Deletion {
+		t.Errorf("after the sanity check: area %g, was %g (%v)", again.Deletion, f.Deletion, err)
+	}
+	for what, err := range map[string]error{
+		"no text of two": second(c.Faithfulness(ctx, list[20:], classify.ExplainConfig{}, 1, nil)),
+		"no text of t":   second(c.Faithfulness(ctx, nil, classify.ExplainConfig{}, 1, nil)),
+		"steps is -1":    second(c.Faithfulness(ctx, list, classify.ExplainConfig{Steps: -1}, 1, nil)),
+		"is unknown":     second(c.Explain(ctx, "museum", classify.ExplainConfig{Method: "guess"})),
+		"has no words":   second(c.Sanity(ctx, " ", classify.ExplainConfig{}, 1)),
+		"not UTF-8":      second(c.Sanity(ctx, "\xff", classify.ExplainConfig{}, 1)),
+		"there is no":    second(c.Heads(ctx, nil, false, nil)),
+		"made:7: label":  second(c.Heads(ctx, []data.Text{{Text: "sea", Label: "water", File: "made", Line: 7}}, false, nil)),
+	} {
+		if err == nil || !strings.Contains(err.Error(), what) {
+			t.Errorf("error is %v, want %q", err, what)
+		}
+	}
+}
+
+func second[T any](_ T, err error) error { return err }
 
 // TestAttention: what tokens attend to sums to 1 over them, whatever the padding.
 func TestAttention(t *testing.T) {

@@ -114,13 +114,18 @@ func (c *Classifier) ExplainTraining(config TrainConfig) (string, error) {
 // Examples encodes labelled texts for training: the first token has the number of the text's
 // class, all others [batch.Ignore]. Texts are cut off at MaxLength.
 func (c *Classifier) Examples(texts []data.Text) ([]batch.Example, error) {
+	return c.examples(texts, c.config.MaxLength)
+}
+
+// examples encodes labelled texts, cut off at limit tokens.
+func (c *Classifier) examples(texts []data.Text, limit int) ([]batch.Example, error) {
 	labels, err := c.encodeLabels(texts)
 	if err != nil {
 		return nil, err
 	}
 	examples := make([]batch.Example, len(texts))
 	for i, t := range texts {
-		encoding, err := c.encode(t.Text, c.config.MaxLength)
+		encoding, err := c.encode(t.Text, limit)
 		if err != nil {
 			return nil, fmt.Errorf("%s: %w", t.Place(), err)
 		}
@@ -164,6 +169,9 @@ func (c *Classifier) task(examples []batch.Example, config TrainConfig) (task, e
 func (t task) Store() *model.Store { return t.m.Store }
 
 func (t task) Variables() []elastic.Variable { return t.m.Config.Variables() }
+
+// Watched implements [train.Watcher].
+func (t task) Watched() []string { return t.m.Config.HeadScalars(t.Variables()) }
 
 func (t task) Loss(w elastic.Weights, inputs, labels []*graph.Node, drop *dropout.Source) (sum, count *graph.Node) {
 	targets := loss.Targets{Labels: labels[0], Mixture: loss.NewMixture(drop, graph.GreaterThan(inputs[5], graph.ZerosLike(inputs[5])), t.criterion.Mixup)}

@@ -134,6 +134,9 @@ func (t task) Store() *model.Store { return t.m.Store }
 
 func (t task) Variables() []elastic.Variable { return t.m.Config.Variables() }
 
+// Watched implements [train.Watcher].
+func (t task) Watched() []string { return t.m.Config.HeadScalars(t.Variables()) }
+
 func (t task) Loss(w elastic.Weights, inputs, labels []*graph.Node, drop *dropout.Source) (sum, count *graph.Node) {
 	passes := make([]transformer.Output, t.criterion.Passes())
 	for i := range passes {
