@@ -102,7 +102,7 @@ func (s *source) function(file string, line int) error {
 	}
 	// All declarations of the package, tests only for tests.
 	all := map[string][]declaration{}
-	names, err := filepath.Glob(filepath.Join(filepath.Dir(file), "*.go"))
+	names, err := glob(filepath.Dir(file), "*.go")
 	if err != nil {
 		return err
 	}
@@ -332,7 +332,7 @@ func (s *source) local(importPath, dir string) error {
 		text := content[len(content)-1]
 		for _, match := range embedded.FindAllStringSubmatch(text, -1) {
 			for _, pattern := range strings.Fields(match[1]) {
-				files, err := filepath.Glob(filepath.Join(dir, strings.Trim(strings.TrimPrefix(pattern, "all:"), "\"`")))
+				files, err := glob(dir, strings.Trim(strings.TrimPrefix(pattern, "all:"), "\"`"))
 				if err != nil {
 					return err
 				}
@@ -485,4 +485,13 @@ func hash(texts ...string) string {
 		fmt.Fprintf(h, "%d:%s", len(text), text)
 	}
 	return hex.EncodeToString(h.Sum(nil)[:16])
+}
+
+// glob returns the files of a folder that a pattern names, whatever characters the folder's own name has.
+func glob(dir, pattern string) ([]string, error) {
+	names, err := fs.Glob(os.DirFS(dir), pattern)
+	for i, name := range names {
+		names[i] = filepath.Join(dir, filepath.FromSlash(name))
+	}
+	return names, err
 }

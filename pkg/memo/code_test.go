@@ -54,10 +54,10 @@ func main() {
 `,
 }
 
-// write writes files that are older than the program, and returns the folder.
+// write writes files that are older than the program, and returns the folder, whose name is no pattern.
 func write(t *testing.T, files map[string]string) string {
 	t.Helper()
-	dir := t.TempDir()
+	dir := filepath.Join(t.TempDir(), "[1]*")
 	for name, text := range files {
 		path := filepath.Join(dir, filepath.FromSlash(name))
 		if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
