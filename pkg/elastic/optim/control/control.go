@@ -5,9 +5,9 @@
 // [Signals] on the host after each update and answers with a factor for the scheduled rate
 // and with [Event] values that say what it did and why. Nothing recompiles.
 //
-//	set, err := control.New([]control.Config{{Plateau: &control.Plateau{Patience: 2}}})
+//	set, err := control.New([]control.Config{{Plateau: &control.Plateau{Progress: control.Progress{Patience: 2}}}})
 //	for _, event := range set.Observe(signals) { … }
-//	rate := schedule.At(update) * set.Scale()
+//	rate := schedule.Schedule(total).At(update) * set.Scale() // of a schedule.Config
 //
 // One controller, [Trials], asks before it answers: the loop makes each [Trial] that [Set.Trial] wants, puts all back,
 // and tells [Set.Tried] the losses.
