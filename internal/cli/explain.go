@@ -232,7 +232,7 @@ func tokenRow(name string, words []explain.Contribution) viz.TokenRow {
 func (c explainCmd) print(a *app, what string, evidence, without, open float64, words []explain.Contribution) {
 	fmt.Fprintf(a.stdout, "%s: evidence %.2f", what, evidence)
 	if without != 0 || open != 0 {
-		fmt.Fprintf(a.stdout, ", without the text %.2f, left open %.3f", without, open)
+		fmt.Fprintf(a.stdout, ", without the text %.2f, left open %.3f", without, math.Round(open*1000)/1000+0) // + 0 so that there is no -0.000
 	}
 	fmt.Fprintln(a.stdout)
 	words = slices.SortedStableFunc(slices.Values(words), func(x, y explain.Contribution) int { return cmp.Compare(math.Abs(y.Value), math.Abs(x.Value)) })
