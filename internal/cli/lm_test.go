@@ -74,6 +74,7 @@ func TestTrainEvalGenerate(t *testing.T) {
 		{[]string{"train", "lm", "--data", "shakespeare"}, 2, "tinyshakespeare"},
 		{[]string{"train", "lm", "--dev", text}, 2, "need --train"},
 		{[]string{"train", "lm", "--data", "synthetic", "--lr", "0"}, 2, "peak is 0"},
+		{[]string{"train", "lm", "--data", "synthetic", "--hidden", "1000000"}, 2, "a model of 2.4e+13 parameters needs at least 384"},
 		{[]string{"train", "lm", "--data", "synthetic", "--hidden=-4"}, 2, "--hidden is -4, want 1 or more"},
 		{[]string{"train", "lm", "--data", "synthetic", "--epochs", "0", "--batch-size", "0", "--layers", "0"}, 2, "--layers is 0, want 1 or more"},
 		{[]string{"train", "lm", "--data", "synthetic", "--epochs", "0", "--batch-size", "0"}, 2, "--epochs is 0, want 1 or more\n--batch-size is 0"},

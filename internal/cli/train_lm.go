@@ -1,8 +1,12 @@
 package cli
 
 import (
+	"fmt"
+
+	"github.com/elastic-attention/workbench/pkg/backend"
 	"github.com/elastic-attention/workbench/pkg/data"
 	"github.com/elastic-attention/workbench/pkg/data/hub"
+	"github.com/elastic-attention/workbench/pkg/elastic"
 	"github.com/elastic-attention/workbench/pkg/run"
 	"github.com/elastic-attention/workbench/pkg/task/lm"
 	"github.com/elastic-attention/workbench/pkg/task/lm/experiment"
@@ -61,7 +65,27 @@ func (c trainLMCmd) config() (experiment.Config, error) {
 		return config, err
 	}
 	model.Attention = attention.Over(model.Attention)
-	return config, config.Validate()
+	if err := config.Validate(); err != nil {
+		return config, err
+	}
+	return config, fits(model.Variables(), backend.ThisMachine())
+}
+
+// fits refuses a model whose weights, gradients and moments are more than a machine has memory for, before there are weights: Go's
+// runtime ends a program that asks for too much.
+func fits(variables []elastic.Variable, machine backend.Machine) error {
+	parameters := 0.0
+	for _, v := range variables {
+		parameters += float64(v.Size())
+	}
+	memory := machine.Memory
+	if machine.Limit > 0 {
+		memory = min(memory, machine.Limit)
+	}
+	if need := 4 * 4 * parameters; memory > 0 && need > float64(memory) {
+		return fmt.Errorf("a model of %.3g parameters needs at least %.0f GB for its weights, gradients and the optimizer's moments, and this machine has %.0f GB: choose a smaller --hidden, --layers or --context", parameters, need/1e9, float64(memory)/1e9)
+	}
+	return nil
 }
 
 // Run trains.

@@ -86,7 +86,7 @@ type Finding struct {
 // [Open] would choose. It reports problems and does not fail on them; the
 // backend is opened, timed for about a second, and closed again.
 func Probe(ctx context.Context, opts Options) Report {
-	r := Report{Machine: machine(), Build: build()}
+	r := Report{Machine: ThisMachine(), Build: build()}
 	if opts.CacheDir == "" {
 		opts.CacheDir, _ = CacheDir()
 	}
@@ -298,7 +298,8 @@ func build() Build {
 	return b
 }
 
-func machine() Machine {
+// ThisMachine describes the machine that this program runs on.
+func ThisMachine() Machine {
 	m := Machine{OS: platform(), Cores: runtime.NumCPU(), Features: features()}
 	if version, musl := processLibc(); musl {
 		m.Libc = "musl"
