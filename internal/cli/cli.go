@@ -8,6 +8,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"os"
 	"path/filepath"
 	"strings"
@@ -31,6 +32,7 @@ import (
 	trials "github.com/elastic-attention/workbench/pkg/study/search/program"
 	classify "github.com/elastic-attention/workbench/pkg/task/classify/experiment"
 	lm "github.com/elastic-attention/workbench/pkg/task/lm/experiment"
+	"github.com/elastic-attention/workbench/pkg/track"
 )
 
 // Exit codes.
@@ -217,6 +219,28 @@ func (a *app) printJSON(value any) error {
 	encoder := json.NewEncoder(a.stdout)
 	encoder.SetIndent("", "  ")
 	return encoder.Encode(value)
+}
+
+// named returns the folder of a run or model that an argument means: the argument itself if there is such a file, else the run below runs/
+// that it names: by its name, by a part of it that no other run has, or as "latest".
+func (a *app) named(model string) (string, error) {
+	if _, err := os.Stat(model); err == nil || model == "" || strings.ContainsRune(model, filepath.Separator) {
+		return model, nil
+	}
+	store, err := track.Open(a.ctx, "runs")
+	if errors.Is(err, fs.ErrNotExist) {
+		return model, nil // which is told not to be a folder where it is read
+	}
+	if err != nil {
+		return "", err
+	}
+	defer store.Close()
+	r, err := store.Find(a.ctx, model)
+	if err != nil {
+		return "", usageError{fmt.Errorf("%s is no folder, nor the name of a run: %w", model, err)}
+	}
+	fmt.Fprintf(a.stderr, "run %s\n", r.Dir)
+	return r.Dir, nil
 }
 
 // modelDir returns the folder of a model: the argument itself, or the final model of a

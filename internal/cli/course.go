@@ -9,7 +9,7 @@ import (
 )
 
 type plotCmd struct {
-	Folder string `arg:"" name:"run" help:"Run folder." predictor:"path"`
+	Folder string `arg:"" name:"run" help:"Run: its folder, a part of its name, or latest." predictor:"path"`
 	Plot   string `help:"Picture: FILE.svg, or FILE.html. Default: course.svg in the run folder." placeholder:"FILE" predictor:"path"`
 	JSON   bool   `help:"Print the course as JSON, and draw only where --plot says so."`
 }
@@ -29,6 +29,10 @@ Examples:
 func (c plotCmd) Run(a *app) error {
 	if err := checkPlot(c.Plot); err != nil {
 		return usageError{err}
+	}
+	var err error
+	if c.Folder, err = a.named(c.Folder); err != nil {
+		return err
 	}
 	course, err := run.ReadCourse(c.Folder)
 	if err != nil {

@@ -22,7 +22,7 @@ import (
 )
 
 type explainCmd struct {
-	Model string   `arg:"" help:"Run folder, or model folder in Hugging Face layout." predictor:"path"`
+	Model string   `arg:"" help:"Run: its folder, a part of its name, or latest; or a model folder in Hugging Face layout." predictor:"path"`
 	Text  []string `arg:"" optional:"" help:"Texts."`
 
 	Method string `help:"One of ${methods}." default:"${defaultMethod}"`
@@ -78,6 +78,10 @@ func (c explainCmd) Run(a *app) error {
 	if err := c.checkPlot(); err != nil {
 		return usageError{err}
 	}
+	var err error
+	if c.Model, err = a.named(c.Model); err != nil {
+		return err
+	}
 	task, overData := taskOf(c.Model), c.Faithfulness || c.Heads || c.Scalars
 	switch {
 	case overData && len(c.Text) > 0:
@@ -102,7 +106,6 @@ func (c explainCmd) Run(a *app) error {
 		return c.scalars(a)
 	}
 	var model explained
-	var err error
 	switch task {
 	case hub.TaskLM:
 		return usageError{fmt.Errorf("%s is a language model, which is not explained: --scalars shows what its heads learned about themselves, if it is a run, \"%s eval\" scores it, and \"%[2]s generate\" lets it write", c.Model, program())}

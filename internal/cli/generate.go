@@ -13,7 +13,7 @@ import (
 )
 
 type generateCmd struct {
-	Model  string `arg:"" help:"Folder of a run of \"elastic train lm\", or of its model." predictor:"path"`
+	Model  string `arg:"" help:"Run of \"elastic train lm\": its folder, a part of its name, or latest; or the folder of a model." predictor:"path"`
 	Prompt string `arg:"" optional:"" help:"Text to write on from."`
 
 	Bytes       int     `help:"Bytes to write." default:"256"`
@@ -39,6 +39,10 @@ func (c generateCmd) Run(a *app) error {
 	sampling := lm.Sampling{Bytes: c.Bytes, Temperature: c.Temperature, TopK: c.TopK, TopP: c.TopP, Seed: c.Seed}
 	if err := sampling.Validate(); err != nil {
 		return usageError{err}
+	}
+	var err error
+	if c.Model, err = a.named(c.Model); err != nil {
+		return err
 	}
 	if _, err := os.Stat(filepath.Join(modelDir(c.Model), "config.json")); err == nil && taskOf(c.Model) != hub.TaskLM {
 		return usageError{fmt.Errorf("%s holds no language model but one for %q: %s predict %s TEXT", c.Model, taskOf(c.Model), program(), quoted(c.Model))}

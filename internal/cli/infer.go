@@ -78,7 +78,7 @@ func load[M any](a *app, path string, load func(compute.Backend, string) (M, err
 }
 
 type evalCmd struct {
-	Model string `arg:"" help:"Run folder, or model folder in Hugging Face layout." predictor:"path"`
+	Model string `arg:"" help:"Run: its folder, a part of its name, or latest; or a model folder in Hugging Face layout." predictor:"path"`
 
 	corpusFlags
 	Adapt  string `help:"Let the model adapt to the data while it is scored, without labels: tent, eata, sar, pseudo_label, masked, or a JSON config, or a file that holds one." placeholder:"METHOD"`
@@ -108,6 +108,10 @@ it, and what was learned is forgotten), and no label is read but for the score.`
 func (c evalCmd) Run(a *app) error {
 	if c.Digits < 0 || c.Digits > 10 {
 		return usageError{fmt.Errorf("--digits is %d, want 0 to 10", c.Digits)}
+	}
+	var err error
+	if c.Model, err = a.named(c.Model); err != nil {
+		return err
 	}
 	switch taskOf(c.Model) {
 	case hub.TaskClassify:
@@ -214,7 +218,7 @@ func (a *app) tellEvents(events []testtime.Event) {
 }
 
 type predictCmd struct {
-	Model     string   `arg:"" help:"Run folder, or model folder in Hugging Face layout." predictor:"path"`
+	Model     string   `arg:"" help:"Run: its folder, a part of its name, or latest; or a model folder in Hugging Face layout." predictor:"path"`
 	Text      []string `arg:"" optional:"" help:"Texts. Without any, each line of standard input is one."`
 	JSON      bool     `help:"Print one JSON object a text: type, text, characters (code points) and score of each entity; or the class, its score and the next ones."`
 	exitFlags `group:"Taggers"`
@@ -294,6 +298,10 @@ func (c predictCmd) tag(a *app, encoder *json.Encoder, tagger *ner.Tagger, texts
 
 // Run predicts.
 func (c predictCmd) Run(a *app) error {
+	var err error
+	if c.Model, err = a.named(c.Model); err != nil {
+		return err
+	}
 	emit, end, err := c.emitter(a)
 	if err != nil {
 		return err

@@ -206,3 +206,33 @@ func TestUI(t *testing.T) {
 		t.Error(fmt.Sprint("code ", code))
 	}
 }
+
+// TestModelsByTheNamesOfRuns: what takes the folder of a model takes the name of a run as well.
+func TestModelsByTheNamesOfRuns(t *testing.T) {
+	t.Chdir(t.TempDir())
+	if out := run(t, "", "predict", "first", "Ann"); out.code != 1 || !strings.Contains(out.stderr, "first is no folder") {
+		t.Errorf("without runs: code %d, errors %q", out.code, out.stderr)
+	}
+	for _, name := range []string{"first", "fist"} {
+		if out := run(t, "", quickly(filepath.Join("runs", name), "--max-updates", "1")...); out.code != 0 {
+			t.Fatal(out.stderr)
+		}
+	}
+	for _, test := range []struct {
+		args []string
+		code int
+		want string
+	}{
+		{[]string{"predict", "latest", "Ann"}, 0, "run runs/fist\n"},
+		{[]string{"predict", "rst", "Ann"}, 0, "run runs/first\n"},
+		{[]string{"eval", "first", "--split", "dev"}, 0, "run runs/first\n"},
+		{[]string{"explain", "first", "--steps", "2", "Ann"}, 0, "run runs/first\n"},
+		{[]string{"plot", "first"}, 0, "run runs/first\n"},
+		{[]string{"predict", "st", "Ann"}, 2, `st is no folder, nor the name of a run: "st" means 2 runs below runs: `},
+		{[]string{"generate", "third"}, 2, `third is no folder, nor the name of a run: no run below runs has "third" in its name`},
+	} {
+		if out := run(t, "", test.args...); out.code != test.code || !strings.Contains(out.stderr, test.want) {
+			t.Errorf("%v: code %d, errors %q, want code %d and %q", test.args, out.code, out.stderr, test.code, test.want)
+		}
+	}
+}
