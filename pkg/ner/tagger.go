@@ -30,6 +30,7 @@ import (
 	"github.com/elastic-attention/workbench/pkg/elastic/peft"
 	"github.com/elastic-attention/workbench/pkg/elastic/pretrained"
 	"github.com/elastic-attention/workbench/pkg/elastic/transformer"
+	"github.com/elastic-attention/workbench/pkg/run"
 	"github.com/elastic-attention/workbench/pkg/task/explain"
 )
 
@@ -186,10 +187,14 @@ func NewTaggerFromScratch(backend compute.Backend, dir string, encoder transform
 	return newTagger(backend, net{Model: m}, dir, config)
 }
 
-// Load reads a tagger from a folder that [Tagger.Save] wrote, or from any checkpoint
+// Load reads a tagger from a run folder, from one that [Tagger.Save] wrote, or from any checkpoint
 // for token classification in Hugging Face layout, or an adapter in the layout of Python's peft
 // whose base model is a folder.
 func Load(backend compute.Backend, dir string) (*Tagger, error) {
+	dir, err := run.ModelFolder(dir)
+	if err != nil {
+		return nil, fmt.Errorf("loading tagger: %w", err)
+	}
 	m, err := loadNet(dir)
 	if err != nil {
 		return nil, fmt.Errorf("loading tagger: %w", err)

@@ -36,14 +36,8 @@ func (e *NameError) Error() string {
 // catalogue, or owner/name on the Hugging Face hub. An unknown name is a [*NameError].
 func FindModel(name string) (dir string, resource hub.Resource, err error) {
 	if info, err := os.Stat(name); err == nil && info.IsDir() {
-		if _, err := os.Stat(filepath.Join(name, RecordFile)); err == nil {
-			model := filepath.Join(name, ModelDir)
-			if _, err := os.Stat(model); err != nil {
-				return "", resource, fmt.Errorf("the run in %s has no model yet: let it finish, by --resume if it was interrupted", name)
-			}
-			name = model
-		}
-		return name, resource, nil
+		dir, err = ModelFolder(name)
+		return dir, resource, err
 	}
 	if slices.Contains(hub.Models(), name) {
 		resource, err = hub.Lookup(name)
@@ -53,6 +47,19 @@ func FindModel(name string) (dir string, resource hub.Resource, err error) {
 		return "", hub.HuggingFace(name, ""), nil
 	}
 	return "", resource, &NameError{What: "model", Name: name, Known: append(hub.Models(), Scratch, "owner/name of a model of the Hugging Face hub", "a folder that exists")}
+}
+
+// ModelFolder returns the folder of the model that a folder means: of a run folder its model, which is an error while the run has
+// none, else the folder itself.
+func ModelFolder(dir string) (string, error) {
+	if _, err := os.Stat(filepath.Join(dir, RecordFile)); err != nil {
+		return dir, nil
+	}
+	model := filepath.Join(dir, ModelDir)
+	if _, err := os.Stat(model); err != nil {
+		return "", fmt.Errorf("the run in %s has no model yet: let it finish, by --resume if it was interrupted", dir)
+	}
+	return model, nil
 }
 
 // FetchModel brings in a pretrained model and returns its folder and the checksums of its

@@ -5,7 +5,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"path/filepath"
 	"slices"
 
 	"github.com/gomlx/compute"
@@ -172,7 +171,7 @@ func (r Result) Text() string {
 // earlier returns the final weights of the run in a folder and, if a prior wants it, their
 // Fisher information over the first sentences of that run's own training data.
 func earlier(ctx context.Context, backend compute.Backend, client *hub.Client, prior adapt.Prior) (values, fisher map[string]*tensors.Tensor, err error) {
-	tagger, err := ner.Load(backend, filepath.Join(prior.FromRun, run.ModelDir))
+	tagger, err := ner.Load(backend, prior.FromRun)
 	if err != nil {
 		return nil, nil, fmt.Errorf("from_run: %w", err)
 	}

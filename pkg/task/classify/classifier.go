@@ -30,6 +30,7 @@ import (
 	"github.com/elastic-attention/workbench/pkg/elastic/pretrained"
 	"github.com/elastic-attention/workbench/pkg/elastic/transformer"
 	"github.com/elastic-attention/workbench/pkg/eval"
+	"github.com/elastic-attention/workbench/pkg/run"
 	"github.com/elastic-attention/workbench/pkg/task/explain"
 )
 
@@ -108,9 +109,13 @@ func NewFromScratch(backend compute.Backend, dir string, encoder transformer.Con
 	return newClassifier(backend, m, dir, config)
 }
 
-// Load reads a classifier from a folder that [Classifier.Save] wrote, or from any checkpoint of
+// Load reads a classifier from a run folder, from one that [Classifier.Save] wrote, or from any checkpoint of
 // the BERT family for sequence classification in Hugging Face layout.
 func Load(backend compute.Backend, dir string) (*Classifier, error) {
+	dir, err := run.ModelFolder(dir)
+	if err != nil {
+		return nil, fmt.Errorf("loading classifier: %w", err)
+	}
 	m, _, err := pretrained.Load(dir, pretrained.Options{})
 	if err != nil {
 		return nil, fmt.Errorf("loading classifier: %w", err)

@@ -24,6 +24,7 @@ import (
 	"github.com/elastic-attention/workbench/pkg/elastic/checkpoint"
 	"github.com/elastic-attention/workbench/pkg/elastic/pretrained"
 	"github.com/elastic-attention/workbench/pkg/elastic/transformer"
+	"github.com/elastic-attention/workbench/pkg/run"
 )
 
 // VocabSize is the number of tokens: one for each byte.
@@ -63,8 +64,12 @@ func New(backend compute.Backend, config transformer.Config, seed uint64) (*Mode
 	return &Model{Transformer: m, backend: backend}, nil
 }
 
-// Load reads a model from a folder that [Model.Save] wrote.
+// Load reads a model from a run folder, or from one that [Model.Save] wrote.
 func Load(backend compute.Backend, dir string) (*Model, error) {
+	dir, err := run.ModelFolder(dir)
+	if err != nil {
+		return nil, fmt.Errorf("loading language model: %w", err)
+	}
 	m, _, err := pretrained.Load(dir, pretrained.Options{})
 	if err != nil {
 		return nil, fmt.Errorf("loading language model: %w", err)

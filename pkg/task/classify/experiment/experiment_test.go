@@ -94,7 +94,7 @@ func TestInterruptedRunEndsAlike(t *testing.T) {
 			t.Errorf("journal of %s: %+v, %v", dir, r, err)
 		}
 	}
-	loaded, err := classify.Load(gxtest.Backend(t), filepath.Join(torn, runs.ModelDir))
+	loaded, err := classify.Load(gxtest.Backend(t), torn) // a run folder
 	if err != nil {
 		t.Fatal(err)
 	}

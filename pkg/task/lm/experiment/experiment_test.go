@@ -15,6 +15,7 @@ import (
 	"github.com/elastic-attention/workbench/pkg/data/hub"
 	"github.com/elastic-attention/workbench/pkg/elastic/train"
 	runs "github.com/elastic-attention/workbench/pkg/run"
+	"github.com/elastic-attention/workbench/pkg/task/lm"
 	"github.com/elastic-attention/workbench/pkg/task/lm/experiment"
 	"github.com/elastic-attention/workbench/pkg/track"
 )
@@ -79,6 +80,9 @@ func TestInterruptedRunEndsAlike(t *testing.T) {
 	}
 	if !slices.Equal(read(whole), read(torn)) {
 		t.Error("the resumed run has other weights")
+	}
+	if _, err := lm.Load(gxtest.Backend(t), torn); err != nil {
+		t.Errorf("loading the model of a run folder: %v", err)
 	}
 	r, err := track.ReadRun(torn)
 	if bits, _ := r.Metric("final/test/bits_per_byte"); err != nil || r.Status != track.Finished || bits.Last != want.Test.BitsPerByte() {
