@@ -113,6 +113,21 @@ def run(study, variant, seed, parts):
     return result
 
 
+def train_all(study, args, run):
+    """Makes the runs of the study, or of the variants that args names, and writes each to args.out when it has ended."""
+    with open(args.out, "a") as out:
+        for variant in study["variants"]:
+            if args.variants and variant["name"] not in args.variants.split(";"):
+                continue
+            for seed in study["seeds"]:
+                result = run(variant, seed)
+                if result is None:
+                    print(f"{variant['name']}: no peer", file=sys.stderr)
+                    break
+                print(json.dumps(result), file=out, flush=True)
+                print(result, file=sys.stderr)
+
+
 def main():
     args = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     args.add_argument("--study", required=True)
@@ -126,17 +141,7 @@ def main():
     parts = {"train": text[:-2 * held], "dev": text[-2 * held:-held], "test": text[-held:]}
     limits = {"train": study["train"].get("limit"), "dev": study["dev"].get("limit"), "test": study["sets"][0].get("limit")}
     parts = {name: part[:limits[name] or len(part)] for name, part in parts.items()}
-    with open(args.out, "a") as out:
-        for variant in study["variants"]:
-            if args.variants and variant["name"] not in args.variants.split(";"):
-                continue
-            for seed in study["seeds"]:
-                result = run(study, variant, seed, parts)
-                if result is None:
-                    print(f"{variant['name']}: no peer", file=sys.stderr)
-                    break
-                print(json.dumps(result), file=out, flush=True)
-                print(result, file=sys.stderr)
+    train_all(study, args, lambda variant, seed: run(study, variant, seed, parts))
 
 
 if __name__ == "__main__":

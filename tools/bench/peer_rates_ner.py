@@ -8,13 +8,13 @@ MODEL is the folder that "elastic fetch minilm-l6" names. What is read from the 
 and seeds of each variant that torch, prodigyopt or schedulefree can train. The order of sentences and the fresh classifier are torch's own, so
 seeds are other draws, not the same ones.
 """
-import argparse, json, sys
+import argparse, json
 import torch, torch.nn.functional as F
 from seqeval.metrics import f1_score
 from torch import nn
 from transformers import AutoModelForTokenClassification, AutoTokenizer
 
-from peer_lm import optimizer, rate
+from peer_lm import optimizer, rate, train_all
 
 
 def read(path):
@@ -123,17 +123,7 @@ def main():
     study = json.load(open(args.study))
     parts = {name: read(f"{args.data}/{name}.iob2") for name in ("train", "dev", "test")}
     tokenizer = AutoTokenizer.from_pretrained(args.model)
-    with open(args.out, "a") as out:
-        for variant in study["variants"]:
-            if args.variants and variant["name"] not in args.variants.split(";"):
-                continue
-            for seed in study["seeds"]:
-                result = run(study, variant, seed, parts, tokenizer, args.model)
-                if result is None:
-                    print(f"{variant['name']}: no peer", file=sys.stderr)
-                    break
-                print(json.dumps(result), file=out, flush=True)
-                print(result, file=sys.stderr)
+    train_all(study, args, lambda variant, seed: run(study, variant, seed, parts, tokenizer, args.model))
 
 
 if __name__ == "__main__":

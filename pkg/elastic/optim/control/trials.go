@@ -24,7 +24,7 @@ import (
 // batch by batch, is more than two standard errors.
 //
 // A rate that is far too high destroys nothing here, which no controller that only lowers the rate can achieve. What that
-// costs is the updates of the trials, some two runs, and while they last, a copy of all weights and slots in the host's memory.
+// costs is the updates of the trials, two runs and more (of 400 updates four), and while they last, a copy of all weights and slots in the host's memory.
 //
 // Source: Jin et al. 2021, "AutoLRS: automatic learning-rate schedule by Bayesian optimization on the fly", for trials from
 // a checkpoint that is put back; Wu et al. 2018, "Understanding short-horizon bias in stochastic meta-optimization", for
