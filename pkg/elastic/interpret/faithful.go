@@ -49,17 +49,17 @@ func Faithful(ctx context.Context, values []float64, orders int, seed uint64, va
 	for range orders {
 		all = append(all, random.Perm(len(values)))
 	}
-	var keep [][]bool
+	units := len(values)
+	keep := [][]bool{slices.Repeat([]bool{true}, units), make([]bool, units)} // the ends of all curves
 	for _, order := range all {
 		keep = append(keep, removing(order)...)
 	}
-	inserted := removing(best) // put back in the same order: the opposite is kept
-	for _, kept := range inserted {
+	for _, kept := range removing(best) { // put back in the same order: the opposite is kept
 		for i := range kept {
 			kept[i] = !kept[i]
 		}
+		keep = append(keep, kept)
 	}
-	keep = append(keep, inserted...)
 	got, err := value(ctx, keep)
 	if err != nil {
 		return Curves{}, err
@@ -72,21 +72,26 @@ func Faithful(ctx context.Context, values []float64, orders int, seed uint64, va
 			return Curves{}, errors.New("testing an attribution: the model's values are not finite")
 		}
 	}
-	points := len(values) + 1
-	c := Curves{Deletion: got[:points], Insertion: got[len(got)-points:], Random: make([]float64, points)}
-	for i, v := range got[points : len(got)-points] {
-		c.Random[i%points] += v / float64(orders)
+	whole, nothing, got := got[0], got[1], got[2:]
+	curve := func(first float64, n int, last float64) []float64 {
+		return slices.Concat([]float64{first}, got[n*(units-1):(n+1)*(units-1)], []float64{last})
+	}
+	c := Curves{Deletion: curve(whole, 0, nothing), Insertion: curve(nothing, orders+1, whole), Random: make([]float64, units+1)}
+	for n := range orders {
+		for i, v := range curve(whole, 1+n, nothing) {
+			c.Random[i] += v / float64(orders)
+		}
 	}
 	return c, nil
 }
 
-// removing returns what is kept after 0, 1, … all units of an order were removed.
+// removing returns what is kept after 1, 2, … all but one units of an order were removed.
 func removing(order []int) [][]bool {
-	keep := make([][]bool, len(order)+1)
-	for removed := range keep {
-		keep[removed] = make([]bool, len(order))
-		for _, unit := range order[removed:] {
-			keep[removed][unit] = true
+	keep := make([][]bool, len(order)-1)
+	for i := range keep {
+		keep[i] = make([]bool, len(order))
+		for _, unit := range order[i+1:] {
+			keep[i][unit] = true
 		}
 	}
 	return keep

@@ -45,6 +45,9 @@ func TestFaithful(t *testing.T) {
 	if d, r, i := interpret.Area(c.Deletion), interpret.Area(c.Random), interpret.Area(c.Insertion); d != -0.875 || !(d < r && r < i) {
 		t.Errorf("areas of deletion %g, random %g, insertion %g", d, r, i)
 	}
+	if one, err := interpret.Faithful(t.Context(), []float64{3}, 2, 1, sumOf([]float64{3})); err != nil || !slices.Equal(one.Deletion, []float64{3, 0}) || !slices.Equal(one.Random, []float64{3, 0}) || !slices.Equal(one.Insertion, []float64{0, 3}) {
+		t.Errorf("of one unit: %+v, %v", one, err)
+	}
 	again, err := interpret.Faithful(t.Context(), worth, 200, 1, sumOf(worth))
 	if err != nil || !slices.Equal(again.Random, c.Random) {
 		t.Errorf("the same seed gives other random orders (%v)", err)

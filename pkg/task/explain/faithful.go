@@ -1,6 +1,7 @@
 package explain
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -25,23 +26,32 @@ func (x *Explainer) Faithfulness(ctx context.Context, examples []Example, config
 		return interpret.Faithfulness{}, errors.New("testing explanations: there is nothing to explain")
 	}
 	config = config.WithDefaults()
-	var curves []interpret.Curves
-	var open []float64
-	for chunk := range slices.Chunk(examples, 4*rowsAtATime) {
+	order := make([]int, len(examples)) // by length, so that few shapes are compiled
+	for n := range order {
+		order[n] = n
+	}
+	slices.SortStableFunc(order, func(n, m int) int { return cmp.Compare(x.Length(len(examples[n].IDs)), x.Length(len(examples[m].IDs))) })
+	curves, open, done := make([]interpret.Curves, len(examples)), make([]float64, len(examples)), 0
+	for numbers := range slices.Chunk(order, 4*rowsAtATime) {
+		chunk := make([]Example, len(numbers))
+		for i, n := range numbers {
+			chunk[i] = examples[n]
+		}
 		list, err := x.Explain(ctx, chunk, config)
 		if err != nil {
 			return interpret.Faithfulness{}, fmt.Errorf("testing explanations: %w", err)
 		}
 		for i, a := range list {
-			open = append(open, math.Abs(a.Error)/math.Abs(a.Evidence-a.Without))
-			c, err := interpret.Faithful(ctx, a.Words, randomOrders, seed+uint64(len(curves)), func(ctx context.Context, keep [][]bool) ([]float64, error) {
+			n := numbers[i]
+			open[n] = math.Abs(a.Error) / math.Abs(a.Evidence-a.Without)
+			curves[n], err = interpret.Faithful(ctx, a.Words, randomOrders, seed+uint64(n), func(ctx context.Context, keep [][]bool) ([]float64, error) {
 				return x.kept(ctx, chunk[i], keep)
 			})
 			if err != nil {
 				return interpret.Faithfulness{}, err
 			}
-			if curves = append(curves, c); progress != nil {
-				progress(len(curves), len(examples))
+			if done++; progress != nil {
+				progress(done, len(examples))
 			}
 		}
 	}
