@@ -29,7 +29,7 @@ type Explanation struct {
 
 // Explain predicts the class of a text and says what every word contributes. The baseline of methods
 // that have one is the text with padding in place of its words. Of a text that is too long only what
-// the model reads is explained. Each of the config's Lengths is compiled once.
+// the model reads is explained. Lengths are rounded up to a multiple of 16 tokens; each is compiled once.
 func (c *Classifier) Explain(ctx context.Context, text string, config ExplainConfig) (Explanation, error) {
 	if err := config.Validate(); err != nil {
 		return Explanation{}, fmt.Errorf("explaining the class: %w", err)
@@ -95,10 +95,12 @@ func (c *Classifier) explaining() explain.Explainer {
 // longest is how many tokens of a text are read at the most.
 func (c *Classifier) longest() int { return c.config.Lengths[len(c.config.Lengths)-1] }
 
-// padded is the least of the config's lengths that holds so many tokens.
+// padded returns the length that a text of so many tokens is padded to when it is explained, which takes hundreds of times as
+// long as a prediction: a multiple of 16, or one of the config's lengths if that is less.
 func (c *Classifier) padded(tokens int) int {
+	const step = 16
 	i, _ := slices.BinarySearch(c.config.Lengths, tokens)
-	return c.config.Lengths[i]
+	return min((tokens+step-1)/step*step, c.config.Lengths[i])
 }
 
 // Faithfulness says how far the explanations of a method can be trusted, over texts of two and more
@@ -163,7 +165,7 @@ func (c *Classifier) Heads(ctx context.Context, texts []data.Text, removal bool,
 }
 
 // Attention returns the attention weights of all layers and heads for a text. Of a text that is too long only what the model
-// reads is there. Each of the config's Lengths is compiled once.
+// reads is there. Lengths are rounded up as by [Classifier.Explain].
 func (c *Classifier) Attention(ctx context.Context, text string) (interpret.AttentionMap, error) {
 	encoding, err := c.encode(text, c.longest())
 	if err != nil {
