@@ -119,17 +119,20 @@ func lenient(tag string) (prefix rune, typ string) {
 }
 
 // ToTags writes spans, in any order, as the tags of n words. It returns an error
-// when a span is empty, lies outside the words, has no type, or overlaps another.
+// when a span is empty, lies outside the words, has no type, or overlaps another, and when n is negative.
 // The empty scheme is IOB2.
 func ToTags(spans []Span, n int, scheme Scheme) ([]string, error) {
 	rules, err := scheme.rules()
 	if err != nil {
 		return nil, err
 	}
+	if n < 0 {
+		return nil, fmt.Errorf("the number of words is %d, want 0 or more", n)
+	}
 	spans = slices.SortedFunc(slices.Values(spans), func(a, b Span) int {
 		return cmp.Or(cmp.Compare(a.Start, b.Start), cmp.Compare(a.End, b.End))
 	})
-	tags := slices.Repeat([]string{Outside}, max(n, 0))
+	tags := slices.Repeat([]string{Outside}, n)
 	for i, s := range spans {
 		switch {
 		case s.Start < 0 || s.End > n || s.Start >= s.End:

@@ -98,6 +98,9 @@ func TestToTagsErrors(t *testing.T) {
 			t.Errorf("%v: got %v, %v, want an error with %q", test.spans, tags, err, test.want)
 		}
 	}
+	if tags, err := ner.ToTags(nil, -1, ""); err == nil || !strings.Contains(err.Error(), "number of words is -1") {
+		t.Errorf("of -1 words: got %v, %v, want an error", tags, err)
+	}
 }
 
 func TestFromTagsStrict(t *testing.T) {
