@@ -104,7 +104,7 @@ func (c explainCmd) classifier(a *app) (m explainedClassifier, err error) {
 		if m.texts, err = c.texts(a, c.Model); err != nil {
 			return m, err
 		}
-		m.texts = first(c.Limit, m.texts)
+		m.texts = data.Spread(m.texts, c.Limit)
 	}
 	m.Classifier, err = load(a, c.Model, classify.Load)
 	return m, err

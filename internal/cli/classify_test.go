@@ -104,6 +104,13 @@ func TestTrainEvalPredictClasses(t *testing.T) {
 	if content, err := os.ReadFile(picture); err != nil || !strings.Contains(string(content), ">river<") || !strings.Contains(string(content), "(gold: ORG)") {
 		t.Errorf("picture of a file: %v, %.300s", err, content)
 	}
+	sorted := filepath.Join(t.TempDir(), "sorted.csv")
+	if err := os.WriteFile(sorted, []byte("text,label\nwe met in the river,LOC\nthe sea,LOC\nshe bought a firm,ORG\nthe shop,ORG\n"), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	if spread := run(t, "", "explain", dir, "--file", sorted, "--limit", "2", "--words", "1", "--steps", "4"); spread.code != 0 || !strings.Contains(spread.stdout, "(gold: LOC)") || !strings.Contains(spread.stdout, "she bought a firm\n") {
+		t.Errorf("explain of some of a sorted file: code %d\n%s%s; want texts of both classes", spread.code, spread.stdout, spread.stderr)
+	}
 	if why := run(t, "", "explain", dir, "--split", "dev", "--limit", "3", "--steps", "4", "--json", "--keep"); why.code != 0 || strings.Count(why.stdout, `"gold":`) != 3 || !strings.Contains(why.stderr, "kept in "+dir) {
 		t.Errorf("explain of the run's own data: code %d\n%s%s", why.code, why.stdout, why.stderr)
 	}

@@ -36,7 +36,7 @@ type explainCmd struct {
 	Scalars      bool `help:"Show what each head learned about itself while a run trained: span, alpha, temperature, gate." xor:"what"`
 
 	corpusFlags
-	Limit   int    `help:"Take only the first sentences or texts of the data; 0 takes all." default:"100"`
+	Limit   int    `help:"Take only so many of the data: the first sentences, or texts evenly spread over it, since files are often sorted by class; 0 takes all." default:"100"`
 	Removal bool   `help:"With --heads, also remove each head in turn: slow."`
 	Plot    string `help:"Write a picture: FILE.svg, or FILE.html." placeholder:"FILE" predictor:"path"`
 	Keep    bool   `help:"Keep the picture in the run folder, where \"elastic ui\" shows it."`

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"iter"
+	"slices"
 	"testing"
 
 	"github.com/elastic-attention/workbench/pkg/data"
@@ -29,6 +30,21 @@ func TestCollect(t *testing.T) {
 		if !errors.Is(err, want) || len(all) != 3 || all[2].ID != "2" {
 			t.Errorf("got %v, %v, want 3 sentences and %v", all, err, want)
 		}
+	}
+}
+
+func TestSpread(t *testing.T) {
+	list := []int{0, 1, 2, 3, 4, 5, 6}
+	for _, test := range []struct {
+		most int
+		want []int
+	}{{0, list}, {1, []int{0}}, {2, []int{0, 3}}, {3, []int{0, 2, 4}}, {6, []int{0, 1, 2, 3, 4, 5}}, {7, list}, {8, list}} {
+		if got := data.Spread(list, test.most); !slices.Equal(got, test.want) {
+			t.Errorf("%d of %v: got %v, want %v", test.most, list, got, test.want)
+		}
+	}
+	if got := data.Spread([]int(nil), 3); len(got) != 0 {
+		t.Errorf("3 of nothing: got %v", got)
 	}
 }
 

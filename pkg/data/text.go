@@ -44,6 +44,19 @@ func Printable(s string) string {
 	}, s)
 }
 
+// Spread returns at most so many values of a list, in order and evenly spread over it, since files are often sorted by
+// class; all for 0.
+func Spread[E any](list []E, most int) []E {
+	if most == 0 || most >= len(list) {
+		return list
+	}
+	chosen := make([]E, most)
+	for i := range chosen {
+		chosen[i] = list[i*len(list)/most]
+	}
+	return chosen
+}
+
 // CollectTexts returns all texts of an iterator, or the first error and what came before it.
 func CollectTexts(texts iter.Seq2[Text, error]) ([]Text, error) {
 	var all []Text

@@ -143,7 +143,7 @@ func (r Result) Text() string {
 // samples predicts some texts of the test data, evenly spread over it.
 func samples(ctx context.Context, classifier *classify.Classifier, test []data.Text) ([]Sample, error) {
 	const most = 3
-	chosen := Data{Limit: most}.limited(Corpus{Test: test}).Test
+	chosen := data.Spread(test, most)
 	texts := make([]string, len(chosen))
 	for i, t := range chosen {
 		texts[i] = t.Text

@@ -98,14 +98,7 @@ func (d Data) limited(corpus Corpus) Corpus {
 		if limit == 0 {
 			limit = d.Limit
 		}
-		all := *part
-		if limit == 0 || limit >= len(all) {
-			continue
-		}
-		*part = make([]data.Text, limit)
-		for i := range *part {
-			(*part)[i] = all[i*len(all)/limit]
-		}
+		*part = data.Spread(*part, limit)
 	}
 	return corpus
 }
