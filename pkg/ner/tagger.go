@@ -222,6 +222,9 @@ func Load(backend compute.Backend, dir string) (*Tagger, error) {
 }
 
 func newTagger(backend compute.Backend, m net, dir string, config Config) (*Tagger, error) {
+	if err := run.CheckBackend(backend); err != nil {
+		return nil, fmt.Errorf("tagger: %w", err)
+	}
 	limit := m.maxLength()
 	config = config.withDefaults(limit)
 	if err := config.Validate(limit); err != nil {

@@ -428,6 +428,9 @@ func TestLoadExplainsWhatIsMissing(t *testing.T) {
 			t.Errorf("without %s: error is %v", name, err)
 		}
 	}
+	if _, err := ner.Load(nil, good); err == nil || !strings.Contains(err.Error(), "tagger: the backend is nil: open one") {
+		t.Errorf("without a backend: error is %v", err)
+	}
 	bare := encoder()
 	bare.VocabSize = 30
 	headless, err := transformer.New(bare, 1)

@@ -12,6 +12,8 @@ import (
 	"slices"
 	"strings"
 
+	"github.com/gomlx/compute"
+
 	"github.com/elastic-attention/workbench/pkg/data/hub"
 )
 
@@ -47,6 +49,14 @@ func FindModel(name string) (dir string, resource hub.Resource, err error) {
 		return "", hub.HuggingFace(name, ""), nil
 	}
 	return "", resource, &NameError{What: "model", Name: name, Known: append(hub.Models(), Scratch, "owner/name of a model of the Hugging Face hub", "a folder that exists")}
+}
+
+// CheckBackend refuses to compute a model on nothing.
+func CheckBackend(backend compute.Backend) error {
+	if backend == nil {
+		return errors.New("the backend is nil: open one, as by backend.Open of this module's pkg/backend")
+	}
+	return nil
 }
 
 // ModelFolder returns the folder of the model that a folder means: of a run folder its model, which is an error while the run has

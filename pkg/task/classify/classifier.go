@@ -143,6 +143,9 @@ func Load(backend compute.Backend, dir string) (*Classifier, error) {
 }
 
 func newClassifier(backend compute.Backend, m *transformer.Model, dir string, config Config) (*Classifier, error) {
+	if err := run.CheckBackend(backend); err != nil {
+		return nil, fmt.Errorf("classifier: %w", err)
+	}
 	limit := m.Config.MaxLength()
 	config = config.withDefaults(limit)
 	if err := config.Validate(limit); err != nil {

@@ -407,6 +407,9 @@ func TestErrors(t *testing.T) {
 	if err := c.Save(dir); err != nil {
 		t.Fatal(err)
 	}
+	if _, err := classify.Load(nil, dir); err == nil || !strings.Contains(err.Error(), "classifier: the backend is nil: open one") {
+		t.Errorf("without a backend: %v", err)
+	}
 	if err := os.WriteFile(filepath.Join(dir, classify.ConfigFile), []byte(`{"max_lenght": 3}`), 0o644); err != nil {
 		t.Fatal(err)
 	}

@@ -61,7 +61,7 @@ func New(backend compute.Backend, config transformer.Config, seed uint64) (*Mode
 	if err != nil {
 		return nil, err
 	}
-	return &Model{Transformer: m, backend: backend}, nil
+	return newModel(backend, m)
 }
 
 // Load reads a model from a run folder, or from one that [Model.Save] wrote.
@@ -76,6 +76,13 @@ func Load(backend compute.Backend, dir string) (*Model, error) {
 	}
 	if err := check(m.Config); err != nil {
 		return nil, fmt.Errorf("%s: %w", filepath.Join(dir, pretrained.ConfigFile), err)
+	}
+	return newModel(backend, m)
+}
+
+func newModel(backend compute.Backend, m *transformer.Model) (*Model, error) {
+	if err := run.CheckBackend(backend); err != nil {
+		return nil, fmt.Errorf("language model: %w", err)
 	}
 	return &Model{Transformer: m, backend: backend}, nil
 }

@@ -69,6 +69,9 @@ func TestLearnsAndWrites(t *testing.T) {
 	if err := m.Save(dir); err != nil {
 		t.Fatal(err)
 	}
+	if _, err := lm.Load(nil, dir); err == nil || !strings.Contains(err.Error(), "backend is nil") {
+		t.Errorf("loaded without a backend: %v", err)
+	}
 	again, err := lm.Load(gxtest.Backend(t), dir)
 	if err != nil {
 		t.Fatal(err)
@@ -251,6 +254,7 @@ func TestErrorsSayWhatIsWrong(t *testing.T) {
 	for want, try := range map[string]func() error{
 		"causal":                               func() error { _, err := lm.New(engine, bert, 1); return err },
 		"vocabulary of 300 tokens, want 256":   func() error { _, err := lm.Load(engine, dir); return err },
+		"backend is nil: open one":             func() error { _, err := lm.New(nil, tiny(), 1); return err },
 		"want at least 145":                    func() error { _, err := m.Train(ctx, song[:100], nil, recipe, lm.TrainOptions{}); return err },
 		"length is 17 bytes, want 1 to 16":     func() error { _, err := m.Train(ctx, song, nil, long, lm.TrainOptions{}); return err },
 		"at least 2":                           func() error { _, err := m.Evaluate(ctx, song[:1], nil); return err },
