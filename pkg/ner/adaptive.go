@@ -52,7 +52,7 @@ func (t *Tagger) Adapt(config testtime.Config) (*Adaptive, error) {
 		return nil, err
 	}
 	task.m = m
-	copied := &Tagger{Model: m.Model, net: m, Tokenizer: t.Tokenizer, backend: t.backend, labels: t.labels, config: t.config, assets: t.assets, compiled: map[graph.GraphId]bool{}}
+	copied := &Tagger{Model: m.Model, net: m, Tokenizer: t.Tokenizer, backend: t.backend, labels: t.labels, config: t.config, assets: t.assets}
 	copied.explainer = copied.explaining()
 	adapter, err := testtime.New(t.backend, task, config)
 	if err != nil {

@@ -15,15 +15,12 @@ import (
 	"unicode/utf8"
 
 	"github.com/gomlx/compute"
-	"github.com/gomlx/gomlx/core/graph"
 	"github.com/gomlx/gomlx/core/tensors"
-	"github.com/gomlx/gomlx/ml/model"
 	"github.com/gomlx/gomlx/support/exceptions"
 
 	"github.com/elastic-attention/workbench/pkg/data"
 	"github.com/elastic-attention/workbench/pkg/data/batch"
 	"github.com/elastic-attention/workbench/pkg/data/tokenizer"
-	"github.com/elastic-attention/workbench/pkg/elastic"
 	"github.com/elastic-attention/workbench/pkg/elastic/adapt/testtime"
 	"github.com/elastic-attention/workbench/pkg/elastic/attention"
 	"github.com/elastic-attention/workbench/pkg/elastic/checkpoint"
@@ -129,8 +126,7 @@ type Tagger struct {
 	events  []testtime.Event
 
 	mu       sync.Mutex
-	forward  *model.Exec
-	compiled map[graph.GraphId]bool
+	forward  *run.Forward        // nil in an Adaptive
 	runner   *transformer.Runner // in place of forward for a model whose depth adapts
 	executed [2]int              // layers and batches
 
@@ -244,7 +240,7 @@ func newTagger(backend compute.Backend, m net, dir string, config Config) (*Tagg
 	if tok.VocabSize() > m.Config.VocabSize {
 		return nil, fmt.Errorf("%s: tokenizer has %d tokens, the model embeddings for %d: they do not belong together", dir, tok.VocabSize(), m.Config.VocabSize)
 	}
-	t := &Tagger{Model: m.Model, net: m, Tokenizer: tok, backend: backend, labels: labels, config: config, assets: map[string][]byte{}, compiled: map[graph.GraphId]bool{}}
+	t := &Tagger{Model: m.Model, net: m, Tokenizer: tok, backend: backend, labels: labels, config: config, assets: map[string][]byte{}}
 	for _, name := range tokenizerFiles {
 		content, err := os.ReadFile(filepath.Join(dir, name))
 		if errors.Is(err, os.ErrNotExist) {
@@ -265,14 +261,9 @@ func (t *Tagger) prepare() error {
 	}
 	n := t.net
 	var err error
-	t.forward, err = model.NewExec(t.backend, n.Store, func(scope *model.Scope, in []*graph.Node) []*graph.Node {
-		w := elastic.WeightsOf(scope.Store(), in[0].Graph())
-		return []*graph.Node{n.logits(w, transformer.Inputs{IDs: in[0], Types: in[1], Mask: in[2]})}
-	})
-	if err != nil {
-		return fmt.Errorf("preparing prediction: %w", err)
+	if t.forward, err = run.NewForward(t.backend, n.Store, n.logits); err != nil {
+		return err
 	}
-	t.forward.SetMaxCache(-1)
 	t.explainer = t.explaining()
 	if n.Config.Depth != nil {
 		if n.adapter != nil {
@@ -342,9 +333,9 @@ func (t *Tagger) Compilations() int {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	if t.runner != nil {
-		return len(t.compiled) + t.runner.Compilations()
+		return t.runner.Compilations()
 	}
-	return len(t.compiled)
+	return t.forward.Compilations()
 }
 
 // Files returns the files of a checkpoint: the model in Hugging Face layout, the
@@ -536,89 +527,47 @@ type wordTag struct {
 
 // predict fills tags, one slice of word tags per part.
 func (t *Tagger) predict(ctx context.Context, parts []part, tags [][]wordTag, progress func(done, total int)) error {
-	if len(parts) == 0 {
-		return nil
-	}
 	outside, _ := t.labels.ID(Outside)
+	classes := t.labels.Len()
+	return t.logits(ctx, parts, t.config.BatchSize, func(index int, logits []float32) {
+		p := parts[index]
+		tokens := make([]wordTag, len(p.encoding.IDs))
+		for i := range tokens {
+			tokens[i] = best(logits[i*classes : (i+1)*classes])
+		}
+		tags[index] = Gather(p.alignment, tokens, wordTag{label: outside})
+	}, progress)
+}
+
+// logits computes those of parts, and hands each part's number with its logits, flat [length, labels], to take.
+func (t *Tagger) logits(ctx context.Context, parts []part, size int, take func(index int, logits []float32), progress func(done, total int)) error {
 	examples := make([]batch.Example, len(parts))
 	for i, p := range parts {
 		examples[i] = batch.Example{IDs: p.encoding.IDs, TypeIDs: p.encoding.TypeIDs}
 	}
-	size := t.config.BatchSize
-	if len(parts) == 1 {
-		size = 1
-	}
-	dataset, err := batch.New("prediction", examples, batch.Config{Size: size, Lengths: t.config.Lengths, PadID: int32(t.Model.Config.PadID)})
-	if err != nil {
-		return err
-	}
-	total, done := dataset.Steps(), 0
-	for b := range dataset.Epoch(0) {
-		if ctx.Err() != nil {
-			return fmt.Errorf("prediction stopped after %d of %d batches: %w", done, total, context.Cause(ctx))
+	config := batch.Config{Size: size, Lengths: t.config.Lengths, PadID: int32(t.Model.Config.PadID)}
+	return run.Predict(ctx, examples, config, func(ctx context.Context, b batch.Batch) ([]float32, error) {
+		return t.compute(ctx, b, parts)
+	}, func(b batch.Batch, logits []float32) {
+		row := b.Length * t.labels.Len()
+		for i, index := range b.Index {
+			take(index, logits[i*row:(i+1)*row])
 		}
-		logits, err := t.run(ctx, b, parts)
-		if err != nil {
-			return err
-		}
-		classes := t.labels.Len()
-		for row, index := range b.Index {
-			p := parts[index]
-			tokens := make([]wordTag, len(p.encoding.IDs))
-			for i := range tokens {
-				at := (row*b.Length + i) * classes
-				tokens[i] = best(logits[at : at+classes])
-			}
-			tags[index] = Gather(p.alignment, tokens, wordTag{label: outside})
-		}
-		done++
-		if progress != nil {
-			progress(done, total)
-		}
-	}
-	return nil
+	}, progress)
 }
 
-// run computes the logits of a batch of parts, flat [size, length, labels].
-func (t *Tagger) run(ctx context.Context, b batch.Batch, parts []part) ([]float32, error) {
+// compute computes the logits of a batch of parts, flat [size, length, labels].
+func (t *Tagger) compute(ctx context.Context, b batch.Batch, parts []part) (logits []float32, err error) {
 	t.mu.Lock() // one at a time: the backend uses all cores for one anyway
 	defer t.mu.Unlock()
-	compute := t.compute
-	if t.adapter != nil {
-		compute = t.adapt
+	switch {
+	case t.adapter != nil:
+		return t.adapt(ctx, b, parts)
+	case t.runner == nil:
+		return t.forward.Logits(ctx, b)
 	}
-	logits, err := compute(ctx, b, parts)
-	if err != nil {
-		return nil, fmt.Errorf("predicting a batch of %d×%d tokens: %w", b.Size, b.Length, err)
-	}
-	for _, v := range logits {
-		if math.IsNaN(float64(v)) || math.IsInf(float64(v), 0) {
-			return nil, fmt.Errorf("predicting a batch of %d×%d tokens: the model computes %g: its weights are damaged, or its training diverged", b.Size, b.Length, v)
-		}
-	}
-	return logits, nil
-}
-
-// compute runs the model on a batch.
-func (t *Tagger) compute(_ context.Context, b batch.Batch, parts []part) (logits []float32, err error) {
 	var failure error
-	err = exceptions.TryCatch[error](func() {
-		inputs := b.GoMLX().Inputs
-		if t.runner != nil {
-			logits, failure = t.computeByLayer(inputs, firstPieces(b, parts))
-			return
-		}
-		outputs, g, err := t.forward.CallWithGraph(inputs[0], inputs[1], inputs[2])
-		if err != nil {
-			failure = err
-			return
-		}
-		t.compiled[g.GraphId()] = true
-		logits, failure = tensors.CopyFlatData[float32](outputs[0])
-		for _, tensor := range append(inputs, outputs[0]) {
-			tensor.MustFinalizeAll()
-		}
-	})
+	err = exceptions.TryCatch[error](func() { logits, failure = t.computeByLayer(b.GoMLX().Inputs, firstPieces(b, parts)) })
 	return logits, errors.Join(err, failure)
 }
 
@@ -680,27 +629,15 @@ func (t *Tagger) Logits(ctx context.Context, words []string) ([]TokenLogits, err
 	if err != nil {
 		return nil, err
 	}
-	list := make([]TokenLogits, 0, len(parts)) // not nil: in JSON it is a list
-	for _, p := range parts {
-		if ctx.Err() != nil {
-			return nil, context.Cause(ctx)
+	list, classes := make([]TokenLogits, len(parts)), t.labels.Len() // not nil: in JSON it is a list
+	err = t.logits(ctx, parts, 1, func(index int, logits []float32) {
+		list[index] = TokenLogits{IDs: parts[index].encoding.IDs}
+		for i := range list[index].IDs {
+			list[index].Logits = append(list[index].Logits, logits[i*classes:(i+1)*classes])
 		}
-		dataset, err := batch.New("logits", []batch.Example{{IDs: p.encoding.IDs, TypeIDs: p.encoding.TypeIDs}},
-			batch.Config{Size: 1, Lengths: t.config.Lengths, PadID: int32(t.Model.Config.PadID)})
-		if err != nil {
-			return nil, err
-		}
-		for b := range dataset.Epoch(0) {
-			flat, err := t.run(ctx, b, []part{p})
-			if err != nil {
-				return nil, err
-			}
-			rows, classes := make([][]float32, len(p.encoding.IDs)), t.labels.Len()
-			for i := range rows {
-				rows[i] = flat[i*classes : (i+1)*classes]
-			}
-			list = append(list, TokenLogits{IDs: p.encoding.IDs, Logits: rows})
-		}
+	}, nil)
+	if err != nil {
+		return nil, err
 	}
 	return list, nil
 }

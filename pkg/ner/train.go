@@ -99,13 +99,13 @@ func (t *Tagger) pack(ctx context.Context, sentences []data.Sentence, config Tra
 	if err != nil {
 		return task{}, run.Packed{}, err
 	}
-	teacher, err := config.Distill.Teach(ctx, t.pupil(), examples, func(dir string) (run.Pupil, func(context.Context, batch.Batch) ([]float32, error), error) {
+	teacher, err := config.Distill.Teach(ctx, t.pupil(), examples, func(dir string) (run.Pupil, run.Logits, error) {
 		teacher, err := Load(t.backend, dir)
 		if err != nil {
 			return run.Pupil{}, nil, err
 		}
 		teacher.runner = nil // it teaches with all its layers
-		return teacher.pupil(), func(ctx context.Context, b batch.Batch) ([]float32, error) { return teacher.run(ctx, b, nil) }, nil
+		return teacher.pupil(), func(ctx context.Context, b batch.Batch) ([]float32, error) { return teacher.compute(ctx, b, nil) }, nil
 	})
 	return learned, run.Packed{Packed: dataset, Tensors: teacher.Tokens}, err
 }

@@ -104,9 +104,8 @@ type Soft struct {
 }
 
 // Teach has the teacher that d names compute its logits for the examples of a student, once for all epochs; nil if there is
-// none. Load reads the teacher from the folder of its model, and returns what computes a batch, flat
-// [size, classes], or [size, length, classes] if each token has logits.
-func (d Distill) Teach(ctx context.Context, student Pupil, examples []batch.Example, load func(dir string) (Pupil, func(context.Context, batch.Batch) ([]float32, error), error)) (*Soft, error) {
+// none. Load reads the teacher from the folder of its model.
+func (d Distill) Teach(ctx context.Context, student Pupil, examples []batch.Example, load func(dir string) (Pupil, Logits, error)) (*Soft, error) {
 	if d.Teacher == "" {
 		return nil, nil
 	}
@@ -132,24 +131,17 @@ func (d Distill) Teach(ctx context.Context, student Pupil, examples []batch.Exam
 	case longest > teacher.MaxLength:
 		return nil, fmt.Errorf("distill.teacher: an example has %d tokens, and %s sees at most %d: give a smaller max_length", longest, d.Teacher, teacher.MaxLength)
 	}
-	data, err := batch.New("teacher", plain, batch.Config{MaxLength: teacher.MaxLength, PadID: int32(teacher.Tokenizer.PadID())})
-	if err != nil {
-		return nil, err
-	}
 	soft := &Soft{classes: len(teacher.Labels), rows: make([][]float32, len(examples))}
-	for b := range data.Epoch(0) {
-		if ctx.Err() != nil {
-			return nil, fmt.Errorf("the teacher was stopped: %w", context.Cause(ctx))
-		}
-		logits, err := compute(ctx, b)
-		if err != nil {
-			return nil, fmt.Errorf("distill.teacher: %w", err)
-		}
+	config := batch.Config{MaxLength: teacher.MaxLength, PadID: int32(teacher.Tokenizer.PadID())}
+	err = Predict(ctx, plain, config, compute, func(b batch.Batch, logits []float32) {
 		each := len(logits) / b.Size
 		for row, example := range b.Index {
 			some := logits[row*each : (row+1)*each]
 			soft.rows[example] = slices.Clone(some[:min(each, len(examples[example].IDs)*soft.classes)])
 		}
+	}, nil)
+	if err != nil {
+		return nil, fmt.Errorf("distill.teacher: %w", err)
 	}
 	return soft, nil
 }

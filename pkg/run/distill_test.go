@@ -32,7 +32,7 @@ func TestSoftTargetsStandAtTheirTokens(t *testing.T) {
 		examples = append(examples, e)
 	}
 	teach := func(ctx context.Context, d run.Distill, tokens bool) (*run.Soft, error) {
-		return d.Teach(ctx, pupil, examples, func(string) (run.Pupil, func(context.Context, batch.Batch) ([]float32, error), error) {
+		return d.Teach(ctx, pupil, examples, func(string) (run.Pupil, run.Logits, error) {
 			return pupil, func(_ context.Context, b batch.Batch) (flat []float32, _ error) {
 				for i, id := range b.IDs {
 					if tokens || i%b.Length == 0 {

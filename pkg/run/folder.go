@@ -1,6 +1,7 @@
 // Package run has what every task's trainings share: the run folder with its record and its
 // lock ([Begin]), its journal ([Journal]), the pretrained model that a run begins with ([FetchModel]), the teacher that it
-// may follow ([Distill]), and [Fit], which trains a model into the folder and takes it up again when a run is resumed.
+// may follow ([Distill]), [Fit], which trains a model into the folder and takes it up again when a run is resumed, and [Predict], which computes what
+// a model says about texts.
 //
 // A run folder holds
 //

@@ -18,9 +18,6 @@ import (
 
 	"github.com/gomlx/compute"
 	"github.com/gomlx/gomlx/core/graph"
-	"github.com/gomlx/gomlx/core/tensors"
-	"github.com/gomlx/gomlx/ml/model"
-	"github.com/gomlx/gomlx/support/exceptions"
 
 	"github.com/elastic-attention/workbench/pkg/data"
 	"github.com/elastic-attention/workbench/pkg/data/batch"
@@ -57,8 +54,7 @@ type Classifier struct {
 	adaptation // empty but in an Adaptive
 
 	mu        sync.Mutex
-	forward   *model.Exec
-	compiled  map[graph.GraphId]bool
+	forward   *run.Forward
 	explainer explain.Explainer
 }
 
@@ -174,19 +170,15 @@ func newClassifier(backend compute.Backend, m *transformer.Model, dir string, co
 
 // prepare makes what follows from the model.
 func (c *Classifier) prepare() (err error) {
-	c.numbers, c.compiled = map[string]int{}, map[graph.GraphId]bool{}
+	c.numbers = map[string]int{}
 	for i, label := range c.Labels() {
 		c.numbers[label] = i
 	}
 	config := c.Model.Config
-	c.forward, err = model.NewExec(c.backend, c.Model.Store, func(scope *model.Scope, in []*graph.Node) []*graph.Node {
-		w := elastic.WeightsOf(scope.Store(), in[0].Graph())
-		return []*graph.Node{config.Logits(w, transformer.Inputs{IDs: in[0], Types: in[1], Mask: in[2]}, nil)}
-	})
+	c.forward, err = run.NewForward(c.backend, c.Model.Store, func(w elastic.Weights, in transformer.Inputs) *graph.Node { return config.Logits(w, in, nil) })
 	if err != nil {
-		return fmt.Errorf("preparing prediction: %w", err)
+		return err
 	}
-	c.forward.SetMaxCache(-1)
 	c.explainer = c.explaining()
 	return nil
 }
@@ -201,7 +193,7 @@ func (c *Classifier) Config() Config { return c.config }
 func (c *Classifier) Compilations() int {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	return len(c.compiled)
+	return c.forward.Compilations()
 }
 
 // Files returns the files of a checkpoint: the model in Hugging Face layout, the tokenizer,
@@ -307,9 +299,6 @@ func (c *Classifier) encode(text string, limit int) (*tokenizer.Encoding, error)
 // Logits computes the logits of texts, [texts][labels], before any decision. Progress, if not
 // nil, is told how many batches of how many are done.
 func (c *Classifier) Logits(ctx context.Context, texts []string, progress func(done, total int)) ([][]float32, error) {
-	if len(texts) == 0 {
-		return nil, nil
-	}
 	limit := c.longest()
 	examples := make([]batch.Example, len(texts))
 	for i, text := range texts {
@@ -319,72 +308,27 @@ func (c *Classifier) Logits(ctx context.Context, texts []string, progress func(d
 		}
 		examples[i] = batch.Example{IDs: encoding.IDs, TypeIDs: encoding.TypeIDs}
 	}
-	size := c.config.BatchSize
-	if len(texts) == 1 {
-		size = 1
-	}
-	dataset, err := batch.New("prediction", examples, batch.Config{Size: size, Lengths: c.config.Lengths, PadID: int32(c.Model.Config.PadID)})
+	config := batch.Config{Size: c.config.BatchSize, Lengths: c.config.Lengths, PadID: int32(c.Model.Config.PadID)}
+	rows, classes := make([][]float32, len(texts)), len(c.Labels())
+	err := run.Predict(ctx, examples, config, c.compute, func(b batch.Batch, logits []float32) {
+		for row, index := range b.Index {
+			rows[index] = logits[row*classes : (row+1)*classes]
+		}
+	}, progress)
 	if err != nil {
 		return nil, err
-	}
-	rows := make([][]float32, len(texts))
-	total, done, classes := dataset.Steps(), 0, len(c.Labels())
-	for b := range dataset.Epoch(0) {
-		if ctx.Err() != nil {
-			return nil, fmt.Errorf("prediction stopped after %d of %d batches: %w", done, total, context.Cause(ctx))
-		}
-		flat, err := c.run(ctx, b)
-		if err != nil {
-			return nil, err
-		}
-		for row, index := range b.Index {
-			rows[index] = flat[row*classes : (row+1)*classes]
-		}
-		done++
-		if progress != nil {
-			progress(done, total)
-		}
 	}
 	return rows, nil
 }
 
-// run computes the logits of a batch, flat [size, labels].
-func (c *Classifier) run(ctx context.Context, b batch.Batch) ([]float32, error) {
+// compute computes the logits of a batch, flat [size, labels].
+func (c *Classifier) compute(ctx context.Context, b batch.Batch) ([]float32, error) {
 	c.mu.Lock() // one at a time: the backend uses all cores for one anyway
 	defer c.mu.Unlock()
-	compute := c.compute
 	if c.adapter != nil {
-		compute = c.adapt
+		return c.adapt(ctx, b)
 	}
-	logits, err := compute(ctx, b)
-	if err != nil {
-		return nil, fmt.Errorf("predicting a batch of %d×%d tokens: %w", b.Size, b.Length, err)
-	}
-	for _, v := range logits {
-		if math.IsNaN(float64(v)) || math.IsInf(float64(v), 0) {
-			return nil, fmt.Errorf("predicting a batch of %d×%d tokens: the model computes %g: its weights are damaged, or its training diverged", b.Size, b.Length, v)
-		}
-	}
-	return logits, nil
-}
-
-// compute runs the model on a batch.
-func (c *Classifier) compute(_ context.Context, b batch.Batch) (logits []float32, err error) {
-	var failure error
-	err = exceptions.TryCatch[error](func() {
-		inputs := b.GoMLX().Inputs
-		outputs, g, err := c.forward.CallWithGraph(inputs[0], inputs[1], inputs[2])
-		if err != nil {
-			failure = err
-			return
-		}
-		c.compiled[g.GraphId()] = true
-		logits, failure = tensors.CopyFlatData[float32](outputs[0])
-		for _, tensor := range append(inputs, outputs[0]) {
-			tensor.MustFinalizeAll()
-		}
-	})
-	return logits, errors.Join(err, failure)
+	return c.forward.Logits(ctx, b)
 }
 
 func argmax(logits []float32) int {

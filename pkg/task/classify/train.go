@@ -81,12 +81,12 @@ func (c *Classifier) pack(ctx context.Context, texts []data.Text, config TrainCo
 	if err != nil {
 		return task{}, run.Packed{}, err
 	}
-	teacher, err := config.Distill.Teach(ctx, c.pupil(), examples, func(dir string) (run.Pupil, func(context.Context, batch.Batch) ([]float32, error), error) {
+	teacher, err := config.Distill.Teach(ctx, c.pupil(), examples, func(dir string) (run.Pupil, run.Logits, error) {
 		teacher, err := Load(c.backend, dir)
 		if err != nil {
 			return run.Pupil{}, nil, err
 		}
-		return teacher.pupil(), teacher.run, nil
+		return teacher.pupil(), teacher.compute, nil
 	})
 	return learned, run.Packed{Packed: dataset, Tensors: teacher.Texts}, err
 }
