@@ -243,3 +243,11 @@ func ExampleUncertainty() {
 	fmt.Printf("%.2f, %.2f\n", out[0].Value(), out[1].Value()) // the large loss gets a larger variance, the small one a smaller
 	// Output: 2.25, [-1.50 0.25]
 }
+
+func ExampleWeighing() {
+	fmt.Println(loss.Weighing{Kind: loss.ByGradNorm, Exponent: 0.12}.Validate())
+	fmt.Println(loss.Weighing{Kind: loss.ByUncertainty, Exponent: 0.12}.Validate())
+	// Output:
+	// <nil>
+	// weigh.exponent is for weigh.kind "gradnorm" only, not "uncertainty"
+}
