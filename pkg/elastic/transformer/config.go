@@ -210,7 +210,7 @@ func (c Config) HeadScalars(variables []elastic.Variable) []string {
 func (c Config) LastLayer() []elastic.Variable {
 	last := fmt.Sprintf("/layer_%d/feed_forward/", c.Layers-1)
 	return slices.DeleteFunc(c.Variables(), func(v elastic.Variable) bool {
-		return !strings.HasPrefix(v.Path, last) || !strings.HasSuffix(v.Path, "outer/weights")
+		return !strings.HasPrefix(v.Path, last) || !strings.HasSuffix(v.Path, "/outer/weights")
 	})
 }
 
