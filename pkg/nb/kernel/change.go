@@ -111,6 +111,14 @@ var changes = []change{
 			"// takeWaiting takes the cells that wait to be executed from the queue.\nfunc takeWaiting() (waiting []kernel.Message) {\n\tfor range len(busyMessagesChan) {\n\t\tp, ok := <-busyMessagesChan\n\t\tif !ok {\n\t\t\tbreak\n\t\t}\n\t\tif p.msg.ComposedMsg().Header.MsgType == \"execute_request\" {\n\t\t\twaiting = append(waiting, p.msg)\n\t\t} else {\n\t\t\tSendNoBlock(busyMessagesChan, p)\n\t\t}\n\t}\n\treturn waiting\n}\n\n" +
 			"// giveUp answers a cell that is not executed.\nfunc giveUp(msg kernel.Message) error {\n\tif err := kernel.PublishKernelStatus(msg, kernel.StatusBusy); err != nil {\n\t\treturn err\n\t}\n\tif err := msg.Reply(\"execute_reply\", map[string]any{\"status\": \"aborted\"}); err != nil {\n\t\treturn err\n\t}\n\treturn kernel.PublishKernelStatus(msg, kernel.StatusIdle)\n}\n", 1,
 	},
+	{
+		"a front end learns that the kernel is idle from the answer to its first question, that for the history, which GoNB leaves unanswered: this takes the question",
+		"internal/dispatcher/dispatcher.go", "\t\"kernel_info_request\",\n\t//", "\t\"kernel_info_request\", \"history_request\",\n\t//", 1,
+	},
+	{
+		"and this says that there is none",
+		"internal/dispatcher/dispatcher.go", "\tcase \"inspect_request\":\n", "\tcase \"history_request\":\n\t\terr = msg.Reply(\"history_reply\", map[string]any{\"status\": \"ok\", \"history\": []any{}})\n\tcase \"inspect_request\":\n", 1,
+	},
 }
 
 // apply makes the changes in a copy of GoNB's module.

@@ -3,6 +3,7 @@
 package kernel
 
 import (
+	"context"
 	"encoding/json"
 	"slices"
 	"testing"
@@ -72,5 +73,27 @@ func TestGoNBGivesUp(t *testing.T) {
 	}
 	if reply, err := k.Execute(t.Context(), Request{Code: "%%\nprintln(4)"}); err != nil || reply.Status != "ok" {
 		t.Errorf("a cell after all that: %+v, error %v", reply, err)
+	}
+}
+
+// TestGoNBHistory: JupyterLab shows a kernel that does not answer this as "Unknown" until the first cell is executed.
+func TestGoNBHistory(t *testing.T) {
+	spec, err := Find(Name, DataDirs())
+	if err != nil {
+		t.Fatal(err)
+	}
+	k, err := Start(t.Context(), spec, Options{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer k.Close()
+	ctx, cancel := context.WithTimeout(t.Context(), 30*time.Second)
+	defer cancel()
+	var reply struct {
+		Status  string
+		History []any
+	}
+	if err := k.ask(ctx, "history_request", map[string]any{"hist_access_type": "range", "output": false, "raw": true}, &reply); err != nil || reply.Status != "ok" || len(reply.History) > 0 {
+		t.Errorf("answer %+v, error %v", reply, err)
 	}
 }
