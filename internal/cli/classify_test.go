@@ -9,6 +9,26 @@ import (
 	"testing"
 )
 
+// TestNextOfNoDev: data without a dev part is not said to be scored on one next.
+func TestNextOfNoDev(t *testing.T) {
+	dir := t.TempDir()
+	words := filepath.Join(dir, "words.conll")
+	texts := filepath.Join(dir, "texts.csv")
+	for path, content := range map[string]string{words: "Ada B-PER\nsat O\n\nBo B-PER\nran O\n", texts: "text,label\nwe met,A\nthey ran,B\nwe sat,A\n"} {
+		if err := os.WriteFile(path, []byte(content), 0o644); err != nil {
+			t.Fatal(err)
+		}
+	}
+	base := filepath.Join(dir, "base")
+	ok(t, quickly(base)...)
+	for task, path := range map[string]string{"ner": words, "classify": texts} {
+		out := ok(t, "train", task, "--model", base, "--train", path, "--max-updates", "1", "--run", filepath.Join(dir, task))
+		if !strings.Contains(out.stdout, "Try next:") || strings.Contains(out.stdout, "--split dev") {
+			t.Errorf("train %s proposes to score a dev part that there is not:\n%s", task, out.stdout)
+		}
+	}
+}
+
 // TestTrainEvalPredictClasses goes the way of a newcomer with texts to classify: no command
 // needs to be told that the model is no tagger.
 func TestTrainEvalPredictClasses(t *testing.T) {

@@ -110,7 +110,11 @@ func (c trainClassifyCmd) Run(a *app) error {
 			if len(result.Samples) > 0 {
 				example = result.Samples[0].Text
 			}
-			return []string{fmt.Sprintf("predict %%s %q", example), fmt.Sprintf("explain %%s %q", example), "eval %s --split dev"}
+			next := []string{fmt.Sprintf("predict %%s %q", example), fmt.Sprintf("explain %%s %q", example)}
+			if result.Dev != nil {
+				next = append(next, "eval %s --split dev")
+			}
+			return next
 		},
 	}
 	if c.preset() {

@@ -154,12 +154,14 @@ func (c trainNERCmd) Run(a *app) error {
 			return "the tagger; transformers loads it too (AutoModelForTokenClassification)"
 		},
 		next: func() []string {
-			return []string{
+			next := []string{
 				`predict %s "Angela Merkel met Tim Cook of Apple in Berlin."`,
 				`explain %s "Angela Merkel met Tim Cook of Apple in Berlin."`,
-				"eval %s --split dev --strict",
-				"train ner --preset full",
 			}
+			if result.Dev != nil {
+				next = append(next, "eval %s --split dev --strict")
+			}
+			return append(next, "train ner --preset full")
 		},
 	}
 	if c.preset() {
