@@ -5,7 +5,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io/fs"
 	"os"
 	"path/filepath"
 	"reflect"
@@ -516,18 +515,4 @@ func (a *app) tellLoaded(l run.Loaded, model, data, items, dir string, resume bo
 	case resume:
 		fmt.Fprintf(a.stderr, "%s has no checkpoint to continue from; beginning\n", dir)
 	}
-}
-
-// noSuchRun explains a path that leads to no model.
-func noSuchRun(path string) error {
-	if info, err := os.Stat(path); err != nil || !info.IsDir() {
-		return fmt.Errorf("%s is no folder: want that of a run, or of a model with config.json, model.safetensors and tokenizer.json", path)
-	}
-	if _, err := os.Stat(filepath.Join(path, run.RecordFile)); err == nil {
-		return fmt.Errorf("%s holds a run that is not finished: continue it with the command that began it and --resume --run %s", path, path)
-	}
-	if _, err := os.Stat(filepath.Join(path, "config.json")); errors.Is(err, fs.ErrNotExist) {
-		return fmt.Errorf("%s holds neither a run nor a model: want the folder of a run, or one with config.json, model.safetensors and tokenizer.json", path)
-	}
-	return nil
 }

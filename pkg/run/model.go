@@ -13,6 +13,7 @@ import (
 	"strings"
 
 	"github.com/elastic-attention/workbench/pkg/data/hub"
+	"github.com/elastic-attention/workbench/pkg/track"
 )
 
 // Scratch names a small transformer with fresh weights in place of a pretrained model.
@@ -49,15 +50,24 @@ func FindModel(name string) (dir string, resource hub.Resource, err error) {
 	return "", resource, &NameError{What: "model", Name: name, Known: append(hub.Models(), Scratch, "owner/name of a model of the Hugging Face hub", "a folder that exists")}
 }
 
-// ModelFolder returns the folder of the model that a folder means: of a run folder its model, which is an error while the run has
-// none, else the folder itself.
+// ModelFolder returns the folder of the model that a folder means: of a run folder its model, else the folder itself. A run without a
+// model is an error that says why it has none: it goes on, was interrupted, or is one of a study, of which only the scores stay.
 func ModelFolder(dir string) (string, error) {
 	if _, err := os.Stat(filepath.Join(dir, RecordFile)); err != nil {
 		return dir, nil
 	}
 	model := filepath.Join(dir, ModelDir)
 	if _, err := os.Stat(model); err != nil {
-		return "", fmt.Errorf("the run in %s has no model yet: let it finish, by --resume if it was interrupted", dir)
+		r, err := track.ReadRun(dir)
+		switch {
+		case err != nil:
+			return "", err
+		case r.Status == track.Finished:
+			return "", fmt.Errorf("the run in %s is finished and kept no model, as those of a study do: train one by itself", dir)
+		case r.Status == track.Running:
+			return "", fmt.Errorf("the run in %s has no model yet: it goes on, so wait for its end", dir)
+		}
+		return "", fmt.Errorf("the run in %s has no model: it did not finish (%s); go on with it by the command that began it, with --resume if that was a training", dir, r.Status)
 	}
 	return model, nil
 }
