@@ -72,7 +72,7 @@ func (c evalCmd) language(a *app) error {
 	corpus := config.Data
 	switch {
 	case c.File != "":
-		corpus = experiment.Data{TrainFile: c.File, DevFile: c.File, TestFile: c.File} // all of it is scored
+		corpus = experiment.Data{TestFile: c.File}
 	case c.Data != "":
 		corpus = experiment.Data{Name: c.Data}
 	}
