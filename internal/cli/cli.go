@@ -291,8 +291,10 @@ func noModel(path string) error {
 	if err != nil {
 		return err
 	}
-	if _, err := os.Stat(filepath.Join(dir, "config.json")); errors.Is(err, fs.ErrNotExist) {
-		return fmt.Errorf("%s holds neither a run nor a model: want the folder of a run, or one with config.json, model.safetensors and tokenizer.json", path)
+	for _, name := range []string{"config.json", peft.ConfigFile} { // the latter alone is an adapter of another program
+		if _, err := os.Stat(filepath.Join(dir, name)); !errors.Is(err, fs.ErrNotExist) {
+			return nil
+		}
 	}
-	return nil
+	return fmt.Errorf("%s holds neither a run nor a model: want the folder of a run, or one with config.json, model.safetensors and tokenizer.json", path)
 }

@@ -603,6 +603,19 @@ func TestAdapter(t *testing.T) {
 	if other := run(t, "", "predict", dir, "Angela met Tim."); other.code != 0 {
 		t.Errorf("predict: code %d, %s", other.code, other.stderr)
 	}
+	// As Python's peft writes it, without what is ours.
+	alien := filepath.Join(t.TempDir(), "alien")
+	if err := os.CopyFS(alien, os.DirFS(filepath.Join(dir, "model"))); err != nil {
+		t.Fatal(err)
+	}
+	for _, name := range []string{"config.json", "manifest.json", "tagger.json"} {
+		if err := os.Remove(filepath.Join(alien, name)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if other := run(t, "", "predict", alien, "Angela met Tim."); other.code != 0 {
+		t.Errorf("predict with an adapter of another program: code %d, %s", other.code, other.stderr)
+	}
 	merged := filepath.Join(t.TempDir(), "merged")
 	if other := adapted(merged, "--peft", "ia3", "--merge"); other.code != 0 {
 		t.Fatalf("merge: code %d, %s", other.code, other.stderr)

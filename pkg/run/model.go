@@ -67,7 +67,7 @@ func ModelFolder(dir string) (string, error) {
 		case r.Status == track.Running:
 			return "", fmt.Errorf("the run in %s has no model yet: it goes on, so wait for its end", dir)
 		}
-		return "", fmt.Errorf("the run in %s has no model: it did not finish (%s); go on with it by the command that began it, with --resume if that was a training", dir, r.Status)
+		return "", fmt.Errorf("the run in %s has no model: it did not finish (%s); go on with it by the command that began it, with --resume --run %[1]s if that was a training", dir, r.Status)
 	}
 	return model, nil
 }
