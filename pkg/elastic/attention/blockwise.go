@@ -77,16 +77,26 @@ func (b *flow) cut() {
 		}
 		into(size)
 	default:
-		small := into(256)
-		if rows == 1 && length < 8192 {
-			break
-		}
-		if large := into(512); float64(large) > 1.15*float64(small) {
-			into(256)
-		}
+		into(blockSize(rows, length, into))
 	}
 	if loops {
 		b.lanes = lanesOf(b.batch(), b.sizes.Heads, b.size)
+	}
+}
+
+// blockSize chooses the size of blocks in a loop, of the heads of all texts, from how many logits are computed with blocks of a size.
+func blockSize(heads, length int, logits func(size int) int) int {
+	if heads == 1 && length < 8192 {
+		return 256
+	}
+	small, medium := logits(256), logits(512)
+	switch {
+	case heads >= 4 && float64(logits(1024)) <= 1.02*float64(min(small, medium)):
+		return 1024
+	case float64(medium) <= 1.15*float64(small):
+		return 512
+	default:
+		return 256
 	}
 }
 

@@ -280,6 +280,42 @@ func TestMayAllowNeverHides(t *testing.T) {
 	}
 }
 
+// TestBlockSize: blocks are as large as the mask wastes little of, and small for a single head, whose tiles would be large beside it.
+func TestBlockSize(t *testing.T) {
+	full, causal, window := attention.Band{Radius: 1 << 20}, attention.Causal{}, attention.Window{Size: 256}
+	for _, c := range []struct {
+		name          string
+		mask          attention.Mask
+		heads, length int
+		want          int
+	}{
+		{"full", full, 8, 4096, 1024},
+		{"full and of an odd length", full, 8, 900, 1024},
+		{"full but just above a block", full, 8, 1030, 256},
+		{"of two heads", full, 2, 4096, 512},
+		{"of one head", full, 1, 4096, 256},
+		{"of one head of a long text", full, 1, 8192, 512},
+		{"causal", causal, 8, 4096, 512},
+		{"window", window, 8, 4096, 256},
+	} {
+		got := attention.BlockSize(c.heads, c.length, func(size int) int {
+			size = min(size, c.length)
+			logits := 0
+			for q := 0; q < c.length; q += size {
+				for k := 0; k < c.length; k += size {
+					if attention.MayAllow(c.mask, q, min(q+size, c.length)-1, k, min(k+size, c.length)-1) {
+						logits += size * size
+					}
+				}
+			}
+			return logits
+		})
+		if got != c.want {
+			t.Errorf("%s: blocks of %d, want %d", c.name, got, c.want)
+		}
+	}
+}
+
 func ExampleExecution() {
 	spec := attention.Spec{Heads: 8, Mask: attention.Causal{}, Execution: attention.Execution{Kind: attention.Blockwise, Block: 256}}
 	content, _ := json.Marshal(spec)

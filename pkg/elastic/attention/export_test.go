@@ -14,3 +14,8 @@ func SetTile(logits int) (back func()) {
 	tile = logits
 	return func() { tile = before }
 }
+
+// BlockSize is blockSize.
+func BlockSize(heads, length int, logits func(size int) int) int {
+	return blockSize(heads, length, logits)
+}
