@@ -58,6 +58,10 @@ func quickly(dir string, more ...string) []string {
 }
 
 func TestHelpAndUsage(t *testing.T) {
+	model := t.TempDir() // not of a run
+	if err := os.WriteFile(filepath.Join(model, "config.json"), []byte("{}"), 0o644); err != nil {
+		t.Fatal(err)
+	}
 	for _, args := range [][]string{{"--help"}, {"help"}, nil} {
 		if out := run(t, "", args...); out.code != 0 || !strings.Contains(out.stdout, "train ner") {
 			t.Errorf("%v: code %d, output %q", args, out.code, out.stdout)
@@ -93,10 +97,10 @@ func TestHelpAndUsage(t *testing.T) {
 		{[]string{"train", "ner", "--data", "uner"}, "uner-en-ewt"},
 		{[]string{"train", "ner", "--data", "minilm-l6"}, "uner-en-ewt"},
 		{[]string{"train", "ner", "--model", "minilm-l7"}, "minilm-l6"},
-		{[]string{"eval", t.TempDir(), "--data", "uner"}, "uner-en-ewt"},
+		{[]string{"eval", model, "--data", "uner"}, "uner-en-ewt"},
 		{[]string{"eval", t.TempDir(), "--digits=-1"}, "0 to 10"},
 		{[]string{"train", "ner", "--resume", "--preset", "seed"}, "no run"},
-		{[]string{"eval", t.TempDir()}, "--data or --file"},
+		{[]string{"eval", model}, "--data or --file"},
 		{[]string{"fetch", "minilm-l7"}, "minilm-l6"},
 	} {
 		if out := run(t, "", test.args...); out.code != 2 || !strings.Contains(out.stderr, test.want) {
