@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"path/filepath"
 
+	"github.com/elastic-attention/workbench/pkg/elastic/train"
 	"github.com/elastic-attention/workbench/pkg/run"
 	"github.com/elastic-attention/workbench/pkg/viz"
 )
@@ -17,7 +18,8 @@ type plotCmd struct {
 // Help is shown below the usage.
 func (plotCmd) Help() string {
 	return `Loss and learning rate of each logged update, the score of each evaluation, and over them what controllers,
-unfreezing and numbers that are not finite did to the run. A run that is not finished is read from its last checkpoint.
+unfreezing and numbers that are not finite did to the run; with --weigh, the loss and the weight of each term too.
+A run that is not finished is read from its last checkpoint.
 
 Examples:
   elastic plot runs/first
@@ -89,8 +91,30 @@ func picture(title string, course run.Course) viz.Panels {
 		{XLabel: "update", YLabel: "loss (nats/target)", Marks: marks, Series: []viz.Series{{Name: "loss", X: updates, Y: losses, Smooth: 0.9}}},
 		{XLabel: "update", YLabel: "learning rate", Marks: marks, Series: []viz.Series{{Name: "learning rate", X: updates, Y: rates}}},
 	}}
+	panels.Charts = append(panels.Charts, termCharts(course.History)...)
 	if len(scores) > 0 {
 		panels.Charts = append(panels.Charts, viz.Chart{XLabel: "update", YLabel: "score on dev", Series: []viz.Series{{Name: "score on dev", X: at, Y: scores}}})
 	}
 	return panels
+}
+
+// termCharts draws the losses and the weights of terms that were weighed; nothing if none were.
+func termCharts(history []train.Point) []viz.Chart {
+	losses := viz.Chart{XLabel: "update", YLabel: "loss of each term (nats/target)"}
+	weights := viz.Chart{XLabel: "update", YLabel: "weight of each term"}
+	for _, p := range history {
+		for i, term := range p.Terms {
+			if len(losses.Series) <= i {
+				losses.Series = append(losses.Series, viz.Series{Name: term.Name, Smooth: 0.9})
+				weights.Series = append(weights.Series, viz.Series{Name: term.Name})
+			}
+			for s, y := range map[*viz.Series]float64{&losses.Series[i]: term.Loss, &weights.Series[i]: term.Weight} {
+				s.X, s.Y = append(s.X, float64(p.Update)), append(s.Y, y)
+			}
+		}
+	}
+	if len(losses.Series) == 0 {
+		return nil
+	}
+	return []viz.Chart{losses, weights}
 }

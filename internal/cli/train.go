@@ -74,6 +74,7 @@ type teacherFlags struct {
 	Teacher     string   `help:"Follow this model too (distillation): the folder of a run of the same task, with the same labels and tokenizer." placeholder:"RUN" predictor:"path"`
 	Temperature *float64 `help:"Temperature at which --teacher is followed. Default: 2." placeholder:"T"`
 	Alpha       *float64 `help:"Share of --teacher in the loss, above 0; labels have the rest. Default: 0.5." placeholder:"SHARE"`
+	Weigh       string   `help:"Learn the weights of labels and --teacher in place of --alpha: uncertainty or gradnorm; or a JSON object with kind, exponent, rate, or a file that holds one." placeholder:"KIND" predictor:"path"`
 }
 
 // distill returns what the flags say.
@@ -88,6 +89,12 @@ func (f teacherFlags) distill() (d run.Distill, err error) {
 	}
 	given(&d.Temperature, f.Temperature)
 	given(&d.Alpha, f.Alpha)
+	if err := kindFlag("--weigh", f.Weigh, loss.Weighings(), &d.Weigh); err != nil {
+		return d, err
+	}
+	if f.Alpha != nil && f.Weigh != "" {
+		return d, errors.New("--alpha and --weigh exclude each other: the one fixes the share of --teacher in the loss, the other learns it")
+	}
 	return d, nil
 }
 

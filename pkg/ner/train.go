@@ -127,7 +127,7 @@ func (t *Tagger) RangeTest(ctx context.Context, sentences []data.Sentence, confi
 // ExplainTraining returns a table of what holds for which parameters under a recipe; see
 // [train.Trainer.Explain].
 func (t *Tagger) ExplainTraining(config TrainConfig) (string, error) {
-	return run.Explain(t.backend, task{m: t.net, config: t.Model.Config, strategy: config.Adapt, loss: config.Loss}, config.Config)
+	return run.Explain(t.backend, task{m: t.net, config: t.Model.Config, strategy: config.Adapt, loss: config.Loss, weigh: config.Distill.Weigh}, config.Config)
 }
 
 // finish makes an adapter as small as its training left it.
@@ -183,6 +183,7 @@ type task struct {
 	strategy  adapt.Strategy
 	loss      loss.Config
 	criterion loss.Criterion
+	weigh     loss.Weighing
 	options   TrainOptions
 }
 
@@ -202,7 +203,7 @@ func (t *Tagger) task(examples []batch.Example, config TrainConfig, options Trai
 	if err != nil {
 		return task{}, fmt.Errorf("training config: %w", err)
 	}
-	return task{m: t.net, config: noisy, strategy: config.Adapt, loss: config.Loss, criterion: criterion, options: options}, nil
+	return task{m: t.net, config: noisy, strategy: config.Adapt, loss: config.Loss, criterion: criterion, weigh: config.Distill.Weigh, options: options}, nil
 }
 
 func (t task) Store() *model.Store { return t.m.Store }
@@ -213,6 +214,17 @@ func (t task) Variables() []elastic.Variable { return t.m.trained() }
 func (t task) Watched() []string { return t.m.Config.HeadScalars(t.Variables()) }
 
 func (t task) Loss(w elastic.Weights, inputs, labels []*graph.Node, drop *dropout.Source) (sum, count *graph.Node) {
+	terms, count := t.Terms(w, inputs, labels, drop)
+	return loss.Total(terms), count
+}
+
+// Weighing implements [train.Weighed].
+func (t task) Weighing() (how loss.Weighing, names []string, shared []elastic.Variable) {
+	return t.weigh, t.criterion.TermNames(), t.m.Config.LastLayer()
+}
+
+// Terms implements [train.Weighed].
+func (t task) Terms(w elastic.Weights, inputs, labels []*graph.Node, drop *dropout.Source) (terms []*graph.Node, count *graph.Node) {
 	w = t.m.weights(w, drop)
 	passes := make([]transformer.Output, t.criterion.Passes())
 	for i := range passes {
@@ -223,7 +235,7 @@ func (t task) Loss(w elastic.Weights, inputs, labels []*graph.Node, drop *dropou
 	if len(inputs) > 4 {
 		aims.Teacher = inputs[4]
 	}
-	sum, count = t.config.LossOn(w, t.criterion, aims, drop, passes...)
+	terms, count = t.config.Terms(w, t.criterion, aims, drop, passes...)
 	extra := t.loss.Penalty(w, t.Variables())
 	if t.m.adapter != nil {
 		extra = elastic.AddIf(extra, t.m.adapter.Penalty(w))
@@ -239,9 +251,9 @@ func (t task) Loss(w elastic.Weights, inputs, labels []*graph.Node, drop *dropou
 		}, t.options.Custom))
 	}
 	if extra != nil { // the loop divides by the count
-		sum = graph.Add(sum, graph.Mul(extra, count))
+		terms = append(terms, graph.Mul(extra, count))
 	}
-	return sum, count
+	return terms, count
 }
 
 func (t task) FollowSlots() []elastic.Variable {

@@ -26,19 +26,27 @@ type Distill struct {
 	Temperature float64 `json:"temperature,omitempty"`
 	// Alpha is the teacher's share of the loss, the labels have the rest; 0 means 0.5, and 1 that labels do not count.
 	Alpha float64 `json:"alpha,omitempty"`
+	// Weigh learns the weights of the labels' loss and the teacher's in place of a fixed Alpha.
+	Weigh loss.Weighing `json:"weigh,omitzero"`
 }
 
 // Validate reports all that is wrong with d.
 func (d Distill) Validate() error {
 	var problems []error
 	if d.Teacher == "" && d != (Distill{}) {
-		problems = append(problems, errors.New("distill has a temperature or an alpha, but no teacher"))
+		problems = append(problems, errors.New("distill has a temperature, an alpha or a weighing, but no teacher"))
 	}
 	if !(d.Temperature >= 0 && d.Temperature < 1e6) {
 		problems = append(problems, fmt.Errorf("distill.temperature is %g, want more than 0, or 0 for 2", d.Temperature))
 	}
 	if !(d.Alpha >= 0 && d.Alpha <= 1) {
 		problems = append(problems, fmt.Errorf("distill.alpha is %g, want 0 < α ≤ 1, or 0 for 0.5", d.Alpha))
+	}
+	if d.Alpha != 0 && d.Weigh != (loss.Weighing{}) {
+		problems = append(problems, errors.New("distill.alpha and distill.weigh exclude each other: the one fixes the teacher's share of the loss, the other learns it"))
+	}
+	if err := d.Weigh.Validate(); err != nil {
+		problems = append(problems, fmt.Errorf("distill: %w", err))
 	}
 	return errors.Join(problems...)
 }
@@ -51,7 +59,7 @@ func (d Distill) Criterion(c loss.Criterion) (loss.Criterion, error) {
 	if c.Mixup != 0 {
 		return c, errors.New("distill and loss.mixup exclude each other: a teacher does not see mixed texts")
 	}
-	c.Follow, c.Temperature = d.Alpha, d.Temperature
+	c.Follow, c.Temperature, c.Apart = d.Alpha, d.Temperature, d.Weigh.Kind != ""
 	if c.Follow == 0 {
 		c.Follow = 0.5
 	}

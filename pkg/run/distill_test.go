@@ -100,6 +100,6 @@ func ExampleDistill() {
 	fmt.Println(run.Distill{Alpha: 1.5}.Validate())
 	// Output:
 	// <nil>
-	// distill has a temperature or an alpha, but no teacher
+	// distill has a temperature, an alpha or a weighing, but no teacher
 	// distill.alpha is 1.5, want 0 < α ≤ 1, or 0 for 0.5
 }

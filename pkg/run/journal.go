@@ -19,8 +19,8 @@ import (
 )
 
 // Journal records a training in its run folder, as package track reads it: at each update
-// train/loss, train/rate, train/gradient_norm and train/tokens_per_second, and the scores that a
-// task logs; every few seconds and at the end also what the process uses, as package usage names it. Its methods do
+// train/loss, train/rate, train/gradient_norm and train/tokens_per_second, and where terms of the loss are weighed
+// train/loss_labels, train/weight_labels and so for each; and the scores that a task logs; every few seconds and at the end also what the process uses, as package usage names it. Its methods do
 // nothing on nil, which records nothing.
 type Journal struct {
 	journal *track.Journal
@@ -91,6 +91,9 @@ func (j *Journal) Step(s train.Step) {
 	values := map[string]float64{"train/loss": s.Loss, "train/rate": s.Rate, "train/gradient_norm": s.GradientNorm}
 	if rate := float64(s.Positions) / s.Elapsed.Seconds(); !math.IsInf(rate, 0) && !math.IsNaN(rate) {
 		values["train/tokens_per_second"] = rate
+	}
+	for _, term := range s.Terms {
+		values["train/loss_"+term.Name], values["train/weight_"+term.Name] = term.Loss, term.Weight
 	}
 	j.journal.Log(s.Update, values)
 }

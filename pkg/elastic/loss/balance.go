@@ -1,10 +1,76 @@
 package loss
 
 import (
+	"errors"
+	"fmt"
+	"math"
+	"slices"
+
 	"github.com/gomlx/compute/dtypes"
 	. "github.com/gomlx/gomlx/core/graph"
 	"github.com/gomlx/gomlx/support/exceptions"
+
+	"github.com/elastic-attention/workbench/pkg/elastic"
 )
+
+// The kinds of [Weighing].
+const (
+	ByUncertainty = "uncertainty" // see [Uncertainty]
+	ByGradNorm    = "gradnorm"    // see [GradNorm]
+)
+
+// Weighings lists the kinds that Weighing.Kind may name.
+func Weighings() []string { return []string{ByGradNorm, ByUncertainty} }
+
+// Weighing says how the weights of a loss's terms are learned while a model is trained on their
+// weighted sum: plain data, stored with each run. The zero value learns none.
+//
+// What is learned is one number a term, the log-variances of [Uncertainty] or the weights of
+// [GradNorm]. It moves by Adam at a rate of its own, whatever trains the model: rates that suit
+// pretrained weights, some 1e-5, would hardly move it in a whole run.
+type Weighing struct {
+	// Kind is one of [Weighings].
+	Kind string `json:"kind,omitempty"`
+	// Exponent is the α of [GradNorm], more than 0; 0 means 1.5, as for the paper's scenes. Terms that learn at
+	// similar rates anyway want less: the paper has 0.12 for them.
+	Exponent float64 `json:"exponent,omitempty"`
+	// Rate is the learning rate of what is learned; 0 means 0.025.
+	Rate float64 `json:"rate,omitempty"`
+}
+
+// WithDefaults returns w with what its zero fields mean.
+func (w Weighing) WithDefaults() Weighing {
+	if w.Exponent == 0 && w.Kind == ByGradNorm {
+		w.Exponent = 1.5
+	}
+	if w.Rate == 0 {
+		w.Rate = 0.025
+	}
+	return w
+}
+
+// Validate reports all that is wrong with w.
+func (w Weighing) Validate() error {
+	var problems []error
+	add := func(format string, args ...any) { problems = append(problems, fmt.Errorf("weigh."+format, args...)) }
+	switch {
+	case w == Weighing{}:
+		return nil
+	case !slices.Contains(Weighings(), w.Kind):
+		add("kind %q is unknown; known: %q", w.Kind, Weighings())
+	case w.Exponent != 0 && w.Kind != ByGradNorm:
+		add("exponent is for weigh.kind %q only, not %q", ByGradNorm, w.Kind)
+	}
+	for _, field := range []struct {
+		name  string
+		value float64
+	}{{"exponent", w.Exponent}, {"rate", w.Rate}} {
+		if !(field.value >= 0) || math.IsInf(field.value, 0) {
+			add("%s is %g, want more than 0, and finite, or 0 for its default", field.name, field.value)
+		}
+	}
+	return errors.Join(problems...)
+}
 
 // Uncertainty joins the mean losses of several tasks by learned log-variances s, float32 [tasks]:
 //
@@ -48,27 +114,25 @@ type Balancing struct {
 // first losses, or log K for a cross-entropy over K classes. Weights begin as 1; after each of their
 // updates [Renormalize] keeps their sum. A larger α > 0 pulls tasks that lag behind more.
 //
-// Shared are nodes that the losses depend on, as a rule the weights of the last layer that all tasks
-// read. Each task costs a backward pass to them.
+// Gradients are ∇_W Lᵢ, for each loss those with respect to the nodes that make up W, as a rule the
+// weights of the last layer that all tasks read. Each task costs a backward pass to them.
 //
 // Source: Chen et al. 2018, "GradNorm: gradient normalization for adaptive loss balancing in deep
 // multitask networks", equations 1 and 2. Since weights are positive, Gᵢ = wᵢ·‖∇_W Lᵢ‖, so that no
 // second derivative is needed.
-func GradNorm(losses []*Node, weights, initial *Node, shared []*Node, alpha float64) Balancing {
+func GradNorm(losses []*Node, gradients [][]*Node, weights, initial *Node, alpha float64) Balancing {
 	w, first := tasks("weights", losses, weights), tasks("initial losses", losses, initial)
-	if len(shared) == 0 {
-		exceptions.Panicf("GradNorm needs the variables that tasks share")
+	if len(gradients) != len(losses) {
+		exceptions.Panicf("GradNorm of %d losses has the gradients of %d", len(losses), len(gradients))
 	}
 	norms := make([]*Node, len(losses)) // ‖∇_W Lᵢ‖
-	for i, l := range losses {
+	for i, list := range gradients {
 		var square *Node
-		for _, gradient := range Gradient(l, shared...) {
-			part := ReduceAllSum(Square(ConvertDType(gradient, dtypes.Float32)))
-			if square == nil {
-				square = part
-			} else {
-				square = Add(square, part)
-			}
+		for _, gradient := range list {
+			square = elastic.AddIf(square, ReduceAllSum(Square(ConvertDType(gradient, dtypes.Float32))))
+		}
+		if square == nil {
+			exceptions.Panicf("GradNorm needs gradients with respect to variables that tasks share")
 		}
 		norms[i] = Sqrt(square)
 	}

@@ -128,11 +128,20 @@ func TestUncertainty(t *testing.T) {
 	gxtest.Close(t, tensors.MustCopyFlatData[float32](out[2]), []float64{0.5 - math.Exp(-at[0])*l[0]/2, 0.5 - math.Exp(-at[1])*l[1]}, 1e-5*l[0])
 }
 
+// gradNorm takes the gradients of losses with respect to one node that they share.
+func gradNorm(losses []*Node, weights, initial, shared *Node, alpha float64) loss.Balancing {
+	gradients := make([][]*Node, len(losses))
+	for i, l := range losses {
+		gradients[i] = Gradient(l, shared)
+	}
+	return loss.GradNorm(losses, gradients, weights, initial, alpha)
+}
+
 func TestGradNorm(t *testing.T) {
 	m, weights, initial := newTwoTasks(), []float32{0.6, 1.4}, []float32{20, 1.1}
 	for _, alpha := range []float64{0, 0.5, 1.5} {
 		exec := MustNewExec(gxtest.Backend(t), func(w, weights, initial *Node) []*Node {
-			g := loss.GradNorm(m.graph(w), weights, initial, []*Node{w}, alpha)
+			g := gradNorm(m.graph(w), weights, initial, w, alpha)
 			return []*Node{g.Norms, g.Targets, g.Gradient}
 		})
 		out, err := exec.Call(m.w, weights, initial)
@@ -164,7 +173,7 @@ func TestGradNorm(t *testing.T) {
 func TestGradNormBalances(t *testing.T) {
 	m, weights, initial := newTwoTasks(), []float32{1, 1}, newTwoTasks().first()
 	exec := MustNewExec(gxtest.Backend(t), func(w, weights, initial *Node) []*Node {
-		g := loss.GradNorm(m.graph(w), weights, initial, []*Node{w}, 1)
+		g := gradNorm(m.graph(w), weights, initial, w, 1)
 		return []*Node{g.Norms, loss.Renormalize(Sub(weights, MulScalar(g.Gradient, 1e-3)))}
 	})
 	apart := func(norms []float32) float64 { return math.Abs(math.Log(float64(norms[0] / norms[1]))) }
@@ -196,9 +205,14 @@ func (m twoTasks) first() []float32 {
 
 func TestTasksAreChecked(t *testing.T) {
 	for name, build := range map[string]func(losses []*Node, x *Node) *Node{
-		"one weight":     func(l []*Node, x *Node) *Node { return loss.Uncertainty(l, x, []bool{true, true}) },
-		"one kind":       func(l []*Node, x *Node) *Node { return loss.Uncertainty(l, Stack(l, 0), []bool{true}) },
-		"nothing shared": func(l []*Node, x *Node) *Node { return loss.GradNorm(l, Stack(l, 0), Stack(l, 0), nil, 1).Norms },
+		"one weight": func(l []*Node, x *Node) *Node { return loss.Uncertainty(l, x, []bool{true, true}) },
+		"one kind":   func(l []*Node, x *Node) *Node { return loss.Uncertainty(l, Stack(l, 0), []bool{true}) },
+		"nothing shared": func(l []*Node, x *Node) *Node {
+			return loss.GradNorm(l, [][]*Node{nil, nil}, Stack(l, 0), Stack(l, 0), 1).Norms
+		},
+		"one gradient": func(l []*Node, x *Node) *Node {
+			return loss.GradNorm(l, [][]*Node{{x}}, Stack(l, 0), Stack(l, 0), 1).Norms
+		},
 		"losses of texts": func(l []*Node, x *Node) *Node {
 			return loss.Uncertainty([]*Node{x, x}, Stack(l, 0), []bool{true, true})
 		},
@@ -228,4 +242,12 @@ func ExampleUncertainty() {
 	}
 	fmt.Printf("%.2f, %.2f\n", out[0].Value(), out[1].Value()) // the large loss gets a larger variance, the small one a smaller
 	// Output: 2.25, [-1.50 0.25]
+}
+
+func ExampleWeighing() {
+	fmt.Println(loss.Weighing{Kind: loss.ByGradNorm, Exponent: 0.12}.Validate())
+	fmt.Println(loss.Weighing{Kind: loss.ByUncertainty, Exponent: 0.12}.Validate())
+	// Output:
+	// <nil>
+	// weigh.exponent is for weigh.kind "gradnorm" only, not "uncertainty"
 }

@@ -3,6 +3,8 @@ package loss
 import (
 	. "github.com/gomlx/gomlx/core/graph"
 	"github.com/gomlx/gomlx/support/exceptions"
+
+	"github.com/elastic-attention/workbench/pkg/elastic"
 )
 
 // Criterion is the loss of a [Config] over the classes of a task. The zero value is plain
@@ -30,6 +32,9 @@ type Criterion struct {
 	//
 	// Source: Hinton, Vinyals, Dean 2015, "Distilling the knowledge in a neural network", section 2.
 	Follow, Temperature float64
+	// Apart makes two terms of what labels and a teacher say, of which neither has a share: with them
+	// [Criterion.Terms] is weighed by who calls it, and Follow is not used; see [Weighing].
+	Apart bool
 }
 
 // Passes returns how many passes over the same inputs, with different dropout, the loss compares.
@@ -50,11 +55,32 @@ type Targets struct {
 // Loss computes the summed loss of as many passes as [Criterion.Passes] says, logits [..., classes]
 // each, and what it is to be divided by, both float32 scalars.
 func (c Criterion) Loss(t Targets, passes ...*Node) (sum, count *Node) {
+	terms, count := c.Terms(t, passes...)
+	return Total(terms), count
+}
+
+// TermNames names the terms of a criterion that keeps them [Criterion.Apart], in their order.
+func (Criterion) TermNames() []string { return []string{"labels", "teacher"} }
+
+// Total adds terms of a loss up.
+func Total(terms []*Node) *Node {
+	var sum *Node
+	for _, term := range terms {
+		sum = elastic.AddIf(sum, term)
+	}
+	return sum
+}
+
+// Terms is [Criterion.Loss] in parts, float32 scalars: one, or two if they are kept [Criterion.Apart].
+func (c Criterion) Terms(t Targets, passes ...*Node) (terms []*Node, count *Node) {
 	if len(passes) != c.Passes() {
 		exceptions.Panicf("the loss compares %d passes, got the logits of %d", c.Passes(), len(passes))
 	}
 	if t.Teacher != nil && t.Mixture != nil {
 		exceptions.Panicf("a teacher has no logits of mixed examples")
+	}
+	if c.Apart && t.Teacher == nil {
+		exceptions.Panicf("the teacher's loss is a term of its own, but there are no logits of a teacher")
 	}
 	mixed := make([]*Node, len(passes))
 	var losses, weights *Node // [...]
@@ -76,13 +102,18 @@ func (c Criterion) Loss(t Targets, passes ...*Node) (sum, count *Node) {
 		losses = Add(losses, MulScalar(Mul(weights, divergence(mixed[0], mixed[1])), c.RDrop))
 	}
 	if t.Teacher != nil {
-		losses = MulScalar(losses, 1-c.Follow)
+		share := c.Follow
+		if c.Apart {
+			terms, losses, share = []*Node{ReduceAllSum(losses)}, nil, 1
+		} else {
+			losses = MulScalar(losses, 1-c.Follow)
+		}
 		for _, logits := range passes {
 			soft := Mul(weights, distance(logits, t.Teacher, c.Temperature))
-			losses = Add(losses, MulScalar(soft, c.Follow/float64(len(passes))))
+			losses = elastic.AddIf(losses, MulScalar(soft, share/float64(len(passes))))
 		}
 	}
-	return ReduceAllSum(losses), ReduceAllSum(weights)
+	return append(terms, ReduceAllSum(losses)), ReduceAllSum(weights)
 }
 
 // divergence computes ½·(KL(p‖q) + KL(q‖p)) = ½·Σ (p−q)·(log p − log q) over the last axis of two

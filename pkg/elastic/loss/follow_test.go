@@ -83,6 +83,36 @@ func TestGoldenFollow(t *testing.T) {
 	}
 }
 
+// TestTermsApart: what is kept apart adds up, with shares, to the loss with these shares, with R-Drop and class weights too; and
+// without a teacher there is nothing to keep apart.
+func TestTermsApart(t *testing.T) {
+	teacher := [][]float32{{0, 1, 2}, {3, 1, 0}, {0, 0, 0}, {1, 0, 1}, {0, 2, 0}, {1, 1, 1}}
+	const alpha = 0.3
+	criterion := loss.Criterion{Classes: loss.Classes{Weights: []float64{0.5, 2, 3}}, RDrop: 1, Follow: alpha, Temperature: 2}
+	out, err := CallOnceN(gxtest.Backend(t), func(logits, teacher, labels *Node) []*Node {
+		targets, other := loss.Targets{Labels: labels, Teacher: teacher}, MulScalar(logits, 0.5)
+		sum, count := criterion.Loss(targets, logits, other)
+		apart := criterion
+		apart.Apart = true
+		terms, same := apart.Terms(targets, logits, other)
+		return append(terms, same, sum, count)
+	}, someLogits, teacher, someLabels)
+	if err != nil {
+		t.Fatal(err)
+	}
+	number := func(i int) float64 { return float64(tensors.ToScalar[float32](out[i])) }
+	if len(out) != 5 || number(2) != number(4) {
+		t.Fatalf("%d outputs, counts %g and %g", len(out), number(2), number(4))
+	}
+	gxtest.Close(t, (1-alpha)*number(0)+alpha*number(1), number(3), 1e-5*number(3))
+	if _, err := CallOnce(gxtest.Backend(t), func(logits, labels *Node) *Node {
+		terms, _ := loss.Criterion{Apart: true, Temperature: 2}.Terms(loss.Targets{Labels: labels}, logits)
+		return loss.Total(terms)
+	}, someLogits, someLabels); err == nil {
+		t.Error("without a teacher: no error")
+	}
+}
+
 // TestFollowInPasses: a target's weight counts for what the teacher says too, two passes count half each, and mixed
 // examples have no teacher.
 func TestFollowInPasses(t *testing.T) {

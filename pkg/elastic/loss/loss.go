@@ -13,7 +13,7 @@
 // [Classes] is cross-entropy with label smoothing, class weights or focusing; [Criterion] joins it
 // with what compares several passes or examples (R-Drop, mixup). [Penalty] is about the
 // variables. [Distill] and [HiddenCosine] follow a teacher; [Uncertainty] and [GradNorm] weigh the
-// losses of several tasks.
+// losses of several tasks, as a [Weighing] says.
 package loss
 
 import (

@@ -82,6 +82,8 @@ type Point struct {
 	Loss         float64 `json:"loss"`
 	Rate         float64 `json:"rate"`
 	GradientNorm float64 `json:"gradient_norm"`
+	// Terms are those of the loss, where they are weighed; see [Weighed].
+	Terms []Term `json:"terms,omitempty"`
 	// Scalars has the values, after the update, of the variables that a [Watcher] names, by
 	// their paths.
 	Scalars map[string][]float32 `json:"scalars,omitempty"`

@@ -122,6 +122,7 @@ type Step struct {
 	GradientNorm float64       // before clipping
 	Targets      int           // labelled positions in the update; where they have weights, the sum of those
 	Positions    int           // positions computed in the update, padding included
+	Terms        []Term        // of the loss, where they are weighed; see [Weighed]
 	Elapsed      time.Duration // wall time of the update
 	Compilations int           // step graphs compiled so far
 }
@@ -147,6 +148,7 @@ type Trainer struct {
 	config    Config
 	variables []elastic.Variable
 	follower  Follower // nil if the task is none
+	weigher   *weigher // nil if the loss has no terms to be weighed
 	optimizer *optim.Optimizer
 	control   *control.Set
 	rates     rates // in place of the config's, if not nil
@@ -173,7 +175,7 @@ func New(backend compute.Backend, task Task, config Config) (*Trainer, error) {
 	if err := errors.Join(t.plan(), t.unfreeze()); err != nil {
 		return nil, fmt.Errorf("training config: %w", err)
 	}
-	if err := t.checkLoss(); err != nil {
+	if err := errors.Join(t.checkLoss(), t.weigh()); err != nil {
 		return nil, fmt.Errorf("training config: %w", err)
 	}
 	var err error
@@ -240,6 +242,9 @@ func (t *Trainer) execs() []*model.Exec {
 // Explain returns a table of the optimizer's parameter groups, and when what is frozen begins to train.
 func (t *Trainer) Explain() string {
 	text := t.optimizer.Explain()
+	if t.weigher != nil {
+		text += t.weigher.String() + "\n"
+	}
 	for k, s := range t.stages {
 		text += fmt.Sprintf("unfrozen after %d epochs and %d updates: %s\n", s.AfterEpochs, s.AfterUpdates, t.describeStage(k))
 	}
@@ -258,9 +263,9 @@ const noiseStream = 0x6e6f697365
 func slotPath(slot, path string) string { return SlotsScope + "/" + slot + path }
 
 // kept lists what a checkpoint holds beside the model: the slots of the optimizer and the follower,
-// and what a strategy refers to.
+// what a strategy refers to, and what is known about the terms of the loss.
 func (t *Trainer) kept() []elastic.Variable {
-	kept := slices.Concat(t.moments(), t.followed(), t.anchors())
+	kept := slices.Concat(t.moments(), t.followed(), t.anchors(), t.weigher.kept())
 	if t.optimizer.Averages() {
 		kept = append(kept, t.slotVariables("trained")...)
 	}
@@ -292,7 +297,7 @@ func (t *Trainer) sums() []elastic.Variable {
 	if t.config.Accumulate == 1 {
 		return nil
 	}
-	return append(t.slotVariables("gradient"), elastic.Variable{Path: SlotsScope + "/targets"}, elastic.Variable{Path: SlotsScope + "/loss"})
+	return slices.Concat(t.slotVariables("gradient"), []elastic.Variable{{Path: SlotsScope + "/targets"}, {Path: SlotsScope + "/loss"}}, t.weigher.sums())
 }
 
 func (t *Trainer) slotVariables(slot string) []elastic.Variable {
@@ -303,9 +308,16 @@ func (t *Trainer) slotVariables(slot string) []elastic.Variable {
 	return list
 }
 
-// lossGradients builds the summed loss, the number of targets, and the gradients of the sum. Inputs are
-// the scalars of the update, see [Trainer.update], the dropout key, the batch's inputs and its labels.
-func (t *Trainer) lossGradients(store *model.Store, in []*Node) (sum, count *Node, gradients []*Node) {
+// sums are what an update needs of its targets, over those of a micro-batch or of all.
+type sums struct {
+	loss, count *Node
+	gradients   []*Node // of the loss, one a variable
+	terms       terms   // of the loss, where they are weighed
+}
+
+// lossGradients builds the sums of a micro-batch. Inputs are the scalars of the update, see
+// [Trainer.update], the dropout key, the batch's inputs and its labels.
+func (t *Trainer) lossGradients(store *model.Store, in []*Node) sums {
 	scalars, key, inputs, labels := in[0], in[1], in[2:len(in)-1], in[len(in)-1:]
 	g := key.Graph()
 	parameters := t.values(store, g)
@@ -316,19 +328,29 @@ func (t *Trainer) lossGradients(store *model.Store, in []*Node) (sum, count *Nod
 	if t.config.CheckpointBlocks {
 		weights = weights.Checkpointing()
 	}
-	sum, count = t.task.Loss(weights, inputs, labels, dropout.NewSource(key))
-	gradients = Gradient(sum, parameters...)
+	build := func(weights elastic.Weights) (sum, count *Node, terms []*Node) {
+		drop := dropout.NewSource(key) // from the same key for all passes: they drop the same elements
+		if t.weigher == nil {
+			sum, count = t.task.Loss(weights, inputs, labels, drop)
+			return sum, count, nil
+		}
+		all, count := t.weigher.task.Terms(weights, inputs, labels, drop)
+		n := len(t.weigher.names)
+		return t.weigher.total(store, all[:n], all[n:], count), count, all[:n]
+	}
+	sum, count, losses := build(weights)
+	gradients := Gradient(sum, parameters...)
+	terms := t.weigher.share(store, losses)
 	if t.optimizer.Perturbs() {
 		moved := t.optimizer.Perturb(optim.Input{Values: parameters, Gradients: t.open(scalars, gradients)})
 		replaced := make(map[string]*Node, len(moved))
 		for i, v := range t.variables {
 			replaced[v.Path] = moved[i]
 		}
-		// The same key: both passes drop the same elements.
-		there, _ := t.task.Loss(weights.With(replaced), inputs, labels, dropout.NewSource(key))
+		there, _, _ := build(weights.With(replaced))
 		gradients = Gradient(there, moved...)
 	}
-	return sum, count, gradients
+	return sums{sum, count, gradients, terms}
 }
 
 // values returns the variables that are trained.
@@ -346,14 +368,14 @@ const ownScalars = 4
 // scalarAt returns one of the scalars of an update.
 func scalarAt(scalars *Node, i int) *Node { return Reshape(Slice(scalars, AxisElem(i))) }
 
-// update sets all variables and slots from summed losses and gradients. It returns the gradient
-// norm, the learning rate that was used, the squared norm if a controller wants it, and what a strategy measures. The scalars, float64, are the
-// number of the update, its rate, the two words of its key, after how many updates each stage begins,
-// and the follower's.
-func (t *Trainer) update(store *model.Store, scalars, sum, count *Node, gradients []*Node) []*Node {
-	g := scalars.Graph()
+// update sets all variables and slots from the sums of an update. It returns the gradient norm, the
+// learning rate that was used, the squared norm if a controller wants it, what is told about terms of the
+// loss, and what a strategy measures. The scalars, float64, are the number of the update, its rate, the
+// two words of its key, after how many updates each stage begins, and the follower's.
+func (t *Trainer) update(store *model.Store, scalars *Node, of sums) []*Node {
+	g, count, gradients := scalars.Graph(), of.count, of.gradients
 	factor := perTarget(count)
-	loss := Mul(sum, factor)
+	loss := Mul(of.loss, factor)
 	var measured []*Node
 	if t.config.measuresNoise() {
 		measured = append(measured, t.squaredNorm(scalars, count, gradients))
@@ -401,12 +423,19 @@ func (t *Trainer) update(store *model.Store, scalars, sum, count *Node, gradient
 		own := ConvertDType(Slice(scalars, AxisRange(ownScalars+len(t.stages))), dtypes.Float32)
 		values, newFollowed = t.follower.Follow(own, values, gradients, oldFollowed)
 	}
+	var weighed, newWeighed []*Node
+	if t.weigher != nil {
+		var told []*Node
+		weighed, newWeighed, told = t.weigher.update(store, scalarAt(scalars, 0), count, of.terms)
+		measured = append(measured, told...)
+	}
 	values = t.unlessFrozen(scalars, values, func(i int) *Node { return before[i] })
 	if t.config.SkipNonFinite {
 		finite := LessThan(norm, Infinity(g, norm.DType(), 1)) // false for NaN
 		keepUnless(finite, values, before)
 		keepUnless(finite, newSlots, slots)
 		keepUnless(finite, newFollowed, oldFollowed)
+		keepUnless(finite, newWeighed, weighed)
 	}
 	measures := t.measure(store, values)
 	for i, slot := range moments {
@@ -414,6 +443,9 @@ func (t *Trainer) update(store *model.Store, scalars, sum, count *Node, gradient
 	}
 	for i, slot := range followed {
 		store.GetVariable(slot.Path).SetNodeValue(newFollowed[i])
+	}
+	for i, slot := range t.weigher.kept() {
+		store.GetVariable(slot.Path).SetNodeValue(newWeighed[i])
 	}
 	for i, v := range t.variables {
 		store.GetVariable(v.Path).SetNodeValue(values[i])
@@ -492,43 +524,54 @@ func (t *Trainer) swap(exec *model.Exec, averaged bool) error {
 // the dropout key, the batch's inputs and its labels.
 func (t *Trainer) stepGraph(scope *model.Scope, in []*Node) []*Node {
 	store := scope.Store()
-	sum, count, gradients := t.lossGradients(store, in)
-	return append([]*Node{sum, count}, t.update(store, in[0], sum, count, gradients)...)
+	all := t.lossGradients(store, in)
+	return append([]*Node{all.loss, all.count}, t.update(store, in[0], all)...)
 }
 
 // accumulateGraph adds the gradients of one micro-batch: inputs are as of stepGraph.
 func (t *Trainer) accumulateGraph(scope *model.Scope, in []*Node) []*Node {
 	store, g := scope.Store(), in[0].Graph()
-	sum, count, gradients := t.lossGradients(store, in)
-	for i, v := range t.variables {
-		total := store.GetVariable(slotPath("gradient", v.Path))
-		total.SetNodeValue(Add(total.NodeValue(g), gradients[i]))
-	}
-	for path, x := range map[string]*Node{"/targets": count, "/loss": sum} {
-		total := store.GetVariable(SlotsScope + path)
+	some := t.lossGradients(store, in)
+	add := func(path string, x *Node) {
+		total := store.GetVariable(path)
 		total.SetNodeValue(Add(total.NodeValue(g), x))
 	}
-	if t.config.measuresNoise() {
-		return []*Node{sum, count, t.squaredNorm(in[0], count, gradients)}
+	for i, v := range t.variables {
+		add(slotPath("gradient", v.Path), some.gradients[i])
 	}
-	return []*Node{sum, count}
+	add(SlotsScope+"/targets", some.count)
+	add(SlotsScope+"/loss", some.loss)
+	for i, v := range t.weigher.sums() {
+		add(v.Path, some.terms.all()[i])
+	}
+	if t.config.measuresNoise() {
+		return []*Node{some.loss, some.count, t.squaredNorm(in[0], some.count, some.gradients)}
+	}
+	return []*Node{some.loss, some.count}
 }
 
 // applyGraph updates from the accumulated gradients and clears them; its input is the
 // optimizer's scalars.
 func (t *Trainer) applyGraph(scope *model.Scope, in []*Node) []*Node {
 	store, g := scope.Store(), in[0].Graph()
-	gradients := make([]*Node, len(t.variables))
-	for i, v := range t.variables {
-		gradients[i] = store.GetVariable(slotPath("gradient", v.Path)).NodeValue(g)
+	read := func(list []elastic.Variable) []*Node {
+		nodes := make([]*Node, len(list))
+		for i, v := range list {
+			nodes[i] = store.GetVariable(v.Path).NodeValue(g)
+		}
+		return nodes
 	}
+	all := sums{gradients: read(t.slotVariables("gradient"))}
 	loss, targets := store.GetVariable(SlotsScope+"/loss"), store.GetVariable(SlotsScope+"/targets")
-	out := t.update(store, in[0], loss.NodeValue(g), targets.NodeValue(g), gradients)
-	for i, v := range t.variables {
-		store.GetVariable(slotPath("gradient", v.Path)).SetNodeValue(ZerosLike(gradients[i]))
+	all.loss, all.count = loss.NodeValue(g), targets.NodeValue(g)
+	if t.weigher != nil {
+		all.terms = t.weigher.of(read(t.weigher.sums()))
 	}
-	loss.SetNodeValue(ZerosLike(loss.NodeValue(g)))
-	targets.SetNodeValue(ZerosLike(targets.NodeValue(g)))
+	out := t.update(store, in[0], all)
+	for _, v := range t.sums() {
+		sum := store.GetVariable(v.Path)
+		sum.SetNodeValue(ZerosLike(sum.NodeValue(g)))
+	}
 	return out
 }
 
@@ -826,6 +869,11 @@ func (t *Trainer) train(ctx context.Context, data Data, hooks Hooks, rates rates
 		if err != nil {
 			return fmt.Errorf("update %d: %w", t.state.Update+1, err)
 		}
+		var weighed []Term
+		if last {
+			n := t.weigher.numbers()
+			weighed, measures = t.weigher.read(measures[:n]), measures[n:]
+		}
 		sum, targets = sum+out[0], targets+out[1]
 		for _, input := range append(batch.Inputs, batch.Labels...) {
 			input.MustFinalizeAll()
@@ -857,12 +905,12 @@ func (t *Trainer) train(ctx context.Context, data Data, hooks Hooks, rates rates
 			if err != nil {
 				return fmt.Errorf("update %d: %w", t.state.Update, err)
 			}
-			t.state.History = append(t.state.History, Point{Update: t.state.Update, Loss: loss, Rate: rate, GradientNorm: norm, Scalars: scalars})
+			t.state.History = append(t.state.History, Point{Update: t.state.Update, Loss: loss, Rate: rate, GradientNorm: norm, Terms: weighed, Scalars: scalars})
 		}
 		if hooks.Step != nil {
 			hooks.Step(Step{
 				Update: t.state.Update, Total: total, Epoch: t.state.Epoch, Loss: loss, Rate: rate, GradientNorm: norm,
-				Targets: int(targets), Positions: positions, Elapsed: time.Since(begin), Compilations: len(t.compiled),
+				Targets: int(targets), Positions: positions, Elapsed: time.Since(begin), Compilations: len(t.compiled), Terms: weighed,
 			})
 		}
 		micro, sum, targets, positions, small = 0, 0, 0, 0, smallNorms{}

@@ -205,6 +205,15 @@ func (c Config) HeadScalars(variables []elastic.Variable) []string {
 	return paths
 }
 
+// LastLayer lists the weights of the last dense layer below the head, or of the experts in its place: those that all terms
+// of a loss on the logits share, for [loss.GradNorm].
+func (c Config) LastLayer() []elastic.Variable {
+	last := fmt.Sprintf("/layer_%d/feed_forward/", c.Layers-1)
+	return slices.DeleteFunc(c.Variables(), func(v elastic.Variable) bool {
+		return !strings.HasPrefix(v.Path, last) || !strings.HasSuffix(v.Path, "/outer/weights")
+	})
+}
+
 // table lists an embedding.
 func (c Config) table(path string, rows int) elastic.Variable {
 	return elastic.Variable{Path: path, Shape: []int{rows, c.Hidden}, Init: elastic.Init{Normal: c.InitStd}, Decay: true}

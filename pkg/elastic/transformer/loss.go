@@ -13,11 +13,13 @@ import (
 // compares passes takes their outputs: of the same inputs, with different dropout. The losses of all
 // exits are joined as Depth.Loss says, and what the parts of the model cost is added, once a label.
 func (c Config) Loss(w elastic.Weights, criterion loss.Criterion, labels *Node, drop *dropout.Source, outs ...Output) (sum, count *Node) {
-	return c.LossOn(w, criterion, loss.Targets{Labels: labels}, drop, outs...)
+	terms, count := c.Terms(w, criterion, loss.Targets{Labels: labels}, drop, outs...)
+	return loss.Total(terms), count
 }
 
-// LossOn is [Config.Loss] for targets that have more than labels: a teacher, whom all exits follow.
-func (c Config) LossOn(w elastic.Weights, criterion loss.Criterion, targets loss.Targets, drop *dropout.Source, outs ...Output) (sum, count *Node) {
+// Terms is [Config.Loss] in parts: those of the criterion, see [loss.Criterion.Terms], and behind them what the parts of the
+// model cost, if they do. Targets may have more than labels: a teacher, whom all exits follow.
+func (c Config) Terms(w elastic.Weights, criterion loss.Criterion, targets loss.Targets, drop *dropout.Source, outs ...Output) (terms []*Node, count *Node) {
 	passes := make([][]*Node, len(outs)) // logits of each pass, by exit
 	for i, out := range outs {
 		passes[i] = c.Exits(w, out, drop)
@@ -32,17 +34,22 @@ func (c Config) LossOn(w elastic.Weights, criterion loss.Criterion, targets loss
 		for pass := range passes {
 			logits[pass] = passes[pass][i]
 		}
-		var one *Node
-		one, count = criterion.Loss(targets, logits...)
-		if weights[i] != 1 {
-			one = MulScalar(one, weights[i])
+		var own []*Node
+		own, count = criterion.Terms(targets, logits...)
+		if terms == nil {
+			terms = make([]*Node, len(own))
 		}
-		sum = elastic.AddIf(sum, one)
+		for k, term := range own {
+			if weights[i] != 1 {
+				term = MulScalar(term, weights[i])
+			}
+			terms[k] = elastic.AddIf(terms[k], term)
+		}
 	}
 	if penalty := MeanPenalty(outs...); penalty != nil { // the loop divides by the count
-		sum = Add(sum, Mul(penalty, count))
+		terms = append(terms, Mul(penalty, count))
 	}
-	return sum, count
+	return terms, count
 }
 
 // MeanPenalty returns the mean of what the parts of a model cost in several passes, a scalar, or nil

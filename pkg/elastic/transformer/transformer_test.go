@@ -363,3 +363,14 @@ func TestPenaltiesReachTheLoss(t *testing.T) {
 		}
 	}
 }
+
+// TestLastLayer is the one that the head reads, with experts too.
+func TestLastLayer(t *testing.T) {
+	c := small()
+	for want, experts := range map[string]*transformer.Experts{"outer/weights": nil, "experts/outer/weights": {Count: 2}} {
+		c.Experts = experts
+		if got, want := c.LastLayer(), fmt.Sprintf("/layer_%d/feed_forward/%s", c.Layers-1, want); len(got) != 1 || got[0].Path != want {
+			t.Errorf("last layer is %v, want %s", got, want)
+		}
+	}
+}

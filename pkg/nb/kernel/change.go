@@ -15,7 +15,8 @@ type change struct {
 	times    int
 }
 
-// changes make the kernel as fast as its parts are and let a cell save what it has when it is interrupted.
+// changes make the kernel as fast as its parts are and let a cell save what it has when it is interrupted, and
+// end what waits behind a cell that failed.
 var changes = []change{
 	{
 		"the language server is used as soon as it listens; GoNB looks for the first time after 12 s, and completion waits for it",
@@ -97,6 +98,26 @@ var changes = []change{
 	{
 		"and this obeys",
 		"internal/goexec/execcode.go", "\t// Execute compiled code.\n", "\tif msg != nil && msg.Kernel().Interrupted.Load() {\n\t\treturn errors.New(\"interrupted before it ran\")\n\t}\n", 1,
+	},
+	{
+		"the cells that wait behind one that failed are given up, as the protocol says; GoNB executes them: these are taken from the queue",
+		"internal/dispatcher/dispatcher.go", "\t// Send the output back to the notebook.\n",
+		"\tvar waiting []kernel.Message\n\tif stop, ok := content[\"stop_on_error\"].(bool); executionErr != nil && (stop || !ok) {\n\t\twaiting = takeWaiting()\n\t}\n\n\t// Send the output back to the notebook.\n", 1,
+	},
+	{
+		"and these are told so, behind the answer to the one that failed",
+		"internal/dispatcher/dispatcher.go", "publish 'execute_reply`\")\n\t}\n\treturn nil\n}\n",
+		"publish 'execute_reply`\")\n\t}\n\tfor _, w := range waiting {\n\t\tif err := giveUp(w); err != nil {\n\t\t\treturn err\n\t\t}\n\t}\n\treturn nil\n}\n\n" +
+			"// takeWaiting takes the cells that wait to be executed from the queue.\nfunc takeWaiting() (waiting []kernel.Message) {\n\tfor range len(busyMessagesChan) {\n\t\tp, ok := <-busyMessagesChan\n\t\tif !ok {\n\t\t\tbreak\n\t\t}\n\t\tif p.msg.ComposedMsg().Header.MsgType == \"execute_request\" {\n\t\t\twaiting = append(waiting, p.msg)\n\t\t} else {\n\t\t\tSendNoBlock(busyMessagesChan, p)\n\t\t}\n\t}\n\treturn waiting\n}\n\n" +
+			"// giveUp answers a cell that is not executed.\nfunc giveUp(msg kernel.Message) error {\n\tif err := kernel.PublishKernelStatus(msg, kernel.StatusBusy); err != nil {\n\t\treturn err\n\t}\n\tif err := msg.Reply(\"execute_reply\", map[string]any{\"status\": \"aborted\"}); err != nil {\n\t\treturn err\n\t}\n\treturn kernel.PublishKernelStatus(msg, kernel.StatusIdle)\n}\n", 1,
+	},
+	{
+		"a front end learns that the kernel is idle from the answer to its first question, that for the history, which GoNB leaves unanswered: this takes the question",
+		"internal/dispatcher/dispatcher.go", "\t\"kernel_info_request\",\n\t//", "\t\"kernel_info_request\", \"history_request\",\n\t//", 1,
+	},
+	{
+		"and this says that there is none",
+		"internal/dispatcher/dispatcher.go", "\tcase \"inspect_request\":\n", "\tcase \"history_request\":\n\t\terr = msg.Reply(\"history_reply\", map[string]any{\"status\": \"ok\", \"history\": []any{}})\n\tcase \"inspect_request\":\n", 1,
 	},
 }
 

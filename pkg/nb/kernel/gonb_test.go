@@ -147,6 +147,30 @@ func cut(t *testing.T, code string) (string, int) {
 	return before + after, len([]rune(before))
 }
 
+// TestGoNBOrder: what a cell prints and what it shows come in the order of the program.
+func TestGoNBOrder(t *testing.T) {
+	k := goKernel(t, imports)
+	const times = 200
+	code := "%%\n_ = ctx\nfor i := range 200 {\n\tfmt.Printf(\"printed %d\\n\", i)\n\tnb.HTML(fmt.Sprintf(\"shown %d\", i))\n}"
+	wrong, printed, shown := 0, 0, 0
+	reply, err := k.Execute(t.Context(), kernel.Request{Code: code, Output: func(m kernel.Message) {
+		var content struct{ Text string }
+		if err := json.Unmarshal(m.Content, &content); err != nil {
+			t.Error(err)
+		}
+		printed += strings.Count(content.Text, "printed")
+		if m.Header.Type == "display_data" {
+			shown++
+			if printed != shown {
+				wrong++
+			}
+		}
+	}})
+	if err != nil || reply.Status != "ok" || printed != times || wrong > 0 {
+		t.Errorf("%d of %d printed, %d pictures stand in the wrong place; %+v, error %v", printed, times, wrong, reply, err)
+	}
+}
+
 // TestGoNBErrors: what goes wrong is said in words of its own, with the cell and the line.
 func TestGoNBErrors(t *testing.T) {
 	k := goKernel(t, imports)

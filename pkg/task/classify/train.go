@@ -108,7 +108,7 @@ func (c *Classifier) RangeTest(ctx context.Context, texts []data.Text, config Tr
 // ExplainTraining returns a table of what holds for which parameters under a recipe; see
 // [train.Trainer.Explain].
 func (c *Classifier) ExplainTraining(config TrainConfig) (string, error) {
-	return run.Explain(c.backend, task{m: c.Model, config: c.Model.Config, loss: config.Loss}, config.Config)
+	return run.Explain(c.backend, task{m: c.Model, config: c.Model.Config, loss: config.Loss, weigh: config.Distill.Weigh}, config.Config)
 }
 
 // Examples encodes labelled texts for training: the first token has the number of the text's
@@ -145,6 +145,7 @@ type task struct {
 	config    transformer.Config // of m, with noise
 	loss      loss.Config
 	criterion loss.Criterion
+	weigh     loss.Weighing
 }
 
 // task returns what trains the classifier on examples.
@@ -163,7 +164,7 @@ func (c *Classifier) task(examples []batch.Example, config TrainConfig) (task, e
 	if err != nil {
 		return task{}, fmt.Errorf("training config: %w", err)
 	}
-	return task{m: c.Model, config: noisy, loss: config.Loss, criterion: criterion}, nil
+	return task{m: c.Model, config: noisy, loss: config.Loss, criterion: criterion, weigh: config.Distill.Weigh}, nil
 }
 
 func (t task) Store() *model.Store { return t.m.Store }
@@ -174,6 +175,17 @@ func (t task) Variables() []elastic.Variable { return t.m.Config.Variables() }
 func (t task) Watched() []string { return t.m.Config.HeadScalars(t.Variables()) }
 
 func (t task) Loss(w elastic.Weights, inputs, labels []*graph.Node, drop *dropout.Source) (sum, count *graph.Node) {
+	terms, count := t.Terms(w, inputs, labels, drop)
+	return loss.Total(terms), count
+}
+
+// Weighing implements [train.Weighed].
+func (t task) Weighing() (how loss.Weighing, names []string, shared []elastic.Variable) {
+	return t.weigh, t.criterion.TermNames(), t.m.Config.LastLayer()
+}
+
+// Terms implements [train.Weighed].
+func (t task) Terms(w elastic.Weights, inputs, labels []*graph.Node, drop *dropout.Source) (terms []*graph.Node, count *graph.Node) {
 	targets := loss.Targets{Labels: labels[0], Mixture: loss.NewMixture(drop, graph.GreaterThan(inputs[5], graph.ZerosLike(inputs[5])), t.criterion.Mixup)}
 	if len(inputs) > 6 {
 		targets.Teacher = inputs[6]
@@ -186,11 +198,11 @@ func (t task) Loss(w elastic.Weights, inputs, labels []*graph.Node, drop *dropou
 		// Linear in the embedding of the text before the last layer, so mixing them mixes that.
 		logits[i] = t.config.MaskedHeadLogits(w, tokens, mask, drop)
 	}
-	sum, count = t.criterion.Loss(targets, logits...)
+	terms, count = t.criterion.Terms(targets, logits...)
 	if extra := elastic.AddIf(transformer.MeanPenalty(passes...), t.loss.Penalty(w, t.Variables())); extra != nil { // the loop divides by the count
-		sum = graph.Add(sum, graph.Mul(extra, count))
+		terms = append(terms, graph.Mul(extra, count))
 	}
-	return sum, count
+	return terms, count
 }
 
 // LossConfig implements [train.Measured].

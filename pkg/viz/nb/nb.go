@@ -100,12 +100,16 @@ type screen struct {
 	update   func(id, html string)
 }
 
-// notebook is the screen of this process. Each display waits until the kernel has it: a program that ends, or panics,
-// right after it would else lose it.
+// notebook is the screen of this process. Each display comes behind what was printed before it, and waits until the kernel
+// has it: a program that ends, or panics, right after it would else lose it.
 var notebook = screen{
 	on:   gonbui.IsNotebook,
 	live: gonbui.IsNotebook && os.Getenv(HeadlessEnv) == "",
 	display: func(html string) {
+		if !gonbui.IsNotebook {
+			return
+		}
+		awaitPrinted()
 		gonbui.DisplayHTML(html)
 		gonbui.Sync()
 	},
@@ -114,6 +118,7 @@ var notebook = screen{
 			printMarkdown(os.Stdout, markdown)
 			return
 		}
+		awaitPrinted()
 		gonbui.DisplayMarkdown(markdown)
 		gonbui.Sync()
 	},

@@ -8,8 +8,8 @@ import (
 )
 
 // Notify shows a notification of the browser that the notebook is open in, for the end of a cell that takes long. The
-// browser asks once whether it may. Where nobody watches ([HeadlessEnv], or no notebook) it does nothing, and it leaves
-// nothing in the saved notebook.
+// browser asks once whether it may; Firefox does so when the sign in its address bar is clicked. Where nobody watches
+// ([HeadlessEnv], or no notebook) it does nothing. A notebook that is saved in the browser keeps an empty output of it.
 func Notify(text string) { notebook.notify(text) }
 
 func (s screen) notify(text string) {

@@ -59,7 +59,8 @@ func base() string {
 }
 
 // ReadPlan reads the plan of a notebook file. A relative path counts from the notebook that runs, as does the working
-// directory of a cell.
+// directory of a cell. For a runner ([HeadlessEnv]), which may save the notebook, it says nothing of the execution that was
+// saved before: that is not the one whose outputs will stand there.
 func ReadPlan(path string) (ipynb.Plan, error) {
 	file, err := ipynb.ReadFile(path)
 	if err != nil {
@@ -68,6 +69,9 @@ func ReadPlan(path string) (ipynb.Plan, error) {
 	plan, err := file.Plan()
 	if err != nil {
 		return plan, fmt.Errorf("reading the plan of notebook %s: %w", path, err)
+	}
+	if os.Getenv(HeadlessEnv) != "" {
+		plan.Measured = nil
 	}
 	return plan, nil
 }

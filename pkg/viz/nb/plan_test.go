@@ -92,6 +92,7 @@ func TestCache(t *testing.T) {
 }
 
 func TestReadPlan(t *testing.T) {
+	t.Setenv(HeadlessEnv, "")
 	path := filepath.Join(t.TempDir(), "a.ipynb")
 	write := func(text string) {
 		t.Helper()
@@ -108,6 +109,10 @@ func TestReadPlan(t *testing.T) {
 	want := ipynb.Plan{Expect: map[string][2]float64{"f1": {0.5, 0.05}}, Budget: 600, Measured: &ipynb.Measured{Seconds: 90, Backend: "xla", Cores: 2}}
 	if diff := cmp.Diff(want, got); diff != "" {
 		t.Errorf("plan (-want +got):\n%s", diff)
+	}
+	t.Setenv(HeadlessEnv, "1")
+	if got, err = ReadPlan(path); err != nil || got.Measured != nil || got.Budget != 600 {
+		t.Errorf("for a runner: plan %+v, error %v, want nothing of the execution before", got, err)
 	}
 	for _, bad := range []string{`{`, fmt.Sprintf(file, `{"workbench": {"expect": 3}}`)} {
 		write(bad)
