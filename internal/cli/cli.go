@@ -3,6 +3,7 @@
 package cli
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -11,6 +12,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"unicode"
 	"unicode/utf8"
@@ -222,33 +224,77 @@ func (a *app) printJSON(value any) error {
 }
 
 // named returns the folder of a run or model that an argument means: the argument itself if there is such a file, else the run below runs/
-// that it names: by its name, by a part of it that no other run has, or as "latest".
-func (a *app) named(model string) (string, error) {
-	if _, err := os.Stat(model); err == nil || model == "" || strings.ContainsRune(model, filepath.Separator) {
-		return model, nil
+// that it names: by its name, by a part of it that no other run has, or as "latest". What a folder lacks of what is wanted is told by an
+// error of lacks; the latest run is that of those that lack nothing.
+func (a *app) named(name string, lacks func(dir string) error) (string, error) {
+	if _, err := os.Stat(name); err == nil || name == "" || strings.ContainsRune(name, filepath.Separator) {
+		return name, lacks(name)
 	}
 	store, err := track.Open(a.ctx, "runs")
 	if errors.Is(err, fs.ErrNotExist) {
-		return model, nil // which is told not to be a folder where it is read
+		return name, lacks(name)
 	}
 	if err != nil {
 		return "", err
 	}
 	defer store.Close()
-	r, err := store.Find(a.ctx, model)
+	if name == "latest" {
+		return a.latest(store, lacks)
+	}
+	r, err := store.Find(a.ctx, name)
 	if err != nil {
-		return "", usageError{fmt.Errorf("%s is no folder, nor the name of a run: %w", model, err)}
+		return "", usageError{fmt.Errorf("%s is no folder, nor the name of a run: %w", name, err)}
 	}
 	fmt.Fprintf(a.stderr, "run %s\n", r.Dir)
-	return r.Dir, nil
+	return r.Dir, lacks(r.Dir)
 }
 
-// modelDir returns the folder of a model: the argument itself, or the final model of a
-// run folder.
-func modelDir(path string) string {
-	dir := filepath.Join(path, run.ModelDir)
-	if _, err := os.Stat(filepath.Join(dir, "config.json")); err == nil {
-		return dir
+// latest returns the folder of the latest run that lacks nothing.
+func (a *app) latest(store *track.Store, lacks func(dir string) error) (string, error) {
+	runs, err := store.Runs(a.ctx, track.Query{})
+	if err != nil {
+		return "", err
 	}
-	return path
+	slices.SortStableFunc(runs, func(a, b track.Run) int { return b.Started.Compare(a.Started) })
+	var why error // the latest will not do
+	for _, r := range runs {
+		err := lacks(r.Dir)
+		if err == nil {
+			fmt.Fprintf(a.stderr, "run %s\n", r.Dir)
+			if why != nil {
+				fmt.Fprintf(a.stderr, "passed over: %v\n", why)
+			}
+			return r.Dir, nil
+		}
+		why = cmp.Or(why, err)
+	}
+	if why == nil {
+		return "", usageError{fmt.Errorf("latest: %s holds no run: train something first", store.Dir())}
+	}
+	return "", usageError{fmt.Errorf("none of %d runs below %s will do; the latest: %w", len(runs), store.Dir(), why)}
+}
+
+// noFolder says of a path that is no folder what may be given.
+func noFolder(path string) error {
+	if info, err := os.Stat(path); err != nil || !info.IsDir() {
+		return fmt.Errorf("%s is no folder: want that of a run, a part of the name of a run below runs, or latest", quoted(path))
+	}
+	return nil
+}
+
+// noModel says of a path that leads to no model what it is.
+func noModel(path string) error {
+	if err := noFolder(path); err != nil {
+		return fmt.Errorf("%w; or the folder of a model, with config.json, model.safetensors and tokenizer.json", err)
+	}
+	dir, err := run.ModelFolder(path)
+	if err != nil {
+		return err
+	}
+	for _, name := range []string{"config.json", peft.ConfigFile} { // the latter alone is an adapter of another program
+		if _, err := os.Stat(filepath.Join(dir, name)); !errors.Is(err, fs.ErrNotExist) {
+			return nil
+		}
+	}
+	return fmt.Errorf("%s holds neither a run nor a model: want the folder of a run, or one with config.json, model.safetensors and tokenizer.json", path)
 }

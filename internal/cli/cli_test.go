@@ -58,6 +58,10 @@ func quickly(dir string, more ...string) []string {
 }
 
 func TestHelpAndUsage(t *testing.T) {
+	model := t.TempDir() // not of a run
+	if err := os.WriteFile(filepath.Join(model, "config.json"), []byte("{}"), 0o644); err != nil {
+		t.Fatal(err)
+	}
 	for _, args := range [][]string{{"--help"}, {"help"}, nil} {
 		if out := run(t, "", args...); out.code != 0 || !strings.Contains(out.stdout, "train ner") {
 			t.Errorf("%v: code %d, output %q", args, out.code, out.stdout)
@@ -93,10 +97,10 @@ func TestHelpAndUsage(t *testing.T) {
 		{[]string{"train", "ner", "--data", "uner"}, "uner-en-ewt"},
 		{[]string{"train", "ner", "--data", "minilm-l6"}, "uner-en-ewt"},
 		{[]string{"train", "ner", "--model", "minilm-l7"}, "minilm-l6"},
-		{[]string{"eval", t.TempDir(), "--data", "uner"}, "uner-en-ewt"},
+		{[]string{"eval", model, "--data", "uner"}, "uner-en-ewt"},
 		{[]string{"eval", t.TempDir(), "--digits=-1"}, "0 to 10"},
 		{[]string{"train", "ner", "--resume", "--preset", "seed"}, "no run"},
-		{[]string{"eval", t.TempDir()}, "--data or --file"},
+		{[]string{"eval", model}, "--data or --file"},
 		{[]string{"fetch", "minilm-l7"}, "minilm-l6"},
 	} {
 		if out := run(t, "", test.args...); out.code != 2 || !strings.Contains(out.stderr, test.want) {
@@ -602,6 +606,19 @@ func TestAdapter(t *testing.T) {
 	}
 	if other := run(t, "", "predict", dir, "Angela met Tim."); other.code != 0 {
 		t.Errorf("predict: code %d, %s", other.code, other.stderr)
+	}
+	// As Python's peft writes it, without what is ours.
+	alien := filepath.Join(t.TempDir(), "alien")
+	if err := os.CopyFS(alien, os.DirFS(filepath.Join(dir, "model"))); err != nil {
+		t.Fatal(err)
+	}
+	for _, name := range []string{"config.json", "manifest.json", "tagger.json"} {
+		if err := os.Remove(filepath.Join(alien, name)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if other := run(t, "", "predict", alien, "Angela met Tim."); other.code != 0 {
+		t.Errorf("predict with an adapter of another program: code %d, %s", other.code, other.stderr)
 	}
 	merged := filepath.Join(t.TempDir(), "merged")
 	if other := adapted(merged, "--peft", "ia3", "--merge"); other.code != 0 {

@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
-	"os"
 
 	"github.com/elastic-attention/workbench/pkg/data"
 	"github.com/elastic-attention/workbench/pkg/data/hub"
@@ -35,9 +34,6 @@ func corpusOf[C any](c corpusFlags, model string) (config C, err error) {
 	record, err := run.ReadRecord[C](model)
 	if err == nil || !errors.Is(err, fs.ErrNotExist) {
 		return record.Config, err
-	}
-	if info, err := os.Stat(model); err != nil || !info.IsDir() {
-		return config, noSuchRun(model)
 	}
 	if c.Data == "" && c.File == "" {
 		return config, usageError{fmt.Errorf("%s is no run folder, so say what to score on: --data or --file", model)}

@@ -33,15 +33,19 @@ func (c plotCmd) Run(a *app) error {
 		return usageError{err}
 	}
 	var err error
-	if c.Folder, err = a.named(c.Folder); err != nil {
+	var course run.Course
+	c.Folder, err = a.named(c.Folder, func(dir string) (err error) {
+		if err = noFolder(dir); err != nil {
+			return err
+		}
+		course, err = run.ReadCourse(dir)
+		if err == nil && len(course.History) == 0 {
+			err = fmt.Errorf("%s has no update in its history: there is nothing to draw", dir)
+		}
 		return err
-	}
-	course, err := run.ReadCourse(c.Folder)
+	})
 	if err != nil {
 		return err
-	}
-	if len(course.History) == 0 {
-		return fmt.Errorf("%s has no update in its history: there is nothing to draw", c.Folder)
 	}
 	path := c.Plot
 	if c.JSON {

@@ -51,7 +51,7 @@ func TestPlotARun(t *testing.T) {
 			t.Errorf("from the checkpoint:\n%s\nfrom the report:\n%s", begun.stdout, finished.stdout)
 		}
 	}
-	if out := run(t, "", "plot", t.TempDir()); out.code != 1 || !strings.Contains(out.stderr, "neither report.json nor a checkpoint") {
+	if out := run(t, "", "plot", t.TempDir()); out.code != 1 || !strings.Contains(out.stderr, "neither report.json nor a checkpoint, so it is no run, or one that has saved nothing yet") {
 		t.Errorf("no run: code %d, %s", out.code, out.stderr)
 	}
 	if out := run(t, "", "plot", dir+"ner", "--plot", "x.png"); out.code != 2 {

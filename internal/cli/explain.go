@@ -79,7 +79,11 @@ func (c explainCmd) Run(a *app) error {
 		return usageError{err}
 	}
 	var err error
-	if c.Model, err = a.named(c.Model); err != nil {
+	lacks := noModel
+	if c.Scalars { // a run that still goes on has them
+		lacks = noCheckpoint
+	}
+	if c.Model, err = a.named(c.Model, lacks); err != nil {
 		return err
 	}
 	task, overData := taskOf(c.Model), c.Faithfulness || c.Heads || c.Scalars

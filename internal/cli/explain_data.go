@@ -193,12 +193,21 @@ var meanings = map[string]struct {
 
 func sigmoid(x float64) float64 { return 1 / (1 + math.Exp(-x)) }
 
+// noCheckpoint says of a path that leads to no checkpoint what it is.
+func noCheckpoint(path string) error {
+	if err := noFolder(path); err != nil {
+		return err
+	}
+	_, err := checkpoint.Run{Dir: path}.Latest()
+	if errors.Is(err, fs.ErrNotExist) {
+		return fmt.Errorf("%s is no run folder with a checkpoint: --scalars shows how a run trained", path)
+	}
+	return err
+}
+
 // scalars shows what heads learned about themselves.
 func (c explainCmd) scalars(a *app) error {
 	folder, err := checkpoint.Run{Dir: c.Model}.Latest()
-	if errors.Is(err, fs.ErrNotExist) {
-		return fmt.Errorf("%s is no run folder with a checkpoint: --scalars shows how a run trained", c.Model)
-	}
 	if err != nil {
 		return err
 	}

@@ -3,8 +3,6 @@ package cli
 import (
 	"errors"
 	"fmt"
-	"os"
-	"path/filepath"
 
 	"github.com/elastic-attention/workbench/pkg/data"
 	"github.com/elastic-attention/workbench/pkg/data/hub"
@@ -41,11 +39,11 @@ func (c generateCmd) Run(a *app) error {
 		return usageError{err}
 	}
 	var err error
-	if c.Model, err = a.named(c.Model); err != nil {
+	if c.Model, err = a.named(c.Model, noModel); err != nil {
 		return err
 	}
-	if _, err := os.Stat(filepath.Join(modelDir(c.Model), "config.json")); err == nil && taskOf(c.Model) != hub.TaskLM {
-		return usageError{fmt.Errorf("%s holds no language model but one for %q: %s predict %s TEXT", c.Model, taskOf(c.Model), program(), quoted(c.Model))}
+	if task := taskOf(c.Model); task != hub.TaskLM {
+		return usageError{fmt.Errorf("%s holds no language model but one for %q: %s predict %s TEXT", c.Model, task, program(), quoted(c.Model))}
 	}
 	model, err := load(a, c.Model, lm.Load)
 	if err != nil {
@@ -74,7 +72,7 @@ func (c evalCmd) language(a *app) error {
 	corpus := config.Data
 	switch {
 	case c.File != "":
-		corpus = experiment.Data{TrainFile: c.File, DevFile: c.File, TestFile: c.File} // all of it is scored
+		corpus = experiment.Data{TestFile: c.File}
 	case c.Data != "":
 		corpus = experiment.Data{Name: c.Data}
 	}

@@ -51,8 +51,8 @@ func taskOf(path string) string {
 	if record, err := run.ReadRecord[json.RawMessage](path); err == nil {
 		return record.Task
 	}
-	if head, err := pretrained.ReadHead(modelDir(path)); err == nil {
-		switch head.Kind {
+	if dir, err := run.ModelFolder(path); err == nil {
+		switch head, _ := pretrained.ReadHead(dir); head.Kind {
 		case transformer.Sequence:
 			return hub.TaskClassify
 		case transformer.LM:
@@ -64,17 +64,11 @@ func taskOf(path string) string {
 
 // load loads the model of a run or model folder.
 func load[M any](a *app, path string, load func(compute.Backend, string) (M, error)) (m M, err error) {
-	dir := modelDir(path)
-	if dir == path {
-		if err := noSuchRun(path); err != nil {
-			return m, err
-		}
-	}
 	engine, _, err := a.open()
 	if err != nil {
 		return m, err
 	}
-	return load(engine, dir)
+	return load(engine, path)
 }
 
 type evalCmd struct {
@@ -110,7 +104,7 @@ func (c evalCmd) Run(a *app) error {
 		return usageError{fmt.Errorf("--digits is %d, want 0 to 10", c.Digits)}
 	}
 	var err error
-	if c.Model, err = a.named(c.Model); err != nil {
+	if c.Model, err = a.named(c.Model, noModel); err != nil {
 		return err
 	}
 	switch taskOf(c.Model) {
@@ -299,7 +293,7 @@ func (c predictCmd) tag(a *app, encoder *json.Encoder, tagger *ner.Tagger, texts
 // Run predicts.
 func (c predictCmd) Run(a *app) error {
 	var err error
-	if c.Model, err = a.named(c.Model); err != nil {
+	if c.Model, err = a.named(c.Model, noModel); err != nil {
 		return err
 	}
 	emit, end, err := c.emitter(a)

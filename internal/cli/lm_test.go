@@ -22,7 +22,8 @@ func TestTrainEvalGenerate(t *testing.T) {
 			t.Errorf("train does not print %q:\n%s", want, out.stdout)
 		}
 	}
-	if !strings.Contains(out.stderr, "epoch 1: dev loss") || !strings.Contains(out.stderr, "6000 bytes to train on") || strings.Contains(out.stderr, "labels") {
+	if !strings.Contains(out.stderr, "epoch 1: dev loss") || !strings.Contains(out.stderr, "6000 bytes to train on") || strings.Contains(out.stderr, "labels") ||
+		!strings.Contains(out.stderr, " batches an epoch in 1 shape, ") {
 		t.Errorf("train does not show progress:\n%s", out.stderr)
 	}
 	if again := run(t, "", append(train, "--resume", "--json")...); again.code != 0 || !json.Valid([]byte(again.stdout)) || !strings.Contains(again.stderr, "continuing after update 12") {

@@ -218,18 +218,35 @@ func TestModelsByTheNamesOfRuns(t *testing.T) {
 			t.Fatal(out.stderr)
 		}
 	}
+	// The latest run is one of a study: it has a course, and no model.
+	study := filepath.Join("runs", "pair", "runs", "third-1")
+	journal, err := track.Start(study, track.Record{Task: "ner"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(filepath.Join(study, "report.json"), []byte(`{"history": [{"update": 1, "loss": 2, "rate": 1}]}`), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	if err := journal.Close(nil); err != nil {
+		t.Fatal(err)
+	}
 	for _, test := range []struct {
 		args []string
 		code int
 		want string
 	}{
-		{[]string{"predict", "latest", "Ann"}, 0, "run runs/fist\n"},
+		{[]string{"predict", "latest", "Ann"}, 0, "run runs/fist\npassed over: the run in " + study + " is finished and kept no model"},
+		{[]string{"eval", "third-1"}, 1, study + " is finished and kept no model"},
+		{[]string{"plot", "latest"}, 0, "run " + study + "\n"},
+		{[]string{"explain", "latest", "--scalars"}, 1, "run runs/fist\n"},
+		{[]string{"plot", "runs/nothing"}, 1, "runs/nothing is no folder: want that of a run, a part of the name of a run below runs, or latest\n"},
+		{[]string{"predict", "", "Ann"}, 1, "'' is no folder"},
 		{[]string{"predict", "rst", "Ann"}, 0, "run runs/first\n"},
 		{[]string{"eval", "first", "--split", "dev"}, 0, "run runs/first\n"},
 		{[]string{"explain", "first", "--steps", "2", "Ann"}, 0, "run runs/first\n"},
 		{[]string{"plot", "first"}, 0, "run runs/first\n"},
 		{[]string{"predict", "st", "Ann"}, 2, `st is no folder, nor the name of a run: "st" means 2 runs below runs: `},
-		{[]string{"generate", "third"}, 2, `third is no folder, nor the name of a run: no run below runs has "third" in its name`},
+		{[]string{"generate", "fourth"}, 2, `fourth is no folder, nor the name of a run: no run below runs has "fourth" in its name`},
 	} {
 		if out := run(t, "", test.args...); out.code != test.code || !strings.Contains(out.stderr, test.want) {
 			t.Errorf("%v: code %d, errors %q, want code %d and %q", test.args, out.code, out.stderr, test.code, test.want)

@@ -5,7 +5,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io/fs"
 	"os"
 	"path/filepath"
 	"reflect"
@@ -501,6 +500,14 @@ func (a *app) tellBackend(before any, choice backend.Choice) {
 // manyLabels is from how many on only their number is told.
 const manyLabels = 16
 
+// plural is a number of things.
+func plural(n int, one, several string) string {
+	if n == 1 {
+		return "1 " + one
+	}
+	return fmt.Sprint(n, " ", several)
+}
+
 // tellLoaded says what a run is about to work on.
 func (a *app) tellLoaded(l run.Loaded, model, data, items, dir string, resume bool) {
 	a.ending.run = dir
@@ -513,7 +520,7 @@ func (a *app) tellLoaded(l run.Loaded, model, data, items, dir string, resume bo
 	}
 	fmt.Fprintf(a.stderr, "model %s: %.3g M parameters; data %s: %d %s to train on, %d dev, %d test%s\n",
 		model, float64(l.Parameters)/1e6, data, l.Train, items, l.Dev, l.Test, labels)
-	fmt.Fprintf(a.stderr, "%d batches an epoch in %d shapes, %.0f %% padding; run folder %s\n", l.Batches.Batches, l.Batches.Shapes, 100*l.Batches.Padding, dir)
+	fmt.Fprintf(a.stderr, "%s an epoch in %s, %.0f %% padding; run folder %s\n", plural(l.Batches.Batches, "batch", "batches"), plural(l.Batches.Shapes, "shape", "shapes"), 100*l.Batches.Padding, dir)
 	for _, err := range l.Skipped {
 		fmt.Fprintf(a.stderr, "PASSED OVER: %v\n", err)
 	}
@@ -523,18 +530,4 @@ func (a *app) tellLoaded(l run.Loaded, model, data, items, dir string, resume bo
 	case resume:
 		fmt.Fprintf(a.stderr, "%s has no checkpoint to continue from; beginning\n", dir)
 	}
-}
-
-// noSuchRun explains a path that leads to no model.
-func noSuchRun(path string) error {
-	if info, err := os.Stat(path); err != nil || !info.IsDir() {
-		return fmt.Errorf("%s is no folder: want that of a run, or of a model with config.json, model.safetensors and tokenizer.json", path)
-	}
-	if _, err := os.Stat(filepath.Join(path, run.RecordFile)); err == nil {
-		return fmt.Errorf("%s holds a run that is not finished: continue it with the command that began it and --resume --run %s", path, path)
-	}
-	if _, err := os.Stat(filepath.Join(path, "config.json")); errors.Is(err, fs.ErrNotExist) {
-		return fmt.Errorf("%s holds neither a run nor a model: want the folder of a run, or one with config.json, model.safetensors and tokenizer.json", path)
-	}
-	return nil
 }

@@ -18,7 +18,7 @@ func Decode(content []byte, into any) error {
 	decoder := json.NewDecoder(bytes.NewReader(content))
 	decoder.DisallowUnknownFields()
 	if err := decoder.Decode(into); err != nil {
-		return explain(err)
+		return explain(content, err)
 	}
 	if _, err := decoder.Token(); !errors.Is(err, io.EOF) {
 		return errors.New("more than one JSON value")
@@ -26,10 +26,13 @@ func Decode(content []byte, into any) error {
 	return nil
 }
 
-// explain words an error of the decoder.
-func explain(err error) error {
+// explain words an error of the decoder. A mistake of form has its line, if there are several.
+func explain(content []byte, err error) error {
 	var kind *json.UnmarshalTypeError
+	var form *json.SyntaxError
 	switch {
+	case errors.As(err, &form) && bytes.Contains(bytes.TrimSpace(content), []byte("\n")):
+		return fmt.Errorf("line %d: %w", 1+bytes.Count(content[:max(form.Offset-1, 0)], []byte("\n")), err)
 	case errors.Is(err, io.ErrUnexpectedEOF):
 		return errors.New("the JSON ends too early: a bracket or a quote is not closed")
 	case errors.As(err, &kind) && kind.Field != "":

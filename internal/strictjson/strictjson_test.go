@@ -26,6 +26,9 @@ func TestDecode(t *testing.T) {
 		`[]`:                           "a JSON array, want an object",
 		`{"head": 1}`:                  `unknown field "head"`,
 		`{"heads": 1`:                  "the JSON ends too early: a bracket or a quote is not closed",
+		"a,b\n1,2":                     "line 1: invalid character 'a' looking for beginning of value",
+		"{\n\"heads\": 1,\n\n}":        "line 4: invalid character '}' looking for beginning of object key string",
+		"{\"heads\": x}\n":             "invalid character 'x' looking for beginning of value",
 		`{} {}`:                        "more than one JSON value",
 		`{}}`:                          "more than one JSON value",
 	} {

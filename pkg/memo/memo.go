@@ -46,7 +46,8 @@ const DefaultMaxBytes = 4 << 30
 // several that want the same value one computes it, and the others wait.
 //
 // What is not part of a value's identity, and so belongs into its parameters: the values of variables, those that the
-// function captures included; the backend; files that it reads and answers that it gets.
+// function captures included; the backend; files that it reads and answers that it gets; headers that the C
+// of a package includes from other folders.
 type Cache struct {
 	// Dir is the folder, which is made. Empty means "memo" in $ELASTIC_CACHE_DIR, or in the folder "elastic" of the
 	// user's cache folder.

@@ -92,8 +92,10 @@ func Read(r io.Reader) (*Notebook, error) {
 	decoder := json.NewDecoder(r)
 	decoder.UseNumber()
 	var tree map[string]any
-	if err := decoder.Decode(&tree); err != nil {
-		return nil, fmt.Errorf("it is no JSON object: %w", err)
+	if err := decoder.Decode(&tree); errors.Is(err, io.EOF) {
+		return nil, errors.New("it is empty, want a notebook in JSON (.ipynb)")
+	} else if err != nil {
+		return nil, fmt.Errorf("it is no notebook in JSON (.ipynb), no JSON object: %w", err)
 	}
 	if _, err := decoder.Token(); !errors.Is(err, io.EOF) {
 		return nil, errors.New("something follows the JSON object")

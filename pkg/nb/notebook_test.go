@@ -68,6 +68,7 @@ func TestBadNotebooks(t *testing.T) {
 	const file = `{"cells": [%s], "metadata": {}, "nbformat": 4, "nbformat_minor": 5}`
 	for _, test := range []struct{ text, want string }{
 		{`[`, "no JSON object"},
+		{" \n", "it is empty, want a notebook"},
 		{`{} {}`, "something follows"},
 		{`{"nbformat": 3}`, "nbformat is 3, want 4"},
 		{`{"nbformat": 4, "nbformat_minor": 5, "cells": []}`, "metadata is missing, want an object"},

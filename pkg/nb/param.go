@@ -18,9 +18,8 @@ const (
 	RaisesTag     = "raises-exception" // the cell must fail
 )
 
-// Param is a parameter of a notebook: a variable that its parameters cell reads by nb.Param of package viz/nb.
-//
-//	steps = must.M1(nb.Param("STEPS", 160)) // updates of 16 sentences each
+// Param is a parameter of a notebook: a variable that its parameters cell reads by nb.Param of package viz/nb, as in
+// "steps = must.M1(nb.Param("STEPS", 160)) // updates of 16 sentences each".
 type Param struct {
 	Name     string `json:"name"`              // STEPS; the environment variable is NB_STEPS
 	Variable string `json:"variable"`          // steps

@@ -128,7 +128,12 @@ func (t *Tagger) evidence(p part, entity Entity, tags []string) (explain.Example
 // explaining returns what explains the net as it is.
 func (t *Tagger) explaining() explain.Explainer {
 	n := t.net
+	var adapter []elastic.Variable
+	if n.adapter != nil {
+		adapter = n.adapter.Variables()
+	}
 	return explain.Explainer{
+		Adapter: adapter,
 		Backend: t.backend, Model: n.Model, Weights: func(w elastic.Weights) elastic.Weights { return n.weights(w, nil) },
 		Virtual: n.adapter != nil && slices.Contains([]string{"prefix", "prompt"}, n.adapter.Config().Kind), Length: t.padded, Lock: &t.mu,
 	}

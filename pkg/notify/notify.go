@@ -9,6 +9,7 @@ package notify
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -85,7 +86,7 @@ func (m Message) content() ([]byte, error) {
 	}{text, m})
 }
 
-// Target is where a message goes.
+// Target is where a message goes; [Parse] makes one. The zero value is nowhere.
 type Target struct {
 	bell    bool
 	url     *url.URL
@@ -127,7 +128,7 @@ func (t *Target) String() string {
 	case t.url != nil:
 		return t.url.Host
 	}
-	return t.command
+	return cmp.Or(t.command, "nobody")
 }
 
 // Limits of sending.
@@ -137,7 +138,7 @@ const (
 )
 
 // Send tells the target. Bell is the terminal that rings. A webhook that cannot be reached, or has trouble of its own, is
-// tried three times; a command may take half a minute.
+// tried three times; a command may take half a minute. To tell nobody is an error.
 func (t *Target) Send(ctx context.Context, m Message, bell io.Writer) error {
 	content, err := m.content()
 	if err != nil {
@@ -159,6 +160,8 @@ func (t *Target) Send(ctx context.Context, m Message, bell io.Writer) error {
 				}
 			}
 		}
+	case t.command == "":
+		err = errors.New("the target is empty: make it by Parse")
 	default:
 		err = t.run(ctx, m, content)
 	}

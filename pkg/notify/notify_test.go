@@ -41,6 +41,12 @@ func send(t *testing.T, target string, m Message) (bell string, err error) {
 	return out.String(), err
 }
 
+func TestNobody(t *testing.T) {
+	if err := new(Target).Send(t.Context(), message, io.Discard); err == nil || !strings.Contains(err.Error(), "make it by Parse") {
+		t.Errorf("a target that was never parsed: %v", err)
+	}
+}
+
 func TestWebhook(t *testing.T) {
 	statuses := []int{503, 200}
 	var bodies []string

@@ -34,6 +34,9 @@ func ReadCourse(dir string) (Course, error) {
 	content, err := os.ReadFile(path)
 	if errors.Is(err, fs.ErrNotExist) {
 		latest, err := checkpoint.Run{Dir: dir}.Latest()
+		if errors.Is(err, fs.ErrNotExist) {
+			return Course{}, fmt.Errorf("%s has neither %s nor a checkpoint, so it is no run, or one that has saved nothing yet: %w", dir, ReportFile, fs.ErrNotExist)
+		}
 		if err != nil {
 			return Course{}, fmt.Errorf("%s has neither %s nor a checkpoint: %w", dir, ReportFile, err)
 		}

@@ -40,19 +40,16 @@ type earlier struct {
 }
 
 func readEarlier(task, dir string) (earlier, error) {
-	record, err := ReadRecord[struct {
+	record, err := readRecordOf[struct {
 		Model json.RawMessage `json:"model"`
 		Train struct {
 			Schedule  schedule.Config `json:"schedule"`
 			Optimizer optim.Config    `json:"optimizer"`
 			Adapt     adapt.Strategy  `json:"adapt"`
 		} `json:"train"`
-	}](dir)
+	}](dir, task)
 	if err != nil {
 		return earlier{}, err
-	}
-	if record.Task != task {
-		return earlier{}, fmt.Errorf("%s is a run of task %q, not %q", dir, record.Task, task)
 	}
 	course, err := ReadCourse(dir)
 	if err != nil {

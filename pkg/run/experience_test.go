@@ -59,6 +59,19 @@ func TestBestRates(t *testing.T) {
 	}
 	_, err = run.BestRates(hub.TaskNER, []string{lucky, finished(t, "other", "y", `{"schedule": {"peak": 1}}`, `{"value": 1}`)})
 	wants(t, "other data", err, "different data")
+	alien := filepath.Join(t.TempDir(), "alien")
+	if err := os.Mkdir(alien, 0o755); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(filepath.Join(alien, run.RecordFile), []byte(`{"task": "alien", "config": {"train": []}}`), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	_, err = run.BestRates(hub.TaskNER, []string{alien})
+	wants(t, "a config of another form", err, alien+` is a run of task "alien", not "ner"`)
+	err = run.Fork(filepath.Join(t.TempDir(), "new"), alien, hub.TaskNER, struct {
+		Train struct{ Epochs int } `json:"train"`
+	}{})
+	wants(t, "going on from a config of another form", err, `: `+alien+` is a run of task "alien", not "ner"`)
 	_, err = run.BestRates(hub.TaskClassify, []string{lucky})
 	wants(t, "other task", err, `of task "ner", not "classify"`)
 	_, err = run.BestRates(hub.TaskNER, []string{finished(t, "unscored", "x", `{"schedule": {"peak": 1}}`, ``)})

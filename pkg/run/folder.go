@@ -87,6 +87,21 @@ func ReadRecord[C any](dir string) (Record[C], error) {
 	return record, nil
 }
 
+// readRecordOf is [ReadRecord] of a run that must be one of a task: the config of another task is not read.
+func readRecordOf[C any](dir, task string) (Record[C], error) {
+	any, err := ReadRecord[json.RawMessage](dir)
+	if errors.Is(err, fs.ErrNotExist) {
+		return Record[C]{}, fmt.Errorf("there is no run in %s: want the folder of one, with its %s: %w", dir, RecordFile, fs.ErrNotExist)
+	}
+	if err == nil && any.Task != task {
+		err = fmt.Errorf("%s is a run of task %q, not %q", dir, any.Task, task)
+	}
+	if err != nil {
+		return Record[C]{}, err
+	}
+	return ReadRecord[C](dir)
+}
+
 // Check returns the record of the run in a folder, and whether there is one. It refuses a
 // folder in which a run with this config may not begin or, with resume, continue. A run that
 // ended before it had saved anything, say for a mistake in its config, is in nobody's way.

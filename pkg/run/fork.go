@@ -42,15 +42,12 @@ func fork[C any](dir, parent, task string, config C) error {
 	if _, err := os.Lstat(filepath.Join(dir, RecordFile)); err == nil {
 		return fmt.Errorf("%s holds a run already: name another folder", dir)
 	}
-	record, err := ReadRecord[C](parent)
+	record, err := readRecordOf[C](parent, task)
 	if errors.Is(err, fs.ErrNotExist) {
 		return fmt.Errorf("there is none: want the folder of a run, with its %s and checkpoints", RecordFile)
 	}
 	if err != nil {
 		return err
-	}
-	if record.Task != task {
-		return fmt.Errorf("its task is %q, not %q", record.Task, task)
 	}
 	for _, d := range differences(record.Config, config) {
 		if d.field == "train.optimizer.kind" && d.was != nil && d.is != nil {

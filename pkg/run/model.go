@@ -15,6 +15,7 @@ import (
 	"github.com/gomlx/compute"
 
 	"github.com/elastic-attention/workbench/pkg/data/hub"
+	"github.com/elastic-attention/workbench/pkg/track"
 )
 
 // Scratch names a small transformer with fresh weights in place of a pretrained model.
@@ -59,15 +60,24 @@ func CheckBackend(backend compute.Backend) error {
 	return nil
 }
 
-// ModelFolder returns the folder of the model that a folder means: of a run folder its model, which is an error while the run has
-// none, else the folder itself.
+// ModelFolder returns the folder of the model that a folder means: of a run folder its model, else the folder itself. A run without a
+// model is an error that says why it has none: it goes on, was interrupted, or is one of a study, of which only the scores stay.
 func ModelFolder(dir string) (string, error) {
 	if _, err := os.Stat(filepath.Join(dir, RecordFile)); err != nil {
 		return dir, nil
 	}
 	model := filepath.Join(dir, ModelDir)
 	if _, err := os.Stat(model); err != nil {
-		return "", fmt.Errorf("the run in %s has no model yet: let it finish, by --resume if it was interrupted", dir)
+		r, err := track.ReadRun(dir)
+		switch {
+		case err != nil:
+			return "", err
+		case r.Status == track.Finished:
+			return "", fmt.Errorf("the run in %s is finished and kept no model, as those of a study do: train one by itself", dir)
+		case r.Status == track.Running:
+			return "", fmt.Errorf("the run in %s has no model yet: it goes on, so wait for its end", dir)
+		}
+		return "", fmt.Errorf("the run in %s has no model: it did not finish (%s); go on with it by the command that began it, with --resume --run %[1]s if that was a training", dir, r.Status)
 	}
 	return model, nil
 }

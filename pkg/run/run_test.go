@@ -202,8 +202,19 @@ func TestFindModel(t *testing.T) {
 		t.Fatal(err)
 	}
 	_, _, err := run.FindModel(dir)
-	wants(t, "an unfinished run", err, dir+" has no model yet: let it finish, by --resume")
-	wants(t, "an unfinished teacher", run.Distill{Teacher: dir}.Note(nil), "distill.teacher: the run in "+dir+" has no model yet")
+	wants(t, "a run without a journal", err, dir+" has no model: it did not finish (unknown); go on with it")
+	wants(t, "an unfinished teacher", run.Distill{Teacher: dir}.Note(nil), "distill.teacher: the run in "+dir+" has no model")
+	journal, err := track.Begin(dir, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, _, err = run.FindModel(dir)
+	wants(t, "a run that goes on", err, dir+" has no model yet: it goes on")
+	if err := journal.Close(nil); err != nil {
+		t.Fatal(err)
+	}
+	_, _, err = run.FindModel(dir)
+	wants(t, "a run of a study", err, dir+" is finished and kept no model")
 	if err := os.Mkdir(filepath.Join(dir, run.ModelDir), 0o755); err != nil {
 		t.Fatal(err)
 	}

@@ -70,6 +70,9 @@ func Run(ctx context.Context, engine compute.Backend, config Config, options Opt
 		return nil, err
 	}
 	defer os.RemoveAll(s.temp)
+	if err := s.check(); err != nil {
+		return nil, err
+	}
 	folder, err := begin(options.Dir, config, s.record)
 	if err != nil {
 		return nil, err
@@ -127,6 +130,21 @@ func (s *study) prepare(ctx context.Context, client *hub.Client) error {
 	}
 	s.base, s.hidden = m.Config.Attention, m.Config.Hidden
 	return nil
+}
+
+// check reports all variants whose attention cannot be: before there are runs, since a study may take days to come to its last variant,
+// and its variants stay what they are once it has begun.
+func (s *study) check() error {
+	var problems []error
+	for _, v := range s.config.Variants {
+		spec, err := v.Spec(s.base)
+		if err != nil {
+			problems = append(problems, err)
+		} else if err := spec.Validate(s.hidden); err != nil {
+			problems = append(problems, fmt.Errorf("variant %q: %w", v.Name, err))
+		}
+	}
+	return errors.Join(problems...)
 }
 
 // run makes the runs that are missing, variant by variant.

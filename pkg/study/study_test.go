@@ -278,6 +278,24 @@ func TestRunFoldersAreNoStudies(t *testing.T) {
 	}
 }
 
+// TestVariantsAreCheckedFirst: a variant that cannot be is told before a run is made, so that it can be mended.
+func TestVariantsAreCheckedFirst(t *testing.T) {
+	config := tiny(t, "lm")
+	config.Variants = append(config.Variants[:1:1],
+		study.Variant{Name: "unknown", With: map[string]json.RawMessage{"normalizer": json.RawMessage(`"moon"`)}},
+		study.Variant{Name: "odd", With: map[string]json.RawMessage{"heads": json.RawMessage(`3`)}})
+	dir := filepath.Join(t.TempDir(), "study")
+	_, err := study.Run(t.Context(), gxtest.Backend(t), config, study.Options{Dir: dir})
+	for _, want := range []string{`variant "unknown": setting normalizer: `, `variant "odd": attention.heads is 3`} {
+		if err == nil || !strings.Contains(err.Error(), want) {
+			t.Errorf("error %v, want %q in it", err, want)
+		}
+	}
+	if _, err := study.Open(dir); !errors.Is(err, fs.ErrNotExist) {
+		t.Errorf("the study has begun: %v", err)
+	}
+}
+
 func TestPresets(t *testing.T) {
 	if len(study.Presets()) == 0 {
 		t.Fatal("no presets")

@@ -33,7 +33,7 @@ type Forest struct {
 	Rows  []Estimate
 }
 
-// SVG draws the rows from top to bottom. Intervals that do not hold zero are drawn darker. It
+// SVG draws the rows from top to bottom. Intervals that do not hold zero are drawn stronger. It
 // returns an error for no rows, for numbers that are not finite and intervals that end before they begin.
 func (f Forest) SVG() (string, error) {
 	if err := f.validate(); err != nil {
@@ -53,7 +53,7 @@ func (f Forest) SVG() (string, error) {
 		ticks = append(ticks, plot.Tick{Value: y, Label: row.Name})
 		words = append(words, fmt.Sprintf("%s: %.4g, from %.4g to %.4g.", row.Name, row.Value, row.Low, row.High))
 		low, high = min(low, row.Low), max(high, row.High)
-		hue := blend(palette[0], 0.45)
+		hue := unsure()
 		if row.Low > 0 || row.High < 0 {
 			hue = palette[0]
 		}

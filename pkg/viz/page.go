@@ -32,10 +32,13 @@ var (
 // pale is a colour of palette for curves that stand behind.
 func pale(hue color.NRGBA) color.NRGBA { return blend(hue, 0.7) }
 
-// dim is [pale] for dark pages, where that would be the brightest of all: the colour mixed with the dark paper, so that it
-// stands out from that as pale does from white.
-func dim(hue color.NRGBA) color.NRGBA {
-	want := contrast(pale(hue), color.NRGBA{255, 255, 255, 255})
+// unsure is the colour of a [Forest] for what may be luck.
+func unsure() color.NRGBA { return blend(palette[0], 0.45) }
+
+// dim is a blend of a colour, such as [pale], for dark pages, where that would be the brightest of all: the colour mixed with the dark
+// paper, so that it stands out from that as the blend does from white.
+func dim(hue, blended color.NRGBA) color.NRGBA {
+	want := contrast(blended, color.NRGBA{255, 255, 255, 255})
 	if hue == (color.NRGBA{A: 255}) {
 		hue = darkLine
 	}
@@ -54,7 +57,10 @@ func dim(hue color.NRGBA) color.NRGBA {
 func dimPales() string {
 	var b strings.Builder
 	for _, hue := range palette {
-		fmt.Fprintf(&b, ".elastic-viz [style*=\"stroke:%s\"]{stroke:%s!important}\n", hex(pale(hue)), hex(dim(hue)))
+		fmt.Fprintf(&b, ".elastic-viz [style*=\"stroke:%s\"]{stroke:%s!important}\n", hex(pale(hue)), hex(dim(hue, pale(hue))))
+	}
+	for _, part := range []string{"stroke", "fill"} {
+		fmt.Fprintf(&b, ".elastic-viz [style*=\"%[1]s:%[2]s\"]{%[1]s:%[3]s!important}\n", part, hex(unsure()), hex(dim(palette[0], unsure())))
 	}
 	return b.String()
 }

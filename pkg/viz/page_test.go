@@ -5,9 +5,73 @@ import (
 	"image/color"
 	"math"
 	"regexp"
+	"strconv"
 	"strings"
 	"testing"
 )
+
+// onDark is what dark pages make of the colour of a stroke or fill.
+func onDark(t *testing.T, part string, c color.NRGBA) color.NRGBA {
+	t.Helper()
+	_, dark, found := strings.Cut(style, "prefers-color-scheme:dark")
+	if paper := strings.ToLower(hex(darkPaper)); !found || !strings.Contains(dark, "fill:"+paper) {
+		t.Fatalf("dark pages are not %s", paper)
+	}
+	rule := regexp.MustCompile(part + ":" + hex(c) + `"\]\{` + part + `:(#[0-9a-fA-F]{6})!`).FindStringSubmatch(dark)
+	if rule == nil {
+		return c
+	}
+	return parsed(t, rule[1])
+}
+
+// parsed is a colour that is written as hex writes it.
+func parsed(t *testing.T, text string) (c color.NRGBA) {
+	t.Helper()
+	c.A = 255
+	if _, err := fmt.Sscanf(strings.ToUpper(text), "#%02X%02X%02X", &c.R, &c.G, &c.B); err != nil {
+		t.Fatal(err)
+	}
+	return c
+}
+
+// TestShadesOnDarkPages: what a forest or parallel coordinates draw pale stands out less than the rest, on light and dark pages alike.
+func TestShadesOnDarkPages(t *testing.T) {
+	white := color.NRGBA{255, 255, 255, 255}
+	check := func(what, page string, strong, weak, paper color.NRGBA) {
+		if strong, weak := contrast(strong, paper), contrast(weak, paper); weak < 1.2 || weak > 0.8*strong {
+			t.Errorf("%s on a %s page: contrast %.2f of what is strong, %.2f of what is pale", what, page, strong, weak)
+		}
+	}
+	svg, err := Forest{Rows: []Estimate{{"sure", 2, 1, 3}, {"unsure", 0, -1, 1}}}.SVG()
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, part := range []string{"stroke", "fill"} {
+		for _, hue := range []color.NRGBA{palette[0], unsure()} {
+			if !strings.Contains(svg, part+":"+hex(hue)) {
+				t.Errorf("the forest has no %s of %s", part, hex(hue))
+			}
+		}
+		check("the forest's "+part, "light", palette[0], unsure(), white)
+		check("the forest's "+part, "dark", onDark(t, part, palette[0]), onDark(t, part, unsure()), darkPaper)
+	}
+	svg, err = Parallel{Axes: []string{"a", "b"}, Rows: []ParallelRow{{"least", []string{"1", "1"}}, {"greatest", []string{"1", "2"}}}}.SVG()
+	lines := regexp.MustCompile(`<polyline [^>]*stroke="(#[0-9A-F]{6})" stroke-opacity="([0-9.]+)"`).FindAllStringSubmatch(svg, -1)
+	if err != nil || len(lines) != 2 {
+		t.Fatalf("lines %q, %v", lines, err)
+	}
+	for page, paper := range map[string]color.NRGBA{"light": white, "dark": darkPaper} {
+		var hues [2]color.NRGBA
+		for i, line := range lines {
+			opacity, err := strconv.ParseFloat(line[2], 64)
+			if err != nil {
+				t.Fatal(err)
+			}
+			hues[i] = mix(parsed(t, line[1]), paper, 1-opacity)
+		}
+		check("parallel coordinates", page, hues[1], hues[0], paper)
+	}
+}
 
 // TestPaleCurvesOnDarkPages: a curve that stands behind is seen, and less than the one before it, on light and dark pages alike.
 func TestPaleCurvesOnDarkPages(t *testing.T) {
@@ -25,26 +89,7 @@ func TestPaleCurvesOnDarkPages(t *testing.T) {
 			t.Errorf("contrast of %v and %v is %.3f, want %.2f", test.a, test.b, got, test.want)
 		}
 	}
-	rules := map[string]string{} // what dark pages make of the colour of a line
-	_, dark, found := strings.Cut(style, "prefers-color-scheme:dark")
-	if !found {
-		t.Fatal("no rules for dark pages")
-	}
-	for _, rule := range regexp.MustCompile(`stroke:(#[0-9A-F]{6})"\]\{stroke:(#[0-9a-fA-F]{6})!`).FindAllStringSubmatch(dark, -1) {
-		rules[rule[1]] = strings.ToUpper(rule[2])
-	}
-	if paper := strings.ToLower(hex(darkPaper)); !strings.Contains(dark, "fill:"+paper) {
-		t.Errorf("dark pages are not %s", paper)
-	}
-	onDark := func(c color.NRGBA) color.NRGBA {
-		if to, ok := rules[hex(c)]; ok {
-			c = color.NRGBA{A: 255}
-			if _, err := fmt.Sscanf(to, "#%02X%02X%02X", &c.R, &c.G, &c.B); err != nil {
-				t.Fatal(err)
-			}
-		}
-		return c
-	}
+	onDark := func(c color.NRGBA) color.NRGBA { return onDark(t, "stroke", c) }
 	for _, hue := range palette {
 		chart := Chart{Series: []Series{{X: []float64{1, 2}, Y: []float64{1, 2}, Behind: [][]float64{{2, 1}}}}}
 		for len(chart.Series) < len(palette) && palette[len(chart.Series)-1] != hue {

@@ -115,8 +115,8 @@ func (p Parallel) SVG() (string, error) {
 		shade, ok := axes[len(axes)-1].place(r.Values[len(axes)-1])
 		ink := ` class="frame"`
 		if ok {
-			hue := blend(palette[0], 0.65*(1-shade))
-			ink = fmt.Sprintf(` fill="none" stroke="#%02x%02x%02x"`, hue.R, hue.G, hue.B)
+			// A share of the paper's colour, light or dark.
+			ink = fmt.Sprintf(` fill="none" stroke="%s" stroke-opacity="%s"`, hex(palette[0]), short(0.35+0.65*shade))
 		}
 		var points []string
 		flush := func() {

@@ -99,6 +99,15 @@ func (s Spec) MarshalJSON() ([]byte, error) {
 	return json.Marshal(out)
 }
 
+// String is s as JSON, so that a spec that is printed can be read back; of one that JSON cannot hold it says why.
+func (s Spec) String() string {
+	content, err := json.Marshal(s)
+	if err != nil {
+		return fmt.Sprintf("attention spec without JSON: %v", err)
+	}
+	return string(content)
+}
+
 // UnmarshalJSON reads a spec. Unknown fields and kinds are errors that name them.
 func (s *Spec) UnmarshalJSON(content []byte) error {
 	var in layout

@@ -182,6 +182,22 @@ func TestHash(t *testing.T) {
 	}
 }
 
+// TestString: a spec is printed as its JSON, also behind a pointer, and one that has none says so.
+func TestString(t *testing.T) {
+	s := attention.Spec{Heads: 8, Scores: []attention.Score{attention.Softcap{Limit: 30}}, Normalizer: attention.Entmax{Alpha: 1.5}}
+	const text = `{"heads":8,"scores":[{"kind":"softcap","limit":30}],"normalizer":{"kind":"entmax","alpha":1.5}}`
+	for _, format := range []string{"%v", "%+v", "%s"} {
+		for _, value := range []any{s, &s} {
+			if got := fmt.Sprintf(format, value); got != text {
+				t.Errorf("%s of a %T prints %s, want %s", format, value, got, text)
+			}
+		}
+	}
+	if got, want := fmt.Sprint(attention.Spec{Heads: 1, Scale: math.NaN()}), "attention spec without JSON: "; !strings.HasPrefix(got, want) {
+		t.Errorf("got %s, want %s…", got, want)
+	}
+}
+
 func TestWithAndDiff(t *testing.T) {
 	s := attention.Spec{Heads: 4, Scores: []attention.Score{attention.Softcap{Limit: 30}}}
 	for _, step := range []struct {

@@ -67,7 +67,8 @@ func product(own elastic.Weights) *Node {
 type dora struct{}
 
 func (dora) variables(c Config, l layer) []elastic.Variable {
-	return append(lora{}.variables(c, l), elastic.Variable{Path: "lora_magnitude_vector", Shape: []int{l.outputs}})
+	// Create sets it to ‖W‖; a model that forgets its weights, and with them their norms, begins with 1.
+	return append(lora{}.variables(c, l), elastic.Variable{Path: "lora_magnitude_vector", Shape: []int{l.outputs}, Init: elastic.Init{Value: 1}})
 }
 
 // factor computes m/‖W + s·B·A‖, [outputs].

@@ -120,6 +120,8 @@ type Explainer struct {
 	Model *transformer.Model
 	// Weights are the model's as they are seen through an adapter; nil for none.
 	Weights func(w elastic.Weights) elastic.Weights
+	// Adapter lists the adapter's own variables, which Sanity forgets with the layers that they belong to.
+	Adapter []elastic.Variable
 	// Virtual says that an adapter has virtual tokens: what looks into attention is an error then.
 	Virtual bool
 	// Length returns to how many tokens a text of so many is padded. Each is compiled once.

@@ -19,6 +19,7 @@ import (
 	"github.com/elastic-attention/workbench/pkg/elastic"
 	"github.com/elastic-attention/workbench/pkg/elastic/attention"
 	"github.com/elastic-attention/workbench/pkg/elastic/interpret"
+	"github.com/elastic-attention/workbench/pkg/elastic/peft"
 	"github.com/elastic-attention/workbench/pkg/elastic/transformer"
 	"github.com/elastic-attention/workbench/pkg/task/explain"
 )
@@ -280,6 +281,55 @@ func TestSanity(t *testing.T) {
 	}
 	if strings.Join(stages, " ") != "head layer_1 layer_0 embeddings" || list[3].Rank >= 0.95 || evidence(t, x, e, true) != before {
 		t.Errorf("similarities %+v, evidence %g, was %g", list, evidence(t, x, e, true), before)
+	}
+}
+
+// TestSanityOfAnAdapter: what an adapter has learned is forgotten with the layer that it belongs to, not before.
+func TestSanityOfAnAdapter(t *testing.T) {
+	for _, kind := range []string{"lora", "dora", "prompt"} {
+		x, e := fresh(t, tokens, 4), example(tokens, 6)
+		adapter, err := peft.New(peft.Config{Kind: kind}, x.Model.Config.Variables())
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := adapter.Create(x.Model.Store, 1); err != nil {
+			t.Fatal(err)
+		}
+		var own []elastic.Variable // one of each stage
+		for _, v := range adapter.Variables() {
+			if strings.HasSuffix(v.Path, "/layer_0/attention/query/lora_B") || strings.HasSuffix(v.Path, "/layer_1/attention/query/lora_B") || kind == "prompt" {
+				own = append(own, v)
+				if err := x.Model.Store.GetVariable(v.Path).SetValue(tensors.FromFlatDataAndDimensions(slices.Repeat([]float32{0.5}, v.Size()), v.Shape...)); err != nil {
+					t.Fatal(err)
+				}
+			}
+		}
+		var stages []string // which variables are as they were, at each explanation
+		x.Adapter, x.Weights = adapter.Variables(), func(w elastic.Weights) elastic.Weights { return adapter.Weights(w, nil) }
+		x.Length = func(int) int {
+			stage := ""
+			for _, v := range own {
+				kept := "-"
+				if tensors.MustCopyFlatData[float32](x.Model.Store.GetVariable(v.Path).MustValue())[0] == 0.5 {
+					kept = "+"
+				}
+				stage += kept
+			}
+			stages = append(stages, stage)
+			return 12
+		}
+		list, err := x.Sanity(t.Context(), []explain.Example{e}, explain.Config{Steps: 2}, 3)
+		if err != nil {
+			t.Fatal(err)
+		}
+		x.Length(0)
+		want := "++ ++ +- -- -- ++" // at first, without the head, layer 1, layer 0, embeddings; put back
+		if kind == "prompt" {
+			want = "+ + + + - +"
+		}
+		if got := strings.Join(stages, " "); got != want || math.IsNaN(list[3].Rank) || list[3].Rank == 0 {
+			t.Errorf("%s: kept %s, want %s; similarities %+v", kind, got, want, list)
+		}
 	}
 }
 

@@ -7,11 +7,13 @@ import (
 	"fmt"
 	"math"
 	"slices"
+	"strings"
 
 	"github.com/gomlx/gomlx/core/graph"
 
 	"github.com/elastic-attention/workbench/pkg/elastic"
 	"github.com/elastic-attention/workbench/pkg/elastic/interpret"
+	"github.com/elastic-attention/workbench/pkg/elastic/peft"
 	"github.com/elastic-attention/workbench/pkg/elastic/transformer"
 )
 
@@ -107,11 +109,19 @@ func (x *Explainer) kept(ctx context.Context, e Example, keep [][]bool) ([]float
 }
 
 // Sanity explains examples again and again while the model forgets what it has learned, from its
-// head down, and says how like the first explanation each is; see [interpret.Randomise]. What is
+// head down, each layer with what an adapter has learned there, and says how like the first explanation each is; see [interpret.Randomise]. What is
 // explained stays the same evidence. The fresh weights are drawn under seed. In the end the model is
 // as it was; nothing else may use it until then.
 func (x *Explainer) Sanity(ctx context.Context, examples []Example, config Config, seed uint64) ([]interpret.Similarity, error) {
-	return interpret.Randomise(x.Model.Store, interpret.Cascade(x.Model.Config.Variables()), seed, func() ([]float64, error) {
+	stages := interpret.Cascade(x.Model.Config.Variables())
+	for i, stage := range stages {
+		for _, v := range x.Adapter {
+			if strings.HasPrefix(v.Path, peft.Scope+"/"+stage.Name+"/") {
+				stages[i].Variables = append(stages[i].Variables, v)
+			}
+		}
+	}
+	return interpret.Randomise(x.Model.Store, stages, seed, func() ([]float64, error) {
 		list, err := x.Explain(ctx, examples, config)
 		if err != nil {
 			return nil, fmt.Errorf("sanity check: %w", err)

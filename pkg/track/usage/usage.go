@@ -1,5 +1,6 @@
 // Package usage reads what this process uses of its machine.
 //
+//	journal, err := track.Start("runs/first", record)
 //	meter := usage.New("runs/first")
 //	for range time.Tick(usage.Interval) {
 //		journal.Log(step, meter.Read().Metrics())

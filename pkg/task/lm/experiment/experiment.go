@@ -53,7 +53,7 @@ type Data struct {
 	// Name is a name of the hub's catalogue, or [Synthetic]; empty when files are given.
 	Name string `json:"name,omitempty"`
 	// Files are plain text, as they are or gzip; see [format.Plain]. Without DevFile and TestFile, they are the last two parts of the text:
-	// 5 % each, as is usual for tinyshakespeare.
+	// 5 % each, as is usual for tinyshakespeare. A TestFile alone is a text to score only.
 	TrainFile string `json:"train_file,omitempty"`
 	DevFile   string `json:"dev_file,omitempty"`
 	TestFile  string `json:"test_file,omitempty"`
@@ -137,17 +137,21 @@ func (d Data) Load(ctx context.Context, client *hub.Client) (Corpus, error) {
 	if err != nil {
 		return Corpus{}, err
 	}
-	if d.DevFile == "" {
+	parts := []*[]byte{&corpus.Train, &corpus.Dev, &corpus.Test}
+	switch {
+	case d.Name == "" && d.TrainFile == "":
+		parts = parts[2:]
+	case d.DevFile == "":
 		all := corpus.Train
 		part := len(all) / held
 		corpus.Train, corpus.Dev, corpus.Test = all[:len(all)-2*part], all[len(all)-2*part:len(all)-part], all[len(all)-part:]
 	}
-	for _, part := range []*[]byte{&corpus.Train, &corpus.Dev, &corpus.Test} {
+	for _, part := range parts {
 		if d.Limit > 0 && d.Limit < len(*part) {
 			*part = (*part)[:d.Limit]
 		}
 		if len(*part) < 2 {
-			return Corpus{}, fmt.Errorf("the text %s is too short: train, dev and test need at least 2 bytes each", cmp.Or(d.TrainFile, d.Name))
+			return Corpus{}, fmt.Errorf("the text %s is too short: each part that it serves for (train, dev, test) needs at least 2 bytes", cmp.Or(d.TrainFile, d.Name, d.TestFile))
 		}
 	}
 	return corpus, nil

@@ -134,6 +134,14 @@ func TestFiles(t *testing.T) {
 	if err != nil || string(corpus.Train) != "aaa" || string(corpus.Dev) != "dev" || string(corpus.Test) != "tes" || len(corpus.Checksums) != 3 {
 		t.Errorf("%+v, %v", corpus, err)
 	}
+	corpus, err = load(experiment.Data{TestFile: file("alone.txt", "alone")})
+	if err != nil || len(corpus.Train) != 0 || len(corpus.Dev) != 0 || string(corpus.Test) != "alone" {
+		t.Errorf("a text to score only: %+v, %v", corpus, err)
+	}
+	_, err = load(experiment.Data{TestFile: file("empty.txt", "")})
+	wants(t, "an empty text to score", err, "empty.txt is too short")
+	_, err = load(experiment.Data{TestFile: "nowhere.txt"})
+	wants(t, "no text to score", err, "reading test data: ")
 	var zipped strings.Builder
 	w := gzip.NewWriter(&zipped)
 	if _, err := w.Write([]byte("\xef\xbb\xbf" + strings.Repeat("a", 60))); err != nil || w.Close() != nil {
