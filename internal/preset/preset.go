@@ -71,7 +71,7 @@ func (f Files[C]) parse(name string, content []byte) (config C, err error) {
 		return config, fmt.Errorf("%s is empty, want a %s in JSON", name, f.What)
 	}
 	if err := strictjson.Decode(content, &config); err != nil {
-		return config, fmt.Errorf("%s: %w; want a %[3]s in JSON, such as %[3]s.json in the folder of one that has run", name, err, f.What)
+		return config, fmt.Errorf("%s: %w; it should be a %[3]s in JSON, such as %[3]s.json in the folder of one that has run", name, err, f.What)
 	}
 	if err := config.Validate(); err != nil {
 		return config, fmt.Errorf("%s: %w", name, err)

@@ -49,12 +49,12 @@ func TestFiles(t *testing.T) {
 	_, unknown := all.Get("large")
 	_, missing := all.Read(path + "x")
 	for want, err := range map[string]error{
-		"wrong: size is too small":                                                   wrong,
-		`no thing "large" and no such file; known: small, wrong`:                     unknown,
-		"reading a thing: open":                                                      missing,
-		path + " is empty, want a thing in JSON":                                     write(" \n"),
-		path + `: unknown field "sise"; want a thing in JSON, such as thing.json in`: write(`{"sise": 1}`),
-		path + ": line 1: invalid character 'a'":                                     write("a,b\n1,2\n"),
+		"wrong: size is too small":                               wrong,
+		`no thing "large" and no such file; known: small, wrong`: unknown,
+		"reading a thing: open":                                  missing,
+		path + " is empty, want a thing in JSON":                 write(" \n"),
+		path + `: unknown field "sise", want size; it should be a thing in JSON, such as thing.json in`: write(`{"sise": 1}`),
+		path + ": line 1: invalid character 'a'":                                                        write("a,b\n1,2\n"),
 	} {
 		if err == nil || !strings.Contains(err.Error(), want) {
 			t.Errorf("error %v, want %q in it", err, want)

@@ -18,7 +18,7 @@ func Decode(content []byte, into any) error {
 	decoder := json.NewDecoder(bytes.NewReader(content))
 	decoder.DisallowUnknownFields()
 	if err := decoder.Decode(into); err != nil {
-		return explain(content, err)
+		return explain(content, into, err)
 	}
 	if _, err := decoder.Token(); !errors.Is(err, io.EOF) {
 		return errors.New("more than one JSON value")
@@ -26,8 +26,9 @@ func Decode(content []byte, into any) error {
 	return nil
 }
 
-// explain words an error of the decoder. A mistake of form has its line, if there are several.
-func explain(content []byte, err error) error {
+// explain words an error of the decoder. A mistake of form has its line, if there are several; an unknown field of the value itself, or of
+// one of those that it lists, has the fields that there are.
+func explain(content []byte, into any, err error) error {
 	var kind *json.UnmarshalTypeError
 	var form *json.SyntaxError
 	switch {
@@ -40,10 +41,57 @@ func explain(content []byte, err error) error {
 	case errors.As(err, &kind):
 		return fmt.Errorf("a JSON %s, want %s", kind.Value, wanted(kind.Type))
 	}
-	if message, ok := strings.CutPrefix(err.Error(), "json: "); ok {
-		return errors.New(message)
+	message, ok := strings.CutPrefix(err.Error(), "json: ")
+	if !ok {
+		return err
 	}
-	return err
+	if name, ok := strings.CutPrefix(message, "unknown field "); ok {
+		if known := fields(reflect.TypeOf(into)); len(known) > 0 && outermost(content, strings.Trim(name, `"`)) {
+			message += ", want " + strings.Join(known, ", ")
+		}
+	}
+	return errors.New(message)
+}
+
+// outermost tells whether a field is one of the JSON object itself, or of an object of the list that it is.
+func outermost(content []byte, field string) bool {
+	var list []map[string]json.RawMessage
+	if json.Unmarshal(content, &list) != nil {
+		list = make([]map[string]json.RawMessage, 1)
+		if json.Unmarshal(content, &list[0]) != nil {
+			return false
+		}
+	}
+	for _, object := range list {
+		if _, ok := object[field]; ok {
+			return true
+		}
+	}
+	return false
+}
+
+// fields lists the names of the JSON fields of a struct, or of those in a list, in their order.
+func fields(t reflect.Type) (names []string) {
+	for t.Kind() == reflect.Pointer || t.Kind() == reflect.Slice {
+		t = t.Elem()
+	}
+	if t.Kind() != reflect.Struct {
+		return nil
+	}
+	for i := range t.NumField() {
+		f := t.Field(i)
+		name, _, _ := strings.Cut(f.Tag.Get("json"), ",")
+		switch {
+		case name == "-" || !f.IsExported() && !f.Anonymous:
+		case f.Anonymous && name == "":
+			names = append(names, fields(f.Type)...)
+		case name == "":
+			names = append(names, f.Name)
+		default:
+			names = append(names, name)
+		}
+	}
+	return names
 }
 
 // wanted names the JSON that a Go type is read from.

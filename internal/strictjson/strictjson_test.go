@@ -24,7 +24,8 @@ func TestDecode(t *testing.T) {
 		`{"inner": {"on": 1}}`:         "inner.on is a JSON number, want true or false",
 		`{"list": {}}`:                 "list is a JSON object, want a list",
 		`[]`:                           "a JSON array, want an object",
-		`{"head": 1}`:                  `unknown field "head"`,
+		`{"head": 1}`:                  `unknown field "head", want heads, rate, inner, list`,
+		`{"inner": {"off": true}}`:     `unknown field "off"`,
 		`{"heads": 1`:                  "the JSON ends too early: a bracket or a quote is not closed",
 		"a,b\n1,2":                     "line 1: invalid character 'a' looking for beginning of value",
 		"{\n\"heads\": 1,\n\n}":        "line 4: invalid character '}' looking for beginning of object key string",
@@ -39,5 +40,24 @@ func TestDecode(t *testing.T) {
 		if got != want {
 			t.Errorf("%s: %q, want %q", content, got, want)
 		}
+	}
+}
+
+// TestDecodeList: the fields of what is in a list are named too.
+func TestDecodeList(t *testing.T) {
+	type base struct {
+		Kind string `json:"kind"`
+	}
+	type controller struct {
+		base
+		Patience int `json:"patience,omitempty"`
+		Hidden   int `json:"-"`
+		Plain    int
+		private  int
+	}
+	list := []controller{{private: 1}}
+	want := `unknown field "foo", want kind, patience, Plain`
+	if err := strictjson.Decode([]byte(`[{"kind": "x"}, {"foo": {}}]`), &list); err == nil || err.Error() != want {
+		t.Errorf("%v, want %s", err, want)
 	}
 }

@@ -421,7 +421,7 @@ func (p *parser) wordAndTag(fields [][]byte) (word, tag []byte, err error) {
 		return nil, nil, err
 	}
 	if len(fields) == 1 {
-		return nil, nil, errors.New("1 column, want a word and a tag with a tab or spaces between (Unlabelled reads words alone)")
+		return nil, nil, errors.New("1 column, want a word and a tag with a tab or spaces between")
 	}
 	return word, tag, nil
 }
