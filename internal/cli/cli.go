@@ -232,6 +232,9 @@ func (a *app) named(name string, lacks func(dir string) error) (string, error) {
 	}
 	store, err := track.Open(a.ctx, "runs")
 	if errors.Is(err, fs.ErrNotExist) {
+		if name == "latest" {
+			return "", usageError{errors.New("latest: there is no folder runs here: train something first, or go to where it lies")}
+		}
 		return name, lacks(name)
 	}
 	if err != nil {
@@ -255,8 +258,8 @@ func (a *app) latest(store *track.Store, lacks func(dir string) error) (string, 
 	if err != nil {
 		return "", err
 	}
-	slices.SortStableFunc(runs, func(a, b track.Run) int { return b.Started.Compare(a.Started) })
-	var why error // the latest will not do
+	slices.SortStableFunc(runs, func(a, b track.Run) int { return b.Started.Compare(a.Started) }) // a query knows seconds only
+	var why error                                                                                 // the latest will not do
 	for _, r := range runs {
 		err := lacks(r.Dir)
 		if err == nil {

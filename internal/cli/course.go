@@ -102,15 +102,15 @@ func picture(title string, course run.Course) viz.Panels {
 func termCharts(history []train.Point) []viz.Chart {
 	losses := viz.Chart{XLabel: "update", YLabel: "loss of each term (nats/target)"}
 	weights := viz.Chart{XLabel: "update", YLabel: "weight of each term"}
+	add := func(s *viz.Series, update int, y float64) { s.X, s.Y = append(s.X, float64(update)), append(s.Y, y) }
 	for _, p := range history {
 		for i, term := range p.Terms {
 			if len(losses.Series) <= i {
 				losses.Series = append(losses.Series, viz.Series{Name: term.Name, Smooth: 0.9})
 				weights.Series = append(weights.Series, viz.Series{Name: term.Name})
 			}
-			for s, y := range map[*viz.Series]float64{&losses.Series[i]: term.Loss, &weights.Series[i]: term.Weight} {
-				s.X, s.Y = append(s.X, float64(p.Update)), append(s.Y, y)
-			}
+			add(&losses.Series[i], p.Update, term.Loss)
+			add(&weights.Series[i], p.Update, term.Weight)
 		}
 	}
 	if len(losses.Series) == 0 {

@@ -213,6 +213,9 @@ func TestModelsByTheNamesOfRuns(t *testing.T) {
 	if out := run(t, "", "predict", "first", "Ann"); out.code != 1 || !strings.Contains(out.stderr, "first is no folder") {
 		t.Errorf("without runs: code %d, errors %q", out.code, out.stderr)
 	}
+	if out := run(t, "", "predict", "latest", "Ann"); out.code != 2 || !strings.Contains(out.stderr, "there is no folder runs here") {
+		t.Errorf("the latest of no runs: code %d, errors %q", out.code, out.stderr)
+	}
 	for _, name := range []string{"first", "fist"} {
 		if out := run(t, "", quickly(filepath.Join("runs", name), "--max-updates", "1")...); out.code != 0 {
 			t.Fatal(out.stderr)

@@ -9,6 +9,7 @@ import (
 	"fmt"
 	"io"
 	"reflect"
+	"slices"
 	"strings"
 )
 
@@ -46,7 +47,8 @@ func explain(content []byte, into any, err error) error {
 		return err
 	}
 	if name, ok := strings.CutPrefix(message, "unknown field "); ok {
-		if known := fields(reflect.TypeOf(into)); len(known) > 0 && outermost(content, strings.Trim(name, `"`)) {
+		name, known := strings.Trim(name, `"`), fields(reflect.TypeOf(into))
+		if len(known) > 0 && !slices.Contains(known, name) && outermost(content, name) {
 			message += ", want " + strings.Join(known, ", ")
 		}
 	}

@@ -541,8 +541,9 @@ func (t *Trainer) accumulateGraph(scope *model.Scope, in []*Node) []*Node {
 	}
 	add(SlotsScope+"/targets", some.count)
 	add(SlotsScope+"/loss", some.loss)
+	terms := some.terms.all()
 	for i, v := range t.weigher.sums() {
-		add(v.Path, some.terms.all()[i])
+		add(v.Path, terms[i])
 	}
 	if t.config.measuresNoise() {
 		return []*Node{some.loss, some.count, t.squaredNorm(in[0], some.count, some.gradients)}
