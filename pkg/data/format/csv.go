@@ -7,6 +7,7 @@ import (
 	"io"
 	"iter"
 	"os"
+	"regexp"
 	"slices"
 	"strings"
 	"unicode/utf8"
@@ -43,7 +44,7 @@ func (o CSVOptions) withDefaults() CSVOptions {
 // messages and in [data.Text.File]. The iterator can be used once.
 //
 // Records are those of RFC 4180: a field in double quotes may hold separators, line ends and
-// doubled quotes; CR LF inside one is read as LF. Labels are taken as they are written. It is
+// doubled quotes; CR LF (or CR CR LF) inside one is read as LF. Labels are taken as they are written. It is
 // an error when a column is not in the header or there twice, a record has another number of
 // fields than the header, a text or label is empty, a field is not UTF-8 or has a NUL, and when
 // there is no record. Lines of errors and texts are those on which a record begins.
@@ -108,6 +109,7 @@ func readCSV(name string, r io.Reader, options CSVOptions, yield func(data.Text,
 				at, column := reader.FieldPos(i)
 				return nil, 0, &ParseError{File: name, Line: at, Column: column, Err: err}
 			}
+			fields[i] = lineEnds.ReplaceAllString(field, "\n")
 		}
 		return fields, line, nil
 	}
@@ -161,6 +163,10 @@ func readCSV(name string, r io.Reader, options CSVOptions, yield func(data.Text,
 		}
 	}
 }
+
+// lineEnds are those that encoding/csv leaves: of CR CR LF, which a file converted twice has,
+// it takes one CR only.
+var lineEnds = regexp.MustCompile(`\r+\n`)
 
 // checkText refuses what is no text.
 func checkText(s string) error {

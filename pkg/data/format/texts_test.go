@@ -162,6 +162,7 @@ func FuzzCSV(f *testing.F) {
 	f.Add("text,label\na,b\n\"c, \"\"d\"\"\",e\n")
 	f.Add("label,text\r\n\"x\r\ny\",\" z\"\r\n")
 	f.Add("\ufefftext,label\n\\.,\"\n\"\n")
+	f.Add("label,text\r\n\"xxt\r\r\ny\",\" z\"")
 	f.Fuzz(func(t *testing.T, content string) {
 		texts, err := data.CollectTexts(format.CSV("x", strings.NewReader(content), format.CSVOptions{}))
 		if err != nil {
