@@ -14,6 +14,7 @@ import (
 
 	"github.com/gomlx/compute"
 
+	"github.com/elastic-attention/workbench/internal/plural"
 	"github.com/elastic-attention/workbench/internal/strictjson"
 	"github.com/elastic-attention/workbench/pkg/backend"
 	"github.com/elastic-attention/workbench/pkg/data/hub"
@@ -500,14 +501,6 @@ func (a *app) tellBackend(before any, choice backend.Choice) {
 // manyLabels is from how many on only their number is told.
 const manyLabels = 16
 
-// plural is a number of things.
-func plural(n int, one, several string) string {
-	if n == 1 {
-		return "1 " + one
-	}
-	return fmt.Sprint(n, " ", several)
-}
-
 // tellLoaded says what a run is about to work on.
 func (a *app) tellLoaded(l run.Loaded, model, data, items, dir string, resume bool) {
 	a.ending.run = dir
@@ -520,7 +513,7 @@ func (a *app) tellLoaded(l run.Loaded, model, data, items, dir string, resume bo
 	}
 	fmt.Fprintf(a.stderr, "model %s: %.3g M parameters; data %s: %d %s to train on, %d dev, %d test%s\n",
 		model, float64(l.Parameters)/1e6, data, l.Train, items, l.Dev, l.Test, labels)
-	fmt.Fprintf(a.stderr, "%s an epoch in %s, %.0f %% padding; run folder %s\n", plural(l.Batches.Batches, "batch", "batches"), plural(l.Batches.Shapes, "shape", "shapes"), 100*l.Batches.Padding, dir)
+	fmt.Fprintf(a.stderr, "%s an epoch in %s, %.0f %% padding; run folder %s\n", plural.Of(l.Batches.Batches, "batch", "batches"), plural.Of(l.Batches.Shapes, "shape", "shapes"), 100*l.Batches.Padding, dir)
 	for _, err := range l.Skipped {
 		fmt.Fprintf(a.stderr, "PASSED OVER: %v\n", err)
 	}

@@ -12,6 +12,7 @@ import (
 	"strconv"
 	"strings"
 
+	"github.com/elastic-attention/workbench/internal/plural"
 	"github.com/elastic-attention/workbench/pkg/data"
 )
 
@@ -401,7 +402,7 @@ func column(fields [][]byte, number int) ([]byte, error) {
 		index = len(fields) + number
 	}
 	if index < 0 || index >= len(fields) {
-		return nil, fmt.Errorf("%s, want at least %d (for column %d)", plural(len(fields), "column"), max(number, -number), number)
+		return nil, fmt.Errorf("%s, want at least %d (for column %d)", plural.Of(len(fields), "column", "columns"), max(number, -number), number)
 	}
 	return fields[index], nil
 }
@@ -431,7 +432,7 @@ func (p *parser) plainTokens(sentence *data.Sentence, first int) error {
 		fields, number := p.fields(p.line(i)), p.lines[i].number
 		if len(fields) != p.columns {
 			return p.fault(number, fmt.Errorf("%s, want %d as in line %d%s",
-				plural(len(fields), "column"), p.columns, p.firstLine, p.hint(p.line(i))))
+				plural.Of(len(fields), "column", "columns"), p.columns, p.firstLine, p.hint(p.line(i))))
 		}
 		word, tag, err := p.wordAndTag(fields)
 		if err == nil {
@@ -460,7 +461,7 @@ func (p *parser) numberedTokens(sentence *data.Sentence, first int) error {
 			if p.columns != 0 {
 				want = fmt.Sprintf("want 3, or %d as in line %d", p.columns, p.firstLine)
 			}
-			return p.fault(number, fmt.Errorf("%s, %s%s", plural(len(fields), "column"), want, p.hint(p.line(i))))
+			return p.fault(number, fmt.Errorf("%s, %s%s", plural.Of(len(fields), "column", "columns"), want, p.hint(p.line(i))))
 		}
 		count++
 		if string(fields[0]) != strconv.Itoa(count) {
@@ -535,11 +536,4 @@ func (p *parser) finish(sentence *data.Sentence) {
 		sentence.Words[i] = all[start:end]
 		start = end
 	}
-}
-
-func plural(n int, noun string) string {
-	if n == 1 {
-		return "1 " + noun
-	}
-	return fmt.Sprintf("%d %ss", n, noun)
 }

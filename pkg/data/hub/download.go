@@ -18,6 +18,7 @@ import (
 	"time"
 
 	"github.com/elastic-attention/workbench/internal/atomicfile"
+	"github.com/elastic-attention/workbench/internal/plural"
 )
 
 const (
@@ -92,7 +93,7 @@ func (s *session) download(ctx context.Context, file File, address string) (File
 			if errors.As(err, &transport) {
 				s.dead[parsed.Host] = err
 			}
-			return recorded, fmt.Errorf("given up after %s: %w", plural(try, "try", "tries"), err)
+			return recorded, fmt.Errorf("given up after %s: %w", plural.Of(try, "try", "tries"), err)
 		}
 		wait := pause
 		var asked retryAfterError
@@ -107,13 +108,6 @@ func (s *session) download(ctx context.Context, file File, address string) (File
 		}
 		pause = min(2*pause, maxBackoff)
 	}
-}
-
-func plural(n int, one, many string) string {
-	if n == 1 {
-		return "1 " + one
-	}
-	return fmt.Sprintf("%d %s", n, many)
 }
 
 // isUnreachable reports whether no connection could be made: other files of the same host need not be tried.
