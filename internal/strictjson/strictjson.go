@@ -1,5 +1,5 @@
 // Package strictjson reads JSON that people write by hand: what is not known is an error, in
-// words that name the field and not the Go type behind it.
+// words that name the field and not the Go type behind it. What programs wrote is read with the same words.
 package strictjson
 
 import (
@@ -18,6 +18,15 @@ import (
 func Decode(content []byte, into any) error {
 	decoder := json.NewDecoder(bytes.NewReader(content))
 	decoder.DisallowUnknownFields()
+	return decode(decoder, content, into)
+}
+
+// DecodeKnown is [Decode] without a look at unknown fields, for what programs wrote, perhaps later versions.
+func DecodeKnown(content []byte, into any) error {
+	return decode(json.NewDecoder(bytes.NewReader(content)), content, into)
+}
+
+func decode(decoder *json.Decoder, content []byte, into any) error {
 	if err := decoder.Decode(into); err != nil {
 		return explain(content, into, err)
 	}
@@ -33,6 +42,8 @@ func explain(content []byte, into any, err error) error {
 	var kind *json.UnmarshalTypeError
 	var form *json.SyntaxError
 	switch {
+	case errors.Is(err, io.EOF):
+		return errors.New("it is empty")
 	case errors.As(err, &form) && bytes.Contains(bytes.TrimSpace(content), []byte("\n")):
 		return fmt.Errorf("line %d: %w", 1+bytes.Count(content[:max(form.Offset-1, 0)], []byte("\n")), err)
 	case errors.Is(err, io.ErrUnexpectedEOF):

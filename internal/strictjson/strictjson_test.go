@@ -44,6 +44,28 @@ func TestDecode(t *testing.T) {
 	}
 }
 
+// TestDecodeKnown: unknown fields pass, all else is told as by Decode.
+func TestDecodeKnown(t *testing.T) {
+	for content, want := range map[string]string{
+		`{"heads": 3, "later": []}`: "",
+		`{"heads": {}}`:             "heads is a JSON object, want a whole number",
+		`[]`:                        "a JSON array, want an object",
+		``:                          "it is empty",
+		`{"heads": 3}{}`:            "more than one JSON value",
+	} {
+		var config struct {
+			Heads int `json:"heads"`
+		}
+		got := ""
+		if err := strictjson.DecodeKnown([]byte(content), &config); err != nil {
+			got = err.Error()
+		}
+		if got != want || want == "" && config.Heads != 3 {
+			t.Errorf("%s: %q, heads %d, want %q", content, got, config.Heads, want)
+		}
+	}
+}
+
 // TestDecodeList: the fields of what is in a list are named too.
 func TestDecodeList(t *testing.T) {
 	type base struct {

@@ -20,7 +20,9 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"path/filepath"
 	"slices"
+	"syscall"
 
 	"github.com/elastic-attention/workbench/internal/atomicfile"
 )
@@ -77,6 +79,9 @@ type Output struct {
 // ReadFile reads a notebook. Errors name the file and the place in it.
 func ReadFile(path string) (*Notebook, error) {
 	content, err := os.ReadFile(path)
+	if errors.Is(err, syscall.EISDIR) {
+		return nil, fmt.Errorf("reading a notebook: %s is a folder, want a file, such as one of %s", path, filepath.Join(path, "*.ipynb"))
+	}
 	if err != nil {
 		return nil, fmt.Errorf("reading a notebook: %w", err)
 	}
@@ -91,11 +96,15 @@ func ReadFile(path string) (*Notebook, error) {
 func Read(r io.Reader) (*Notebook, error) {
 	decoder := json.NewDecoder(r)
 	decoder.UseNumber()
-	var tree map[string]any
-	if err := decoder.Decode(&tree); errors.Is(err, io.EOF) {
+	var value any
+	if err := decoder.Decode(&value); errors.Is(err, io.EOF) {
 		return nil, errors.New("it is empty, want a notebook in JSON (.ipynb)")
 	} else if err != nil {
 		return nil, fmt.Errorf("it is no notebook in JSON (.ipynb), no JSON object: %w", err)
+	}
+	tree, ok := value.(map[string]any)
+	if !ok {
+		return nil, errors.New("it is no notebook in JSON (.ipynb), no JSON object")
 	}
 	if _, err := decoder.Token(); !errors.Is(err, io.EOF) {
 		return nil, errors.New("something follows the JSON object")

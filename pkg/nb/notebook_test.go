@@ -86,6 +86,12 @@ func TestBadNotebooks(t *testing.T) {
 			t.Errorf("%s: error %v, want %q", test.text, err, test.want)
 		}
 	}
+	if _, err := nb.Read(strings.NewReader(`[]`)); err == nil || strings.Contains(err.Error(), "Go") {
+		t.Errorf("a list: error %v, want one without types of Go", err)
+	}
+	if _, err := nb.ReadFile("testdata"); err == nil || !strings.Contains(err.Error(), "testdata is a folder, want a file, such as one of testdata/*.ipynb") {
+		t.Errorf("a folder: error %v", err)
+	}
 }
 
 func FuzzRead(f *testing.F) {

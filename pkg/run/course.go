@@ -1,13 +1,13 @@
 package run
 
 import (
-	"encoding/json"
 	"errors"
 	"fmt"
 	"io/fs"
 	"os"
 	"path/filepath"
 
+	"github.com/elastic-attention/workbench/internal/strictjson"
 	"github.com/elastic-attention/workbench/pkg/elastic/checkpoint"
 	"github.com/elastic-attention/workbench/pkg/elastic/optim/control"
 	"github.com/elastic-attention/workbench/pkg/elastic/train"
@@ -47,7 +47,7 @@ func ReadCourse(dir string) (Course, error) {
 		return Course{}, fmt.Errorf("reading the report of a run: %w", err)
 	}
 	var course Course
-	if err := json.Unmarshal(content, &course); err != nil {
+	if err := strictjson.DecodeKnown(content, &course); err != nil {
 		return Course{}, fmt.Errorf("%s is not the report of a run: %w", path, err)
 	}
 	return course, nil

@@ -1,12 +1,15 @@
 package run_test
 
 import (
+	"encoding/json"
 	"os"
 	"path/filepath"
+	"strings"
 	"testing"
 
 	"github.com/elastic-attention/workbench/pkg/data/hub"
 	"github.com/elastic-attention/workbench/pkg/run"
+	"github.com/elastic-attention/workbench/pkg/track"
 )
 
 // finished makes a run folder as [run.Begin] and [run.Finish] leave it.
@@ -86,3 +89,26 @@ func TestBestRates(t *testing.T) {
 type noted string
 
 func (n noted) Error() string { return string(n) }
+
+// TestOddFiles: what is wrong with the files of a run is told without types of Go.
+func TestOddFiles(t *testing.T) {
+	dir := t.TempDir()
+	for _, f := range []struct {
+		file string
+		read func() error
+	}{
+		{run.ReportFile, func() error { _, err := run.ReadCourse(dir); return err }},
+		{run.RecordFile, func() error { _, err := run.ReadRecord[json.RawMessage](dir); return err }},
+		{track.RecordFile, func() error { _, err := track.ReadRun(dir); return err }},
+		{track.NotesFile, func() error { _, err := track.ReadNotes(dir); return err }},
+	} {
+		for content, want := range map[string]string{`[]`: "a JSON array, want an object", `"x"`: "a JSON string, want an object", ``: "it is empty"} {
+			if err := os.WriteFile(filepath.Join(dir, f.file), []byte(content), 0o644); err != nil {
+				t.Fatal(err)
+			}
+			if err := f.read(); err == nil || !strings.Contains(err.Error(), filepath.Join(dir, f.file)) || !strings.HasSuffix(err.Error(), ": "+want) {
+				t.Errorf("%s %s: error %v, want %s", f.file, content, err, want)
+			}
+		}
+	}
+}

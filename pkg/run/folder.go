@@ -34,6 +34,7 @@ import (
 	"github.com/gofrs/flock"
 
 	"github.com/elastic-attention/workbench/internal/atomicfile"
+	"github.com/elastic-attention/workbench/internal/strictjson"
 	"github.com/elastic-attention/workbench/pkg/data/batch"
 	"github.com/elastic-attention/workbench/pkg/data/hub"
 	"github.com/elastic-attention/workbench/pkg/elastic/checkpoint"
@@ -78,7 +79,7 @@ func ReadRecord[C any](dir string) (Record[C], error) {
 	if err != nil {
 		return record, fmt.Errorf("reading run record: %w", err)
 	}
-	if err := json.Unmarshal(content, &record); err != nil {
+	if err := strictjson.DecodeKnown(content, &record); err != nil {
 		return record, fmt.Errorf("%s is not the record of a run: %w", path, err)
 	}
 	if record.Task == "" {

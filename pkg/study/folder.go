@@ -15,6 +15,7 @@ import (
 	"time"
 
 	"github.com/elastic-attention/workbench/internal/atomicfile"
+	"github.com/elastic-attention/workbench/internal/strictjson"
 	"github.com/elastic-attention/workbench/pkg/elastic/adapt/testtime"
 	"github.com/elastic-attention/workbench/pkg/elastic/attention"
 	"github.com/elastic-attention/workbench/pkg/eval"
@@ -123,7 +124,7 @@ func Open(dir string) (*Folder, error) {
 	if err != nil {
 		return nil, fmt.Errorf("reading study record: %w", err)
 	}
-	if err := json.Unmarshal(content, &f.Record); err != nil {
+	if err := strictjson.DecodeKnown(content, &f.Record); err != nil {
 		return nil, fmt.Errorf("%s: %w", filepath.Join(dir, RecordFile), err)
 	}
 	f.Results, _, err = readResults(dir)

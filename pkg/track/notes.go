@@ -10,6 +10,7 @@ import (
 	"slices"
 
 	"github.com/elastic-attention/workbench/internal/atomicfile"
+	"github.com/elastic-attention/workbench/internal/strictjson"
 )
 
 // Notes is what people say about a run, the content of notes.json.
@@ -29,7 +30,7 @@ func ReadNotes(dir string) (Notes, error) {
 	if err != nil {
 		return notes, fmt.Errorf("reading notes: %w", err)
 	}
-	if err := json.Unmarshal(content, &notes); err != nil {
+	if err := strictjson.DecodeKnown(content, &notes); err != nil {
 		return notes, fmt.Errorf("%s: %w", path, err)
 	}
 	return notes, nil

@@ -16,12 +16,14 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"syscall"
 	"time"
 
 	"modernc.org/sqlite"
 	sqlite3 "modernc.org/sqlite/lib"
 
 	"github.com/elastic-attention/workbench/internal/atomicfile"
+	"github.com/elastic-attention/workbench/internal/strictjson"
 )
 
 // Run is a run as the index has it.
@@ -78,13 +80,16 @@ func (r Run) Series() ([]Series, error) {
 func ReadRun(dir string) (Run, error) {
 	r := Run{ID: filepath.Base(dir), Dir: dir}
 	content, err := os.ReadFile(filepath.Join(dir, RecordFile))
+	if errors.Is(err, syscall.ENOTDIR) {
+		return r, fmt.Errorf("%s holds no run, it is no folder: %w", dir, fs.ErrNotExist)
+	}
 	if errors.Is(err, fs.ErrNotExist) {
 		return r, fmt.Errorf("%s holds no run, it has no %s: %w", dir, RecordFile, fs.ErrNotExist)
 	}
 	if err != nil {
 		return r, fmt.Errorf("reading a run: %w", err)
 	}
-	if err := json.Unmarshal(content, &r.Record); err != nil {
+	if err := strictjson.DecodeKnown(content, &r.Record); err != nil {
 		return r, fmt.Errorf("%s is not the record of a run: %w", filepath.Join(dir, RecordFile), err)
 	}
 	h, err := ReadHistory(dir)

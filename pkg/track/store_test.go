@@ -301,6 +301,13 @@ func TestUnreadableRun(t *testing.T) {
 	if _, err := track.ReadRun(root); !errors.Is(err, os.ErrNotExist) {
 		t.Errorf("a folder without a run: %v", err)
 	}
+	file := filepath.Join(root, "a-file")
+	if err := os.WriteFile(file, nil, 0o644); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := track.ReadRun(file); !errors.Is(err, os.ErrNotExist) || !strings.Contains(err.Error(), "a-file holds no run, it is no folder") {
+		t.Errorf("a file: %v", err)
+	}
 }
 
 func TestRemove(t *testing.T) {

@@ -12,6 +12,7 @@ import (
 	"github.com/gomlx/compute/dtypes"
 	"github.com/gomlx/gomlx/core/tensors"
 
+	"github.com/elastic-attention/workbench/internal/strictjson"
 	"github.com/elastic-attention/workbench/pkg/elastic/checkpoint/safetensors"
 	"github.com/elastic-attention/workbench/pkg/elastic/pretrained"
 	"github.com/elastic-attention/workbench/pkg/elastic/transformer"
@@ -61,7 +62,7 @@ func readFile(dir string) (file, error) {
 	}
 	var f file
 	var all map[string]json.RawMessage
-	if err := errors.Join(json.Unmarshal(text, &f), json.Unmarshal(text, &all)); err != nil {
+	if err := errors.Join(strictjson.DecodeKnown(text, &f), strictjson.DecodeKnown(text, &all)); err != nil {
 		return file{}, fmt.Errorf("%s: %w", path, err)
 	}
 	var problems []error

@@ -11,6 +11,7 @@ import (
 	"strconv"
 	"strings"
 
+	"github.com/elastic-attention/workbench/internal/strictjson"
 	"github.com/elastic-attention/workbench/pkg/elastic/attention"
 	"github.com/elastic-attention/workbench/pkg/elastic/transformer"
 )
@@ -310,7 +311,7 @@ func (f *fields) get(name string, into any) bool {
 	if !ok || string(raw) == "null" {
 		return false
 	}
-	if err := json.Unmarshal(raw, into); err != nil {
+	if err := strictjson.DecodeKnown(raw, into); err != nil {
 		f.problems = append(f.problems, fmt.Errorf("%s is %s: %w", name, raw, err))
 	}
 	return true
@@ -412,7 +413,7 @@ func (f family) initField() string { return cmp.Or(f.initStd, "initializer_range
 // readConfig turns a config.json into a Config.
 func readConfig(data []byte) (transformer.Config, family, error) {
 	f := &fields{}
-	if err := json.Unmarshal(data, &f.raw); err != nil {
+	if err := strictjson.DecodeKnown(data, &f.raw); err != nil {
 		return transformer.Config{}, family{}, err
 	}
 	modelType, isElastic := strings.CutPrefix(f.text("model_type"), elasticType)

@@ -9,6 +9,7 @@ import (
 	"path/filepath"
 	"slices"
 
+	"github.com/elastic-attention/workbench/internal/strictjson"
 	"github.com/elastic-attention/workbench/pkg/elastic/adapt"
 	"github.com/elastic-attention/workbench/pkg/elastic/checkpoint"
 	"github.com/elastic-attention/workbench/pkg/elastic/checkpoint/safetensors"
@@ -209,7 +210,7 @@ func ReadState(dir string) (State, error) {
 		return State{}, fmt.Errorf("reading training state: %w", err)
 	}
 	var state State
-	if err := json.Unmarshal(data, &state); err != nil {
+	if err := strictjson.DecodeKnown(data, &state); err != nil {
 		return State{}, fmt.Errorf("%s: %w", path, err)
 	}
 	if state.Version != stateVersion {
