@@ -116,6 +116,8 @@ func Run(ctx context.Context, args []string, stdin io.Reader, stdout, stderr io.
 	kongplete.Complete(parser, kongplete.WithPredictor("resource", complete.PredictSet(hub.Names()...)), kongplete.WithPredictor("path", complete.PredictFiles("*")))
 	if len(args) == 0 || len(args) == 1 && args[0] == "help" {
 		args = []string{"--help"}
+	} else if len(args) == 1 && args[0] == "--version" {
+		args = []string{"version"}
 	} else if args[0] == "help" {
 		args = append(args[1:], "--help")
 	}
@@ -134,8 +136,8 @@ func Run(ctx context.Context, args []string, stdin io.Reader, stdout, stderr io.
 		var parseError *kong.ParseError
 		if errors.As(err, &parseError) {
 			hint := program() + " --help"
-			if path := parseError.Context.Command(); path != "" {
-				hint = program() + " " + path + " --help"
+			if command := parseError.Context.Selected(); command != nil {
+				hint = program() + " " + command.Path() + " --help"
 			}
 			fmt.Fprintf(stderr, "See: %s\n", hint)
 		}
@@ -250,6 +252,19 @@ func (a *app) named(name string, lacks func(dir string) error) (string, error) {
 	}
 	fmt.Fprintf(a.stderr, "run %s\n", r.Dir)
 	return r.Dir, lacks(r.Dir)
+}
+
+// meant returns the folder of a run that a flag names as [app.named] says. An empty value and a path stay as they are: whoever reads
+// the folder says what it lacks.
+func (a *app) meant(flag, name string, lacks func(dir string) error) (string, error) {
+	if _, err := os.Stat(name); err == nil || name == "" || strings.ContainsRune(name, filepath.Separator) {
+		return name, nil
+	}
+	dir, err := a.named(name, lacks)
+	if err != nil {
+		return "", usageError{fmt.Errorf("%s: %w", flag, err)}
+	}
+	return dir, nil
 }
 
 // latest returns the folder of the latest run that lacks nothing.

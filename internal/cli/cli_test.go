@@ -57,6 +57,33 @@ func quickly(dir string, more ...string) []string {
 	return append([]string{"train", "ner", "--model", "scratch", "--limit", "96", "--max-updates", "16", "--save-every", "3", "--run", dir}, more...)
 }
 
+// TestCommandsToCopy: a command that is printed can be given to a shell, whatever the run folder is called.
+func TestCommandsToCopy(t *testing.T) {
+	t.Chdir(t.TempDir())
+	out := ok(t, quickly("my run", "--max-updates", "1")...)
+	for _, want := range []string{"Run folder: my run\n", " predict 'my run' \"Angela", " eval 'my run' --split dev"} {
+		if !strings.Contains(out.stdout, want) {
+			t.Errorf("no %q in %s", want, out.stdout)
+		}
+	}
+	if err := os.WriteFile("a text.txt", []byte("Ann"), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	if out := ok(t, "predict", "my run", "a text.txt"); !strings.Contains(out.stderr, " predict 'my run' < 'a text.txt'\n") {
+		t.Errorf("a file as a text: %s", out.stderr)
+	}
+	for want, args := range map[string][]string{
+		"See: elastic eval --help\n":      {"eval", "x", "--split", "none"},
+		"See: elastic train ner --help\n": {"train", "ner", "--epoch", "3"},
+		"See: elastic train --help\n":     {"train", "nre"},
+		"See: elastic --help\n":           {"trian"},
+	} {
+		if out := run(t, "", args...); out.code != 2 || !strings.HasSuffix(out.stderr, want) {
+			t.Errorf("%v: code %d, errors %q, want %q", args, out.code, out.stderr, want)
+		}
+	}
+}
+
 func TestHelpAndUsage(t *testing.T) {
 	model := t.TempDir() // not of a run
 	if err := os.WriteFile(filepath.Join(model, "config.json"), []byte("{}"), 0o644); err != nil {

@@ -68,8 +68,13 @@ Examples:
 
 // Run explains.
 func (c explainCmd) Run(a *app) error {
-	if c.Steps < 1 || c.Words < 0 || c.Limit < 0 {
-		return usageError{fmt.Errorf("--steps is %d, --words %d and --limit %d, want at least 1, 0 and 0", c.Steps, c.Words, c.Limit)}
+	switch {
+	case c.Steps < 1:
+		return usageError{fmt.Errorf("--steps is %d, want 1 or more", c.Steps)}
+	case c.Words < 0:
+		return usageError{fmt.Errorf("--words is %d, want 0 or more", c.Words)}
+	case c.Limit < 0:
+		return usageError{fmt.Errorf("--limit is %d, want 0 or more", c.Limit)}
 	}
 	config := explain.Config{Method: c.Method, Steps: c.Steps}
 	if err := config.Validate(); err != nil {

@@ -200,7 +200,7 @@ func noCheckpoint(path string) error {
 	}
 	_, err := checkpoint.Run{Dir: path}.Latest()
 	if errors.Is(err, fs.ErrNotExist) {
-		return fmt.Errorf("%s is no run folder with a checkpoint: --scalars shows how a run trained", path)
+		return fmt.Errorf("%s is no run folder with a checkpoint", path)
 	}
 	return err
 }

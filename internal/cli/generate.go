@@ -1,7 +1,6 @@
 package cli
 
 import (
-	"errors"
 	"fmt"
 
 	"github.com/elastic-attention/workbench/pkg/data"
@@ -31,8 +30,8 @@ func (generateCmd) Help() string {
 
 // Run writes text.
 func (c generateCmd) Run(a *app) error {
-	if c.Bytes == 0 { // to the sampling, 0 is its default
-		return usageError{errors.New("--bytes is 0, want 1 or more")}
+	if c.Bytes < 1 { // to the sampling, 0 is its default
+		return usageError{fmt.Errorf("--bytes is %d, want 1 or more", c.Bytes)}
 	}
 	sampling := lm.Sampling{Bytes: c.Bytes, Temperature: c.Temperature, TopK: c.TopK, TopP: c.TopP, Seed: c.Seed}
 	if err := sampling.Validate(); err != nil {

@@ -243,7 +243,7 @@ func (c predictCmd) emitter(a *app) (emit func(texts []string) error, end func()
 	encoder := json.NewEncoder(a.stdout)
 	task := taskOf(c.Model)
 	if task == hub.TaskLM {
-		return nil, nil, usageError{fmt.Errorf("%s is a language model: %s generate %s TEXT lets it write", c.Model, program(), c.Model)}
+		return nil, nil, usageError{fmt.Errorf("%s is a language model: %s generate %s TEXT lets it write", c.Model, program(), quoted(c.Model))}
 	}
 	if task == hub.TaskClassify {
 		if c.Threshold != nil {
@@ -304,7 +304,7 @@ func (c predictCmd) Run(a *app) error {
 	if len(c.Text) > 0 {
 		for _, text := range c.Text {
 			if info, err := os.Stat(text); err == nil && info.Mode().IsRegular() {
-				fmt.Fprintf(a.stderr, "%[1]s is taken as a text; for what the file says: %[3]s predict %[2]s < %[1]s\n", text, c.Model, program())
+				fmt.Fprintf(a.stderr, "%s is taken as a text; for what the file says: %s predict %s < %s\n", text, program(), quoted(c.Model), quoted(text))
 			}
 		}
 		return emit(c.Text)

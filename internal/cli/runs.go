@@ -32,7 +32,7 @@ that no other run has, by its folder, or as "latest".`
 
 // storeFlag names the folder of runs.
 type storeFlag struct {
-	Dir string `help:"Folder below which the runs lie." default:"runs" placeholder:"DIR" predictor:"path"`
+	Dir string `help:"Folder below which the runs lie." default:"runs" predictor:"path"`
 }
 
 // open opens the store.

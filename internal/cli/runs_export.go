@@ -21,7 +21,7 @@ type runsExportCmd struct {
 
 type exportTensorBoardCmd struct {
 	choice
-	To string `help:"Folder for the event files, one folder below it for each run." default:"runs/tensorboard" placeholder:"DIR" predictor:"path"`
+	To string `help:"Folder for the event files, one folder below it for each run." default:"runs/tensorboard" predictor:"path"`
 }
 
 // Help is shown below the usage.
@@ -53,7 +53,7 @@ func (c exportTensorBoardCmd) Run(a *app) error {
 type exportMLflowCmd struct {
 	choice
 	To         string `help:"Address of the server. Default: MLFLOW_TRACKING_URI." env:"MLFLOW_TRACKING_URI" placeholder:"URL"`
-	Experiment string `help:"Experiment on the server; it is made if there is none." default:"elastic" placeholder:"NAME"`
+	Experiment string `help:"Experiment on the server; it is made if there is none." default:"elastic"`
 	Artefacts  bool   `help:"Send the files of runs too: model, reports, pictures."`
 }
 

@@ -233,6 +233,9 @@ func TestModelsByTheNamesOfRuns(t *testing.T) {
 	if err := journal.Close(nil); err != nil {
 		t.Fatal(err)
 	}
+	explains := func(more ...string) []string {
+		return append([]string{"train", "ner", "--data", "synthetic", "--limit", "8", "--explain"}, more...)
+	}
 	for _, test := range []struct {
 		args []string
 		code int
@@ -248,6 +251,16 @@ func TestModelsByTheNamesOfRuns(t *testing.T) {
 		{[]string{"eval", "first", "--split", "dev"}, 0, "run runs/first\n"},
 		{[]string{"explain", "first", "--steps", "2", "Ann"}, 0, "run runs/first\n"},
 		{[]string{"plot", "first"}, 0, "run runs/first\n"},
+		{explains("--model", "fir"), 0, "run runs/first\n"},
+		{explains("--model", "latest"), 0, "run runs/fist\npassed over: the run in " + study},
+		{explains("--model", "st"), 2, `"st" means 2 runs below runs: `},
+		{explains("--model", "minilm"), 2, `model "minilm" is unknown, want minilm-l6, or scratch, or owner/name of a model of the Hugging Face hub, or a folder that exists; --model: minilm is no folder, nor the name of a run`},
+		{explains("--teacher", "fir"), 0, "run runs/first\n"},
+		{explains("--rate-from", "fir,latest"), 0, "run runs/first\nrun runs/fist\n"},
+		{quickly("next", "--rate-from", "fourth"), 2, "--rate-from: fourth is no folder, nor the name of a run"},
+		{quickly("next", "--from", "third-1"), 2, "--from: " + study + " is no run folder with a checkpoint"},
+		{[]string{"train", "classify", "--teacher", "first"}, 2, `--teacher: runs/first is of task "ner", not "classify"`},
+		{[]string{"train", "lm", "--from", "first"}, 2, `--from: runs/first is of task "ner", not "lm"`},
 		{[]string{"predict", "st", "Ann"}, 2, `st is no folder, nor the name of a run: "st" means 2 runs below runs: `},
 		{[]string{"generate", "fourth"}, 2, `fourth is no folder, nor the name of a run: no run below runs has "fourth" in its name`},
 	} {

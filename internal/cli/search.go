@@ -100,7 +100,7 @@ func (c searchRunCmd) Run(a *app) error {
 		err = nothingFinished(dir)
 	}
 	if err == nil {
-		fmt.Fprintf(a.stdout, "Folder: %[1]s\nTry next:\n  %[2]s search show %[1]s\n", dir, program())
+		fmt.Fprintf(a.stdout, "Folder: %s\nTry next:\n  %s search show %s\n", dir, program(), quoted(dir))
 	}
 	return err
 }

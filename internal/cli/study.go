@@ -77,7 +77,7 @@ func (c studyRunCmd) Run(a *app) error {
 		},
 	})
 	if err == nil {
-		fmt.Fprintf(a.stdout, "Study folder: %[1]s\nTry next:\n  %[2]s study show %[1]s\n", dir, program())
+		fmt.Fprintf(a.stdout, "Study folder: %s\nTry next:\n  %s study show %s\n", dir, program(), quoted(dir))
 	}
 	return err
 }

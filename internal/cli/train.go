@@ -55,12 +55,37 @@ func (f sourceFlags) files() (bool, error) {
 
 // baseFlags are those of tasks that begin with a pretrained model.
 type baseFlags struct {
-	Model string `help:"Pretrained model${family}: ${models}, owner/name on the Hugging Face hub, a folder, or scratch (a small one, trained for 6 epochs at least where --epochs says nothing)." placeholder:"NAME" predictor:"resource"`
+	Model string `help:"Pretrained model${family}: ${models}, owner/name on the Hugging Face hub, a run (its folder, a part of its name, or latest), the folder of a model, or scratch (a small one, trained for 6 epochs at least where --epochs says nothing)." placeholder:"NAME" predictor:"resource"`
 	sourceFlags
 }
 
 // preset reports whether model and data are left to the preset.
 func (f baseFlags) preset() bool { return f.Model == "" && f.Data == "" && f.Train == "" }
+
+// find replaces the name of a run by its folder.
+func (f *baseFlags) find(a *app) error {
+	var unknown *run.NameError
+	if _, _, err := run.FindModel(f.Model); f.Model == "" || f.Model == run.Scratch || !errors.As(err, &unknown) {
+		return nil
+	}
+	dir, err := a.meant("--model", f.Model, encoder)
+	if err != nil && f.Model != "latest" {
+		return usageError{fmt.Errorf("%w; %w", unknown, err)}
+	}
+	f.Model = dir
+	return err
+}
+
+// encoder says what a folder lacks of a model that taggers and classifiers can begin with.
+func encoder(dir string) error {
+	if err := noModel(dir); err != nil {
+		return err
+	}
+	if taskOf(dir) == hub.TaskLM {
+		return fmt.Errorf("%s is a language model, with which taggers and classifiers cannot begin", dir)
+	}
+	return nil
+}
 
 // settle brings the model from scratch and the synthetic data together, and reports whether that is what is wanted.
 func (f *baseFlags) settle() (scratch bool) {
@@ -72,10 +97,29 @@ func (f *baseFlags) settle() (scratch bool) {
 
 // teacherFlags let a model follow another one of its task.
 type teacherFlags struct {
-	Teacher     string   `help:"Follow this model too (distillation): the folder of a run of the same task, with the same labels and tokenizer." placeholder:"RUN" predictor:"path"`
+	Teacher     string   `help:"Follow this model too (distillation): a run of the same task, with the same labels and tokenizer: its folder, a part of its name, or latest." placeholder:"RUN" predictor:"path"`
 	Temperature *float64 `help:"Temperature at which --teacher is followed. Default: 2." placeholder:"T"`
 	Alpha       *float64 `help:"Share of --teacher in the loss, above 0; labels have the rest. Default: 0.5." placeholder:"SHARE"`
 	Weigh       string   `help:"Learn the weights of labels and --teacher in place of --alpha: uncertainty or gradnorm; or a JSON object with kind, exponent, rate, or a file that holds one." placeholder:"KIND" predictor:"path"`
+}
+
+// find replaces the name of a run of a task by its folder.
+func (f *teacherFlags) find(a *app, task string) (err error) {
+	f.Teacher, err = a.meant("--teacher", f.Teacher, func(dir string) error {
+		if err := noModel(dir); err != nil {
+			return err
+		}
+		return wrongTask(dir, task)
+	})
+	return err
+}
+
+// wrongTask refuses a run or model of another task.
+func wrongTask(dir, task string) error {
+	if is := taskOf(dir); is != task {
+		return fmt.Errorf("%s is of task %q, not %q", dir, is, task)
+	}
+	return nil
 }
 
 // distill returns what the flags say.
@@ -109,7 +153,7 @@ type recipeFlags struct {
 	Patience         *int     `help:"Stop after so many epochs without a better score on dev; 0 never does." placeholder:"N"`
 	SaveEvery        *int     `help:"Updates between checkpoints, beside those at the end of each epoch; 0 keeps to these." placeholder:"N"`
 	MaxLength        *int     `help:"Longest training example in tokens." placeholder:"N"`
-	RateFrom         string   `help:"Take rate, optimizer and factors by pattern from the best of earlier runs, by their score on dev: folders, by comma." placeholder:"RUNS" predictor:"path"`
+	RateFrom         string   `help:"Take rate, optimizer and factors by pattern from the best of earlier runs, by their score on dev: folders, parts of names, or latest, by comma." placeholder:"RUNS" predictor:"path"`
 	Optimizer        string   `help:"Update rule: adamw, lion, muon, prodigy, schedule_free_adamw, adafactor, sgd or another (a wrong name lists all); or a JSON object, or a file that holds one." placeholder:"RULE" predictor:"path"`
 	Loss             string   `help:"Loss in place of plain cross-entropy: a JSON object with label_smoothing, focal_gamma, class_weights or balanced, r_drop, mixup (classify), penalties; or a file that holds one." placeholder:"LOSS" predictor:"path"`
 	Schedule         string   `help:"Schedule of the learning rate: a kind such as linear, constant, cosine or wsd; or a JSON object, or a file that holds one." placeholder:"KIND" predictor:"path"`
@@ -128,9 +172,32 @@ type recipeFlags struct {
 	Folder   string `name:"run" help:"Run folder. Default: runs/TASK-PRESET-TIME." placeholder:"DIR" predictor:"path"`
 	Resume   bool   `help:"Continue an interrupted run: the one in --run, or the newest of this preset below runs/." xor:"begin"`
 	Continue bool   `help:"Continue the run in --run, or begin it if there is none: for programs that start a command again and again." xor:"begin"`
-	From     string `help:"Run whose weights, optimizer state and place in the data to begin with, at the end of its last epoch. Rate, schedule, loss, noise, lengths, precision and seed may differ, other settings not." placeholder:"RUN" predictor:"path"`
+	From     string `help:"Run (its folder, a part of its name, or latest) whose weights, optimizer state and place in the data to begin with, at the end of its last epoch. Rate, schedule, loss, noise, lengths, precision and seed may differ, other settings not." placeholder:"RUN" predictor:"path"`
 	JSON     bool   `help:"Print the result as JSON."`
 	notifyFlag
+}
+
+// find replaces the names of runs of a task by their folders.
+func (f *recipeFlags) find(a *app, task string) (err error) {
+	if f.From, err = a.meant("--from", f.From, func(dir string) error {
+		if err := noCheckpoint(dir); err != nil {
+			return err
+		}
+		return wrongTask(dir, task)
+	}); err != nil {
+		return err
+	}
+	names := strings.Split(f.RateFrom, ",")
+	for i, name := range names {
+		if names[i], err = a.meant("--rate-from", name, func(dir string) error {
+			_, err := run.BestRates(task, []string{dir})
+			return err
+		}); err != nil {
+			return err
+		}
+	}
+	f.RateFrom = strings.Join(names, ",")
+	return nil
 }
 
 // recipe is what the flags of recipes change.
@@ -398,7 +465,7 @@ Run folder: %s
 	}
 	fmt.Fprintln(a.stdout, "Try next:")
 	for _, line := range t.next() {
-		fmt.Fprintf(a.stdout, "  %s %s\n", program(), strings.Replace(line, "%s", dir, 1))
+		fmt.Fprintf(a.stdout, "  %s %s\n", program(), strings.Replace(line, "%s", quoted(dir), 1))
 	}
 	return nil
 }

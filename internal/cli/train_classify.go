@@ -1,6 +1,7 @@
 package cli
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 
@@ -77,6 +78,9 @@ func (c trainClassifyCmd) config() (experiment.Config, error) {
 
 // Run trains.
 func (c trainClassifyCmd) Run(a *app) error {
+	if err := cmp.Or(c.baseFlags.find(a), c.teacherFlags.find(a, hub.TaskClassify), c.recipeFlags.find(a, hub.TaskClassify)); err != nil {
+		return err
+	}
 	config, err := c.config()
 	if err != nil {
 		return usageError{err}
@@ -110,7 +114,7 @@ func (c trainClassifyCmd) Run(a *app) error {
 			if len(result.Samples) > 0 {
 				example = result.Samples[0].Text
 			}
-			next := []string{fmt.Sprintf("predict %%s %q", example), fmt.Sprintf("explain %%s %q", example)}
+			next := []string{"predict %s " + quoted(example), "explain %s " + quoted(example)}
 			if result.Dev != nil {
 				next = append(next, "eval %s --split dev")
 			}

@@ -90,6 +90,9 @@ func fits(variables []elastic.Variable, machine backend.Machine) error {
 
 // Run trains.
 func (c trainLMCmd) Run(a *app) error {
+	if err := c.find(a, hub.TaskLM); err != nil {
+		return err
+	}
 	config, err := c.config()
 	if err != nil {
 		return usageError{err}

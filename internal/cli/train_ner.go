@@ -1,6 +1,7 @@
 package cli
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"strings"
@@ -117,6 +118,9 @@ func typeList(list string) []string {
 
 // Run trains.
 func (c trainNERCmd) Run(a *app) error {
+	if err := cmp.Or(c.baseFlags.find(a), c.teacherFlags.find(a, hub.TaskNER), c.recipeFlags.find(a, hub.TaskNER)); err != nil {
+		return err
+	}
 	config, err := c.config()
 	if err != nil {
 		return usageError{err}

@@ -18,7 +18,7 @@ import (
 
 type uiCmd struct {
 	storeFlag
-	Addr string   `help:"Address to listen at. Others than loopback can be reached by other machines." default:"127.0.0.1:7007" placeholder:"HOST:PORT"`
+	Addr string   `help:"Address to listen at. Others than loopback can be reached by other machines." default:"127.0.0.1:7007"`
 	Host []string `sep:"none" help:"Name by which browsers may ask, beside localhost. May be repeated." placeholder:"NAME"`
 }
 
