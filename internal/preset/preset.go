@@ -52,6 +52,9 @@ func (f Files[C]) Names() []string {
 func (f Files[C]) Get(name string) (config C, err error) {
 	content, err := f.FS.ReadFile(path.Join("presets", name+".json"))
 	if err != nil {
+		if info, err := os.Stat(name); err == nil && info.IsDir() {
+			return config, fmt.Errorf("%s is a folder, want a %s that comes with the program (%s), or a file that holds one, such as %[2]s.json in the folder of one that has run", name, f.What, strings.Join(f.Names(), ", "))
+		}
 		return config, fmt.Errorf("no %s %q and no such file; known: %s", f.What, name, strings.Join(f.Names(), ", "))
 	}
 	return f.parse(name, content)

@@ -47,12 +47,14 @@ func TestFiles(t *testing.T) {
 	}
 	_, wrong := all.Get("wrong")
 	_, unknown := all.Get("large")
+	_, folder := all.Get(t.TempDir())
 	_, missing := all.Read(path + "x")
 	for want, err := range map[string]error{
-		"wrong: size is too small":                               wrong,
-		`no thing "large" and no such file; known: small, wrong`: unknown,
-		"reading a thing: open":                                  missing,
-		path + " is empty, want a thing in JSON":                 write(" \n"),
+		"wrong: size is too small": wrong,
+		"is a folder, want a thing that comes with the program (small, wrong), or a file that holds one, such as thing.json in": folder,
+		`no thing "large" and no such file; known: small, wrong`:                                                                unknown,
+		"reading a thing: open":                  missing,
+		path + " is empty, want a thing in JSON": write(" \n"),
 		path + `: unknown field "sise", want size; it should be a thing in JSON, such as thing.json in`: write(`{"sise": 1}`),
 		path + ": line 1: invalid character 'a'":                                                        write("a,b\n1,2\n"),
 	} {

@@ -219,7 +219,7 @@ func findModule(dir string) (string, error) {
 		at = parent
 	}
 	if up {
-		return "", fmt.Errorf("the working folder is in no checkout of %s, whose packages cells are to see: go there, or say where it is", modulePath)
+		return "", fmt.Errorf("the working folder is in no checkout of %s, whose packages cells are to see: go there, or name one (`elastic nb kernel install --module DIR`)", modulePath)
 	}
 	return "", fmt.Errorf("%s is no checkout of %s", dir, modulePath)
 }
