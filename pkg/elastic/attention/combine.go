@@ -62,6 +62,10 @@ func validateMasks(masks []Mask, s Sizes) error {
 	}
 	var problems []error
 	for i, m := range masks {
+		if m == nil {
+			problems = append(problems, fmt.Errorf("of[%d] is nil, want a mask", i))
+			continue
+		}
 		if err := m.Validate(s); err != nil {
 			field := fmt.Sprintf("of[%d].", i)
 			problems = append(problems, errors.New(field+strings.ReplaceAll(err.Error(), "\n", "\n"+field)))

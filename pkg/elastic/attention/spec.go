@@ -230,6 +230,24 @@ func (s Spec) Validate(hidden int) error {
 		add("heads is %d, want at least 1", s.Heads)
 		return errors.Join(problems...) // nothing else can be told
 	}
+	for i, p := range s.Scores {
+		if p == nil {
+			add("scores[%d] is nil, want a part", i)
+		}
+	}
+	for i, p := range s.Positions {
+		if p == nil {
+			add("positions[%d] is nil, want a part", i)
+		}
+	}
+	for i, p := range s.Gates {
+		if p == nil {
+			add("gates[%d] is nil, want a part", i)
+		}
+	}
+	if problems != nil {
+		return errors.Join(problems...)
+	}
 	sizes := s.Sizes(hidden)
 	for _, f := range []struct {
 		name  string

@@ -288,6 +288,20 @@ func TestBadSpecs(t *testing.T) {
 	}
 }
 
+// TestNilParts: what a program left out is told, not run into.
+func TestNilParts(t *testing.T) {
+	for want, s := range map[string]attention.Spec{
+		"attention.scores[1] is nil":    {Heads: 4, Scores: []attention.Score{attention.Softcap{Limit: 3}, nil}},
+		"attention.positions[0] is nil": {Heads: 4, Positions: []attention.Score{nil}},
+		"attention.gates[0] is nil":     {Heads: 4, Gates: []attention.Gate{nil}},
+		"attention.mask.of[0] is nil":   {Heads: 4, Mask: attention.Any{nil}},
+	} {
+		if err := s.Validate(16); err == nil || !strings.Contains(err.Error(), want) {
+			t.Errorf("error %v, want %s", err, want)
+		}
+	}
+}
+
 // flip is a user's own part: it turns the sign of all logits.
 type flip struct{}
 

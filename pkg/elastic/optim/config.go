@@ -112,7 +112,7 @@ func (c *Config) UnmarshalJSON(data []byte) error {
 	var err error
 	if json.Unmarshal(data, &object) == nil {
 		if raw, ok := object["layer_decay"]; ok {
-			if err := json.Unmarshal(raw, &c.LayerDecay); err != nil {
+			if err := strictjson.DecodeKnown(raw, &c.LayerDecay); err != nil {
 				return fmt.Errorf("optimizer.layer_decay: %w", err)
 			}
 		}
@@ -134,15 +134,15 @@ func (c *Config) UnmarshalJSON(data []byte) error {
 
 func readGroups(raw json.RawMessage) ([]Group, error) {
 	var list []json.RawMessage
-	if err := json.Unmarshal(raw, &list); err != nil {
-		return nil, fmt.Errorf("optimizer.groups: want a list of objects: %w", err)
+	if err := strictjson.DecodeKnown(raw, &list); err != nil {
+		return nil, fmt.Errorf("optimizer.groups: %w", err)
 	}
 	var groups []Group
 	for i, raw := range list {
 		path := fmt.Sprintf("optimizer.groups[%d]", i)
 		var fields map[string]json.RawMessage
-		if err := json.Unmarshal(raw, &fields); err != nil {
-			return nil, fmt.Errorf("%s: want an object: %w", path, err)
+		if err := strictjson.DecodeKnown(raw, &fields); err != nil {
+			return nil, fmt.Errorf("%s: %w", path, err)
 		}
 		rule := fields["rule"]
 		delete(fields, "rule")
@@ -194,6 +194,10 @@ func (c Chain) Validate() error {
 		problems = append(problems, errors.New("of is empty, want at least one rule"))
 	}
 	for i, r := range c {
+		if r == nil {
+			problems = append(problems, fmt.Errorf("of[%d] is nil, want a rule", i))
+			continue
+		}
 		problems = append(problems, prefix(fmt.Sprintf("of[%d].", i), r.Validate()))
 	}
 	return errors.Join(problems...)

@@ -11,6 +11,7 @@ import (
 	"github.com/gomlx/compute/dtypes"
 	"github.com/gomlx/gomlx/core/graph"
 	"github.com/gomlx/gomlx/core/tensors"
+	"github.com/gomlx/gomlx/support/exceptions"
 
 	"github.com/elastic-attention/workbench/internal/gxtest"
 	"github.com/elastic-attention/workbench/pkg/elastic"
@@ -211,6 +212,9 @@ func TestErrorsNameWhatIsWrong(t *testing.T) {
 		{`{"kind": "chain", "of": [{"kind": "adam"}, {"kind": "lion"}]}`, `"adam" and "lion" in one chain keep the same state "m"`},
 		{`{"groups": [{"variables": ["/heads/*"]}]}`, "optimizer.groups[0]: /heads/* match no parameter that is trained; those are /"},
 		{`{"groups": [{"variables": ["*"]}, {"variables": ["/head/*"]}]}`, "optimizer.groups[1]: all that /head/* match is in groups before it"},
+		{`{"groups": {}}`, "optimizer.groups: a JSON object, want a list"},
+		{`{"groups": [3]}`, "optimizer.groups[0]: a JSON number, want an object"},
+		{`{"layer_decay": "x"}`, "optimizer.layer_decay: a JSON string, want a number"},
 		{`{"groups": [{"variables": []}]}`, "optimizer.groups[0].variables is empty"},
 		{`{"groups": [{"variables": ["*"], "lr": 1}]}`, `optimizer.groups[0]: unknown field "lr"`},
 		{`{"kind": "adam", "groups": [{"variables": ["/head/*"], "weight_decay": 0.1}]}`, `optimizer.groups[0].weight_decay: rule "adam" has no weight decay`},
@@ -235,6 +239,21 @@ type idle struct{}
 
 func (idle) Kind() string    { return "idle" }
 func (idle) Validate() error { return nil }
+
+// TestNil: what a program left out is told, not run into.
+func TestNil(t *testing.T) {
+	variables := elastic.Under("/head", elastic.DenseVariables(2, 2, 1))
+	if _, err := optim.New(optim.Config{Rule: optim.Chain{optim.ClipNorm{Limit: 1}, nil}}, variables); err == nil || !strings.Contains(err.Error(), "of[1] is nil, want a rule") {
+		t.Errorf("a chain with nil: %v", err)
+	}
+	optimizer, err := optim.New(optim.Config{}, variables)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := exceptions.TryCatch[error](func() { optimizer.Update(optim.Input{}) }); err == nil || !strings.Contains(err.Error(), "an update of 2 parameters with 4 slots needs so many nodes") {
+		t.Errorf("an empty update: %v", err)
+	}
+}
 
 func TestRuleWithoutMeansIsRefused(t *testing.T) {
 	if _, err := optim.New(optim.Config{Rule: optim.Chain{optim.Adam{}, idle{}}}, params); err == nil || !strings.Contains(err.Error(), `"idle" is neither`) {

@@ -11,6 +11,7 @@ import (
 	"text/tabwriter"
 
 	. "github.com/gomlx/gomlx/core/graph"
+	"github.com/gomlx/gomlx/support/exceptions"
 
 	"github.com/elastic-attention/workbench/pkg/elastic"
 )
@@ -264,6 +265,10 @@ func (o *Optimizer) steps(in Input) []*Step {
 // Update builds one update. It returns the new values and slots, and the learning rate that was
 // used, that of the first parameter's rule, a float64 scalar.
 func (o *Optimizer) Update(in Input) (values, slots []*Node, used *Node) {
+	if n, m := len(o.parameters), len(o.slots); len(in.Values) != n || len(in.Gradients) != n || len(in.Slots) != m || in.Number == nil || in.Rate == nil {
+		exceptions.Panicf("an update of %d parameters with %d slots needs so many nodes, a number and a rate, got %d values, %d gradients, %d slots, number %v, rate %v",
+			n, m, len(in.Values), len(in.Gradients), len(in.Slots), in.Number, in.Rate)
+	}
 	values = make([]*Node, len(in.Values))
 	slots = make([]*Node, len(in.Slots))
 	steps := o.steps(in)
