@@ -574,7 +574,7 @@ func testExplain(t *testing.T, trained string) {
 		{[]string{}, 2, "want a text to explain"},
 		{[]string{text, "--heads"}, 2, "explain no text"},
 		{[]string{text, "--steps", "0"}, 2, "--steps is 0"},
-		{[]string{text, "--method", "guess"}, 2, `--method "guess" is unknown; known: ["integrated_gradients"`},
+		{[]string{text, "--method", "guess"}, 2, `--method "guess" is unknown; known: integrated_gradients, `},
 		{[]string{text, "--plot", "words.png"}, 2, "want a name that ends in .svg or .html"},
 		{[]string{"--heads", "--plot", "heads.svg"}, 2, "want a name that ends in .html"},
 		{[]string{"--heads", "--scalars"}, 2, "can't be used together"},

@@ -21,7 +21,7 @@ type Recipes[C any] map[string]func() C
 func (r Recipes[C]) Get(name string) (config C, err error) {
 	make, ok := r[name]
 	if !ok {
-		return config, fmt.Errorf("preset %q is unknown; known: %v", name, r.Names())
+		return config, fmt.Errorf("preset %q is unknown; known: %s", name, strings.Join(r.Names(), ", "))
 	}
 	return make(), nil
 }

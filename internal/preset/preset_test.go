@@ -69,7 +69,7 @@ func TestRecipes(t *testing.T) {
 	if c, err := all.Get("b"); err != nil || c.Size != 2 || !slices.Equal(all.Names(), []string{"a", "b"}) {
 		t.Errorf("%+v, %v, %q", c, err, all.Names())
 	}
-	if _, err := all.Get("c"); err == nil || err.Error() != `preset "c" is unknown; known: [a b]` {
+	if _, err := all.Get("c"); err == nil || err.Error() != `preset "c" is unknown; known: a, b` {
 		t.Errorf("error %v", err)
 	}
 }

@@ -106,7 +106,7 @@ func TestExplainMethods(t *testing.T) {
 			t.Errorf("rollout adds up to %g, want 1 at most", sum)
 		}
 	}
-	if _, err := tagger.Explain(t.Context(), text, ner.ExplainConfig{Method: "guess"}); err == nil || !strings.Contains(err.Error(), `known: ["integrated_gradients"`) {
+	if _, err := tagger.Explain(t.Context(), text, ner.ExplainConfig{Method: "guess"}); err == nil || !strings.Contains(err.Error(), `known: integrated_gradients, `) {
 		t.Errorf("unknown method: %v", err)
 	}
 }

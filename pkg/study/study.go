@@ -28,6 +28,7 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"strings"
 
 	"github.com/elastic-attention/workbench/internal/preset"
 	"github.com/elastic-attention/workbench/pkg/data"
@@ -137,7 +138,7 @@ func (c Config) Validate() error {
 	var problems []error
 	add := func(format string, args ...any) { problems = append(problems, fmt.Errorf(format, args...)) }
 	if !slices.Contains(Tasks(), c.Task) {
-		add("task %q is unknown; known: %v", c.Task, Tasks())
+		add("task %q is unknown; known: %s", c.Task, strings.Join(Tasks(), ", "))
 	}
 	switch {
 	case c.Model == "":
@@ -202,12 +203,12 @@ func (c Config) Validate() error {
 		}
 		for _, name := range a.Sets {
 			if !slices.Contains(sets, name) {
-				add("adaptation %q: no set %q; known: %v", a.Name, name, sets)
+				add("adaptation %q: no set %q; known: %s", a.Name, name, strings.Join(sets, ", "))
 			}
 		}
 		for _, name := range a.Variants {
 			if !slices.Contains(variants, name) {
-				add("adaptation %q: no variant %q; known: %v", a.Name, name, variants)
+				add("adaptation %q: no variant %q; known: %s", a.Name, name, strings.Join(variants, ", "))
 			}
 		}
 	}

@@ -58,7 +58,7 @@ const (
 func (s Shift) Validate() error {
 	var problems []error
 	if !slices.Contains(Kinds(), s.Kind) {
-		problems = append(problems, fmt.Errorf("kind %q is unknown; known: %v", s.Kind, Kinds()))
+		problems = append(problems, fmt.Errorf("kind %q is unknown; known: %s", s.Kind, strings.Join(Kinds(), ", ")))
 	}
 	if !(s.Rate >= 0 && s.Rate <= 1) {
 		problems = append(problems, fmt.Errorf("rate is %g, want 0 to 1", s.Rate))

@@ -260,7 +260,7 @@ func TestValidateNamesFields(t *testing.T) {
 	}
 	err := bad.Validate()
 	for _, want := range []string{
-		"gradient[0].variables is empty", "gradient[0].factor is -1", `objective[0].kind "hope" is unknown; known: [attention_entropy`, "objective[1].weight is 0", "objective[2].margin is 2",
+		"gradient[0].variables is empty", "gradient[0].factor is -1", `objective[0].kind "hope" is unknown; known: attention_entropy`, "objective[1].weight is 0", "objective[2].margin is 2",
 		"experience[0] does nothing", "experience[1].initial needs", "experience[2] has both", "experience[2].value is NaN", "experience[3].fisher is 3",
 		"budget.updates is -1", "budget.seconds is -2", "budget.distance is NaN", "converge.below is -1", "converge.steps is -1", "log_every is -3",
 	} {

@@ -6,6 +6,7 @@ import (
 	"maps"
 	"math"
 	"slices"
+	"strings"
 
 	. "github.com/gomlx/gomlx/core/graph"
 	"github.com/gomlx/gomlx/support/exceptions"
@@ -118,7 +119,7 @@ func (o Objective) margin() float64 {
 func (o Objective) validate(path string) error {
 	var problems []error
 	if _, ok := objectives[o.Kind]; !ok {
-		problems = append(problems, fmt.Errorf("%s.kind %q is unknown; known: %v", path, o.Kind, Objectives()))
+		problems = append(problems, fmt.Errorf("%s.kind %q is unknown; known: %s", path, o.Kind, strings.Join(Objectives(), ", ")))
 	}
 	if o.Weight == 0 || math.IsNaN(o.Weight) || math.IsInf(o.Weight, 0) {
 		problems = append(problems, fmt.Errorf("%s.weight is %g, want a finite number that is not 0", path, o.Weight))

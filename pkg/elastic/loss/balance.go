@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"math"
 	"slices"
+	"strings"
 
 	"github.com/gomlx/compute/dtypes"
 	. "github.com/gomlx/gomlx/core/graph"
@@ -57,7 +58,7 @@ func (w Weighing) Validate() error {
 	case w == Weighing{}:
 		return nil
 	case !slices.Contains(Weighings(), w.Kind):
-		add("kind %q is unknown; known: %q", w.Kind, Weighings())
+		add("kind %q is unknown; known: %s", w.Kind, strings.Join(Weighings(), ", "))
 	case w.Exponent != 0 && w.Kind != ByGradNorm:
 		add("exponent is for weigh.kind %q only, not %q", ByGradNorm, w.Kind)
 	}

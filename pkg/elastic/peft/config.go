@@ -32,6 +32,7 @@ import (
 	"fmt"
 	"maps"
 	"slices"
+	"strings"
 )
 
 // Config says what is added to a model. It is plain data; the zero value of a field means its
@@ -159,7 +160,7 @@ func (c Config) WithDefaults() Config {
 func (c Config) Validate() error {
 	m, ok := methods[c.Kind]
 	if !ok {
-		return fmt.Errorf("kind %q is unknown; known: %v", c.Kind, Kinds())
+		return fmt.Errorf("kind %q is unknown; known: %s", c.Kind, strings.Join(Kinds(), ", "))
 	}
 	var problems []error
 	for _, field := range []struct {

@@ -181,7 +181,7 @@ func TestBankSwitches(t *testing.T) {
 func TestPatterns(t *testing.T) {
 	variables := small().Variables()
 	for want, config := range map[string]peft.Config{
-		`kind "lorra" is unknown; known: [adalora dora`:                  {Kind: "lorra"},
+		`kind "lorra" is unknown; known: adalora, dora`:                  {Kind: "lorra"},
 		`targets: pattern "*/nothing/*" matches no variable`:             {Kind: "lora", Targets: []string{"*/query/*", "*/nothing/*"}},
 		`targets: pattern "*/query/bias" matches no variable`:            {Kind: "lora", Targets: []string{"*/query/bias"}},
 		`inputs: pattern "*/value/weights" matches no variable`:          {Kind: "ia3", Targets: []string{"*/key/weights"}, Inputs: []string{"*/value/weights"}},

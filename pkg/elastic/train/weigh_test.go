@@ -383,11 +383,11 @@ func TestUpdateWithoutTargetsWeighsNothing(t *testing.T) {
 // TestWeighingIsRefused where it is none, or has nothing to work on.
 func TestWeighingIsRefused(t *testing.T) {
 	for want, how := range map[string]loss.Weighing{
-		`weigh.kind "best" is unknown; known: ["gradnorm" "uncertainty"]`: {Kind: "best"},
-		`weigh.exponent is for weigh.kind "gradnorm" only`:                {Kind: loss.ByUncertainty, Exponent: 1},
-		"weigh.rate is -1, want more than 0":                              {Kind: loss.ByGradNorm, Rate: -1},
-		`weigh.kind "" is unknown`:                                        {Rate: 0.1},
-		"weigh.exponent is NaN":                                           {Kind: loss.ByGradNorm, Exponent: math.NaN()},
+		`weigh.kind "best" is unknown; known: gradnorm, uncertainty`: {Kind: "best"},
+		`weigh.exponent is for weigh.kind "gradnorm" only`:           {Kind: loss.ByUncertainty, Exponent: 1},
+		"weigh.rate is -1, want more than 0":                         {Kind: loss.ByGradNorm, Rate: -1},
+		`weigh.kind "" is unknown`:                                   {Rate: 0.1},
+		"weigh.exponent is NaN":                                      {Kind: loss.ByGradNorm, Exponent: math.NaN()},
 	} {
 		if _, err := train.New(gxtest.Backend(t), pupil{newClassifier(t), how}, config()); err == nil || !strings.Contains(err.Error(), want) {
 			t.Errorf("%+v: error %v, want %q", how, err, want)

@@ -119,7 +119,7 @@ func (c Config) Validate() error {
 		problems = append(problems, errors.New("positions_from_pad needs a pad_id, which is -1"))
 	}
 	if _, ok := activations[c.Activation]; !ok {
-		problems = append(problems, fmt.Errorf("activation %q is unknown; known: %v", c.Activation, Activations()))
+		problems = append(problems, fmt.Errorf("activation %q is unknown; known: %s", c.Activation, strings.Join(Activations(), ", ")))
 	}
 	if !(c.NormEpsilon > 0) {
 		problems = append(problems, fmt.Errorf("norm_epsilon is %g, want a positive number", c.NormEpsilon))
@@ -133,7 +133,7 @@ func (c Config) Validate() error {
 		problems = append(problems, c.Attention.Validate(c.Hidden))
 	}
 	if !slices.Contains(NormOrders(), c.normOrder()) {
-		problems = append(problems, fmt.Errorf("norm_order %q is unknown; known: %q", c.NormOrder, NormOrders()))
+		problems = append(problems, fmt.Errorf("norm_order %q is unknown; known: %s", c.NormOrder, strings.Join(NormOrders(), ", ")))
 	}
 	if c.Noise != nil {
 		problems = append(problems, c.Noise.validate(c))
@@ -148,7 +148,7 @@ func (c Config) Validate() error {
 		problems = append(problems, c.Decoder.validate(c))
 	}
 	if kind, ok := heads[c.Head.Kind]; !ok {
-		problems = append(problems, fmt.Errorf("head.kind %q is unknown; known: %q", c.Head.Kind, Heads()))
+		problems = append(problems, fmt.Errorf("head.kind %q is unknown; known: %s", c.Head.Kind, strings.Join(Heads(), ", ")))
 	} else if kind.labelled != (len(c.Head.Labels) > 0) {
 		problems = append(problems, fmt.Errorf("head.labels has %d names, which does not fit head.kind %q", len(c.Head.Labels), c.Head.Kind))
 	}
@@ -156,7 +156,7 @@ func (c Config) Validate() error {
 		problems = append(problems, fmt.Errorf("head.untied is for head.kind %q only, not %q", MaskedLM, c.Head.Kind))
 	}
 	if _, ok := poolings[c.Head.pooling()]; !ok {
-		problems = append(problems, fmt.Errorf("head.pooling %q is unknown; known: %v", c.Head.Pooling, Poolings()))
+		problems = append(problems, fmt.Errorf("head.pooling %q is unknown; known: %s", c.Head.Pooling, strings.Join(Poolings(), ", ")))
 	} else if c.Head.Pooling != "" && c.Head.Kind != Sequence {
 		problems = append(problems, fmt.Errorf("head.pooling is for head.kind %q only, not %q", Sequence, c.Head.Kind))
 	}

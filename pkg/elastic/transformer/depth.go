@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"math"
 	"slices"
+	"strings"
 
 	"github.com/gomlx/compute/dtypes"
 	. "github.com/gomlx/gomlx/core/graph"
@@ -107,20 +108,20 @@ func (d Depth) validate(c Config) error {
 			add("epsilon and penalty are for depth.kind %q only, not %q", ACT, d.Kind)
 		}
 		if !slices.Contains(ExitRules(), d.rule()) {
-			add("rule %q is unknown; known: %q", d.Rule, ExitRules())
+			add("rule %q is unknown; known: %s", d.Rule, strings.Join(ExitRules(), ", "))
 		} else if most := map[string]float64{Entropy: 1, Confidence: 1, Patience: math.MaxInt32}[d.rule()]; !(d.Threshold >= 0 && d.Threshold <= most) {
 			add("threshold is %g, want 0 to %g for rule %q", d.Threshold, most, d.rule())
 		} else if d.rule() == Patience && d.Threshold != math.Trunc(d.Threshold) {
 			add("threshold is %g, want a whole number for rule %q", d.Threshold, Patience)
 		}
 		if !slices.Contains([]string{"", SumLoss, WeightedLoss}, d.Loss) {
-			add("loss %q is unknown; known: %q", d.Loss, []string{SumLoss, WeightedLoss})
+			add("loss %q is unknown; known: %s", d.Loss, strings.Join([]string{SumLoss, WeightedLoss}, ", "))
 		}
 		if len(c.Head.Labels) < 2 {
 			add("kind %q needs a head with at least two labels, head.kind %q has %d", EarlyExit, c.Head.Kind, len(c.Head.Labels))
 		}
 	default:
-		add("kind %q is unknown; known: %q", d.Kind, DepthKinds())
+		add("kind %q is unknown; known: %s", d.Kind, strings.Join(DepthKinds(), ", "))
 	}
 	if c.Decoder != nil {
 		add("kind %q is for encoders only, and the model has a decoder", d.Kind)

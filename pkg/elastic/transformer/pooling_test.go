@@ -205,7 +205,7 @@ func TestPoolingIgnoresPadding(t *testing.T) {
 
 func TestPoolingIsChecked(t *testing.T) {
 	config := pooled("max")
-	if err := config.Validate(); err == nil || !strings.Contains(err.Error(), `head.pooling "max" is unknown; known: [attention cls mean]`) {
+	if err := config.Validate(); err == nil || !strings.Contains(err.Error(), `head.pooling "max" is unknown; known: attention, cls, mean`) {
 		t.Errorf("unknown pooling: %v", err)
 	}
 	config = small()

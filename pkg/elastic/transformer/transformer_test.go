@@ -234,7 +234,7 @@ func TestConfigReportsAllProblems(t *testing.T) {
 	config.Head.Labels = []string{"O", "O"}
 	_, err := transformer.New(config, 1)
 	for _, want := range []string{
-		"layers is 0", `activation "swish" is unknown; known: [gelu gelu_tanh relu tanh]`, "norm_epsilon is 0", "dropout is 1", "pad_id is 50", "or -1 for none",
+		"layers is 0", `activation "swish" is unknown; known: gelu, gelu_tanh, relu, tanh`, "norm_epsilon is 0", "dropout is 1", "pad_id is 50", "or -1 for none",
 		"attention.heads is 4, which does not divide the hidden size 18", `head.labels 0 and 1 are both "O"`,
 	} {
 		if err == nil || !strings.Contains(err.Error(), want) {
@@ -286,14 +286,14 @@ func TestStructureReportsAllProblems(t *testing.T) {
 		change func(c *transformer.Config)
 		want   []string
 	}{
-		{func(c *transformer.Config) { c.NormOrder = "sandwich" }, []string{`norm_order "sandwich" is unknown; known: ["post" "pre"]`}},
-		{func(c *transformer.Config) { c.Depth = &transformer.Depth{Kind: "skip"} }, []string{`depth.kind "skip" is unknown; known: ["act" "early_exit"]`}},
+		{func(c *transformer.Config) { c.NormOrder = "sandwich" }, []string{`norm_order "sandwich" is unknown; known: post, pre`}},
+		{func(c *transformer.Config) { c.Depth = &transformer.Depth{Kind: "skip"} }, []string{`depth.kind "skip" is unknown; known: act, early_exit`}},
 		{func(c *transformer.Config) {
 			c.Depth = &transformer.Depth{Kind: transformer.ACT, Epsilon: 1, Penalty: -1, Threshold: 0.1}
 		}, []string{"depth.epsilon is 1", "depth.penalty is -1", "depth.rule, threshold and loss are for"}},
 		{func(c *transformer.Config) {
 			c.Head, c.Depth = transformer.Head{}, &transformer.Depth{Kind: transformer.EarlyExit, Rule: "luck", Loss: "max", Epsilon: 0.1}
-		}, []string{`depth.rule "luck" is unknown; known: ["confidence" "entropy" "patience"]`, `depth.loss "max" is unknown`, "depth.epsilon and penalty are for", "needs a head with at least two labels"}},
+		}, []string{`depth.rule "luck" is unknown; known: confidence, entropy, patience`, `depth.loss "max" is unknown`, "depth.epsilon and penalty are for", "needs a head with at least two labels"}},
 		{func(c *transformer.Config) {
 			c.Depth = &transformer.Depth{Kind: transformer.EarlyExit, Rule: transformer.Patience, Threshold: 1.5}
 		}, []string{"depth.threshold is 1.5, want a whole number"}},

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"strings"
 
 	"github.com/elastic-attention/workbench/pkg/elastic/attention"
 	"github.com/elastic-attention/workbench/pkg/elastic/transformer"
@@ -66,7 +67,7 @@ func (c Config) Validate(limit int) error {
 		problems = append(problems, fmt.Errorf("batch_size is %d, want at least 1", c.BatchSize))
 	}
 	if c.Pooling != "" && !slices.Contains(transformer.Poolings(), c.Pooling) {
-		problems = append(problems, fmt.Errorf("pooling %q is unknown; known: %v", c.Pooling, transformer.Poolings()))
+		problems = append(problems, fmt.Errorf("pooling %q is unknown; known: %s", c.Pooling, strings.Join(transformer.Poolings(), ", ")))
 	}
 	return errors.Join(problems...)
 }

@@ -16,6 +16,7 @@ import (
 	"fmt"
 	"math"
 	"slices"
+	"strings"
 	"sync"
 
 	"github.com/gomlx/compute"
@@ -67,7 +68,7 @@ func (c Config) Validate() error {
 	c = c.WithDefaults()
 	var problems []error
 	if !slices.Contains(Methods(), c.Method) {
-		problems = append(problems, fmt.Errorf("method %q is unknown; known: %q", c.Method, Methods()))
+		problems = append(problems, fmt.Errorf("method %q is unknown; known: %s", c.Method, strings.Join(Methods(), ", ")))
 	}
 	if c.Steps < 1 {
 		problems = append(problems, fmt.Errorf("steps is %d, want at least 1, or 0 for the default", c.Steps))

@@ -357,7 +357,7 @@ func TestAttention(t *testing.T) {
 
 func TestRefuses(t *testing.T) {
 	x, e := fresh(t, tokens, 4), example(tokens, 3)
-	if _, err := x.Explain(t.Context(), []explain.Example{e}, explain.Config{Method: "guess", Steps: -1}); err == nil || !strings.Contains(err.Error(), "known: [") || !strings.Contains(err.Error(), "steps is -1") {
+	if _, err := x.Explain(t.Context(), []explain.Example{e}, explain.Config{Method: "guess", Steps: -1}); err == nil || !strings.Contains(err.Error(), "known: integrated_gradients, gradient_input") || !strings.Contains(err.Error(), "steps is -1") {
 		t.Errorf("bad config: %v", err)
 	}
 	if _, err := x.Faithfulness(t.Context(), nil, explain.Config{}, 1, nil); err == nil || !strings.Contains(err.Error(), "nothing to explain") {

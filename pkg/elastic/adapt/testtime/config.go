@@ -140,7 +140,7 @@ func (c Config) Validate() error {
 	var problems []error
 	oneOf := func(name, value string, known []string) {
 		if !slices.Contains(known, value) {
-			problems = append(problems, fmt.Errorf("%s %q is unknown; known: %v", name, value, known))
+			problems = append(problems, fmt.Errorf("%s %q is unknown; known: %s", name, value, strings.Join(known, ", ")))
 		}
 	}
 	oneOf("method", c.Method, Methods())

@@ -354,7 +354,7 @@ func TestBadConfigs(t *testing.T) {
 		config testtime.Config
 		want   string
 	}{
-		{testtime.Config{Method: "hope"}, `method "hope" is unknown; known: [eata labels masked memo pseudo_label sar tent]`},
+		{testtime.Config{Method: "hope"}, `method "hope" is unknown; known: eata, labels, masked, memo, pseudo_label, sar, tent`},
 		{testtime.Config{Optimizer: "lion"}, `optimizer "lion" is unknown`},
 		{testtime.Config{Rate: -1}, "rate is -1"},
 		{testtime.Config{Threshold: 2}, "threshold is 2, want 0 to 1"},

@@ -13,6 +13,7 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"strings"
 
 	"github.com/elastic-attention/workbench/internal/preset"
 	"github.com/elastic-attention/workbench/pkg/data/hub"
@@ -81,7 +82,7 @@ func (c Config) Validate() error {
 		problems = append(problems, fmt.Errorf("data.limit is %d and data.train_limit %d, want 0 or more", c.Data.Limit, c.Data.TrainLimit))
 	}
 	if kind := c.Classifier.Pooling; kind != "" && !slices.Contains(transformer.Poolings(), kind) {
-		problems = append(problems, fmt.Errorf("classifier.pooling %q is unknown; known: %v", kind, transformer.Poolings()))
+		problems = append(problems, fmt.Errorf("classifier.pooling %q is unknown; known: %s", kind, strings.Join(transformer.Poolings(), ", ")))
 	}
 	return errors.Join(append(problems, c.Train.Validate())...)
 }

@@ -153,7 +153,7 @@ func TestConfigIsChecked(t *testing.T) {
 		Data:       experiment.Data{Name: "banking78", TestFile: "x.csv", Limit: -1},
 		Classifier: classify.Config{Pooling: "max"},
 	}
-	wants(t, "config", config.Validate(), "model is empty", "banking77", "files or columns as well", "data.limit is -1", "attention cls mean", "schedule.peak")
+	wants(t, "config", config.Validate(), "model is empty", "banking77", "files or columns as well", "data.limit is -1", "attention, cls, mean", "schedule.peak")
 	if _, err := experiment.Preset("qick"); err == nil || !strings.Contains(err.Error(), "quick") {
 		t.Errorf("preset: %v", err)
 	}
