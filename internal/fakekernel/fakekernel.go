@@ -195,10 +195,13 @@ func (s *server) execute(request kernel.Message) map[string]any {
 	if !content.Silent {
 		s.count++
 	}
-	select {
-	case <-s.interrupted: // of a cell that is over
-	default:
-	}
+	// An interrupt that came before its cell began, on a slow machine, still ends it; one of a cell that is over ends none.
+	defer func() {
+		select {
+		case <-s.interrupted:
+		default:
+		}
+	}()
 	stream := func(name, text string) {
 		s.publish(request, "stream", map[string]string{"name": name, "text": text + "\n"})
 	}
