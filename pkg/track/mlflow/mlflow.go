@@ -202,12 +202,15 @@ type (
 	}
 )
 
-func (r remoteRun) tag(key string) string {
-	at := slices.IndexFunc(r.Data.Tags, func(p pair) bool { return p.Key == key })
+func (r remoteRun) tag(key string) string { return value(r.Data.Tags, key) }
+
+// value returns that of a key, "" if there is none.
+func value(list []pair, key string) string {
+	at := slices.IndexFunc(list, func(p pair) bool { return p.Key == key })
 	if at < 0 {
 		return ""
 	}
-	return r.Data.Tags[at].Value
+	return list[at].Value
 }
 
 // number is a float64 as the JSON of protocol buffers has it.
@@ -287,12 +290,10 @@ func (c Client) describe(ctx context.Context, remote remoteRun, run track.Run) e
 	for path, value := range run.Fields() {
 		params = append(params, pair{name(path), cut(value, maxParam)})
 	}
-	params = append(params, pair{"seed", run.Field("seed")})
-	add := func(key, value string) {
-		if value != "" {
-			tags = append(tags, pair{cut(key, maxName), cut(value, maxTag)})
-		}
+	if value(params, "seed") == "" { // the server takes a name once
+		params = append(params, pair{"seed", run.Field("seed")})
 	}
+	add := func(key, value string) { tags = append(tags, pair{cut(key, maxName), cut(value, maxTag)}) }
 	add("mlflow.note.content", run.Notes.Text)
 	add("mlflow.source.git.commit", run.Versions["vcs.revision"])
 	add("elastic.task", run.Task)
@@ -309,7 +310,7 @@ func (c Client) describe(ctx context.Context, remote remoteRun, run track.Run) e
 		add("elastic.sha256."+name(a.Path), a.SHA256)
 	}
 	missing := func(list, has []pair) []pair {
-		list = slices.DeleteFunc(list, func(p pair) bool { return p.Value == "" || slices.Contains(has, p) })
+		list = slices.DeleteFunc(list, func(p pair) bool { return value(has, p.Key) == p.Value })
 		slices.SortFunc(list, func(a, b pair) int { return strings.Compare(a.Key, b.Key) })
 		return list
 	}
