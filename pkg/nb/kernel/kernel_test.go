@@ -62,6 +62,15 @@ func TestExecute(t *testing.T) {
 	}
 }
 
+// TestLateOutputs: outputs that come behind the reply are waited for as long as they come, however many there are.
+func TestLateOutputs(t *testing.T) {
+	k := start(t, kernel.Options{})
+	k.SetIdleWait(2 * time.Second)
+	if _, _, text, err := execute(t.Context(), k, "late 60"); err != nil || text != strings.Repeat("late\n", 60) {
+		t.Errorf("%d lines, want 60, error %v", strings.Count(text, "\n"), err)
+	}
+}
+
 func TestComplete(t *testing.T) {
 	k := start(t, kernel.Options{})
 	code := "print ä\ne" // places are counted in code points, not bytes
