@@ -254,18 +254,20 @@ func (c Client) experiment(ctx context.Context, name string) (string, error) {
 	return made.ID, err
 }
 
+// unquoted replaces what cannot be searched for: the server takes what stands between quotes as it is.
+var unquoted = strings.NewReplacer(`'`, "%27", `"`, "%22", `\`, "%5C")
+
 // key tells a run from others of its name, on other machines or before it.
 func key(run track.Run) string {
-	return fmt.Sprintf("%s@%d", cut(run.ID, 400), run.Started.UnixMilli())
+	return fmt.Sprintf("%s@%d", unquoted.Replace(cut(run.ID, 400)), run.Started.UnixMilli())
 }
 
 func (c Client) find(ctx context.Context, experiment string, run track.Run) (remoteRun, bool, error) {
 	var got struct {
 		Runs []remoteRun `json:"runs"`
 	}
-	quote := strings.NewReplacer(`'`, `\'`, `\`, `\\`)
 	err := c.call(ctx, "POST", "runs/search", map[string]any{
-		"experiment_ids": []string{experiment}, "filter": fmt.Sprintf("tags.`%s` = '%s'", tagRun, quote.Replace(key(run))), "run_view_type": "ACTIVE_ONLY", "max_results": 1,
+		"experiment_ids": []string{experiment}, "filter": fmt.Sprintf("tags.`%s` = '%s'", tagRun, key(run)), "run_view_type": "ACTIVE_ONLY", "max_results": 1,
 	}, &got)
 	if err != nil || len(got.Runs) == 0 {
 		return remoteRun{}, false, err
@@ -344,8 +346,11 @@ func name(s string) string {
 	if clean := path.Clean(allowed); clean != allowed || clean == "." || strings.HasPrefix(clean, "..") || strings.HasPrefix(clean, "/") {
 		allowed = strings.Trim(strings.ReplaceAll("/"+clean, "/..", "/_"), "/.")
 	}
-	if allowed == s && len(s) <= maxName {
+	if allowed == s && s != "" && len(s) <= maxName {
 		return s
+	}
+	if allowed == "" {
+		allowed = "_"
 	}
 	sum := fmt.Sprintf("-%08x", crc32.ChecksumIEEE([]byte(s)))
 	return cut(allowed, maxName-len(sum)) + sum

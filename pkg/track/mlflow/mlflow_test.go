@@ -438,6 +438,7 @@ func TestOwnSeed(t *testing.T) {
 	dir := filepath.Join(t.TempDir(), "run")
 	journal, err := track.Start(dir, track.Record{Seed: 3, Config: map[string]any{"seed": 7, "lr": 0.1}})
 	if err == nil {
+		journal.Log(1, map[string]float64{"": 1}) // nor none
 		err = journal.Close(nil)
 	}
 	if err != nil {
@@ -445,6 +446,28 @@ func TestOwnSeed(t *testing.T) {
 	}
 	if _, err := export(t, s, dir); err != nil || s.active(t).params["seed"] != "7" {
 		t.Errorf("params %v, %v", s.active(t).params, err)
+	}
+}
+
+// TestQuotes: the server takes what stands between quotes as it is, so a run whose name has some must be found in another way.
+func TestQuotes(t *testing.T) {
+	s := newServer(t)
+	journal, dir := sample(t, 10)
+	if err := journal.Close(nil); err != nil {
+		t.Fatal(err)
+	}
+	run, err := track.ReadRun(dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	run.ID = `it's "b" \c`
+	for _, sent := range []int{20, 0} {
+		if r, err := (mlflow.Client{URL: s.URL}).Export(t.Context(), "tests", run); err != nil || r.Sent != sent {
+			t.Errorf("%+v, %v; want %d points sent", r, err, sent)
+		}
+	}
+	if got := s.active(t).name; got != run.ID {
+		t.Errorf("the run is called %q", got)
 	}
 }
 
