@@ -54,12 +54,12 @@ func (r Run) Metric(name string) (Metric, bool) {
 	return r.Metrics[at], true
 }
 
-// Took is how long processes were at work on a run that has ended, else 0.
+// Took is how long processes were at work on a run that has ended, else 0. It is 0 too where the clock was put back meanwhile.
 func (r Run) Took() time.Duration {
 	if r.Ended.IsZero() || r.Started.IsZero() {
 		return 0
 	}
-	return r.Ended.Sub(r.Started) - time.Duration(r.PausedSeconds*float64(time.Second))
+	return max(0, r.Ended.Sub(r.Started)-time.Duration(r.PausedSeconds*float64(time.Second)))
 }
 
 // Series reads the run's curves from its journal.

@@ -520,6 +520,21 @@ func TestPause(t *testing.T) {
 	}
 }
 
+// TestClockPutBack: a run does not take less than nothing.
+func TestClockPutBack(t *testing.T) {
+	dir := t.TempDir()
+	journal, err := track.Start(dir, track.Record{Started: time.Now().Add(time.Hour)})
+	if err == nil {
+		err = journal.Close(nil)
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	if r, err := track.ReadRun(dir); err != nil || r.Took() != 0 || r.Field("seconds") != "0" {
+		t.Errorf("took %s, field %q, %v", r.Took(), r.Field("seconds"), err)
+	}
+}
+
 // TestPauseOfAnotherRun: what stood in the folder before a run began there anew, as after a mistake, is no pause of it.
 func TestPauseOfAnotherRun(t *testing.T) {
 	dir := t.TempDir()
