@@ -137,6 +137,14 @@ func TestParameters(t *testing.T) {
 	}
 }
 
+// TestLineEnds: a notebook that came from Windows runs as it does in a browser, which has one kind of line ends.
+func TestLineEnds(t *testing.T) {
+	n, report := run(t, t.Context(), execute.Options{}, write(t, nil, "print one\r\nprint two\r\n"))
+	if got := n.Cells[0].Text("stdout"); !report.OK || got != "one\ntwo\n" || n.Cells[0].Source != "print one\r\nprint two\r\n" {
+		t.Errorf("output %q, source %q", got, n.Cells[0].Source)
+	}
+}
+
 func TestDisplays(t *testing.T) {
 	n, _ := run(t, t.Context(), execute.Options{}, write(t, nil, "print gone\nclear\nshow a first\nshow b \nshow a second"))
 	var got []any
