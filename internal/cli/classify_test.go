@@ -62,6 +62,14 @@ func TestTrainEvalPredictClasses(t *testing.T) {
 	if err := json.Unmarshal([]byte(scored.stdout), &report); scored.code != 0 || err != nil || report.Items != 96 || len(report.Labels) != 3 || len(report.Adaptation) != 3 {
 		t.Errorf("eval: code %d, %v\n%s%s", scored.code, err, scored.stdout, scored.stderr)
 	}
+	learned := run(t, "", "eval", dir, "--split", "dev", "--json", "--adapt", `{"method": "labels", "rate": 0.5, "variables": ["/head/*"], "guard": {"off": true}}`)
+	if err := json.Unmarshal([]byte(learned.stdout), &report); learned.code != 0 || err != nil || report.Items != 96 || len(report.Adaptation) != 3 || !(report.Adaptation[0].Moved > 0) {
+		t.Errorf("eval while learning: code %d, %v\n%s%s", learned.code, err, learned.stdout, learned.stderr)
+	}
+	if wild := run(t, "", "eval", dir, "--split", "dev", "--adapt", `{"method": "labels", "rate": 1000, "full_rows": 1, "variables": ["/head/*"], "guard": {"max_resets": 1}}`); wild.code != 0 ||
+		!strings.Contains(wild.stderr, "batch 2: adaptation stopped") || !strings.Contains(wild.stderr, "adapted to 2 batches") {
+		t.Errorf("eval while learning too fast: code %d\n%s", wild.code, wild.stderr)
+	}
 	table := filepath.Join(t.TempDir(), "mine.tsv")
 	if err := os.WriteFile(table, []byte("query\tkind\nwe met in the river\tLOC\nshe bought a firm\tORG\n"), 0o644); err != nil {
 		t.Fatal(err)
@@ -195,7 +203,7 @@ func TestTrainEvalPredictClasses(t *testing.T) {
 		{[]string{"eval", dir, "--adapt", "memo"}, 2, "augmentations"},
 		{[]string{"eval", moved}, 2, "--data or --file"},
 		{[]string{"train", "ner", "--run", dir, "--resume"}, 1, `task "classify", not "ner"`},
-		{[]string{"train", "classify", "--pooling", "max"}, 2, "attention cls mean"},
+		{[]string{"train", "classify", "--pooling", "max"}, 2, "attention, cls, mean"},
 		{[]string{"train", "classify", "--data", "banking"}, 2, "banking77"},
 		{[]string{"train", "classify", "--text-column", "x"}, 2, "need --train"},
 		{[]string{"train", "classify", "--preset", "seed"}, 2, "--preset"},

@@ -124,6 +124,9 @@ func (c Config) WithDefaults() Config {
 	number(&c.Radius, 0.05)
 	number(&c.Confidence, 0.9)
 	number(&c.MaskShare, 0.15)
+	if c.Method == "labels" && c.Guard.Every == 0 {
+		c.Guard.Every = 1
+	}
 	c.Guard = c.Guard.withDefaults()
 	if c.Every == 0 {
 		c.Every = 1
@@ -153,6 +156,9 @@ func (c Config) Validate() error {
 	}
 	if c.Every < 1 || c.FullRows < 1 {
 		problems = append(problems, fmt.Errorf("every is %d and full_rows %d, want at least 1", c.Every, c.FullRows))
+	}
+	if c.Episodic && c.Method == "labels" {
+		problems = append(problems, errors.New("episodic is set, which predicts a batch after it was learned from: with labels that would score what was told"))
 	}
 	if c.LastLayers < 0 {
 		problems = append(problems, fmt.Errorf("last_layers is %d, want at least 0", c.LastLayers))
