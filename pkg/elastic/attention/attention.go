@@ -129,8 +129,12 @@ func (t *Tile) visible() *Node {
 	return ReduceAndKeep(ConvertDType(t.Allowed, dtype), ReduceSum, -1)
 }
 
-// Report notes a scalar under a part's kind, and what a unit of it costs; see Result.
+// Report notes a scalar under a part's kind, and what a unit of it costs; see Result. Of the two maps of [Differential] the
+// first reports.
 func (t *Tile) Report(kind string, loss *Node, penalty float64) {
+	if _, reported := t.losses[kind]; reported {
+		return
+	}
 	t.losses[kind] = loss
 	if penalty != 0 {
 		t.penalty = elastic.AddIf(t.penalty, MulScalar(loss, penalty))
@@ -284,7 +288,7 @@ func allowed(s Spec, t *Tile) *Node {
 		mask = t.seePrefix(BroadcastToDims(m.Allowed(t), t.shape()...))
 	}
 	if t.Inputs.Mask != nil {
-		given := BroadcastToDims(t.Inputs.Mask, t.shape()...)
+		given := BroadcastToDims(ExpandLeftToRank(t.Inputs.Mask, 4), t.shape()...) // GoMLX would align the first axes
 		if mask == nil {
 			return given
 		}
