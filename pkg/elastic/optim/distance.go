@@ -194,6 +194,8 @@ func (s *Step) estimate(along, length *Node, beta float64) {
 //	γ = d·η/‖g₀‖     r ← r + γ·⟨g, s⟩     s ← s + γ·g     d ← max(d, 2r/‖s‖)
 //	z = θ₀ − s       θ ← μ·θ + (1−μ)·z
 //
+// with g₀ the first gradient that is not 0.
+//
 // Source: Defazio, Mishchenko 2023, "Learning-rate-free learning by D-adaptation".
 type DAdaptSGD struct {
 	Momentum float64 `json:"momentum,omitempty"`
@@ -225,9 +227,10 @@ func (r DAdaptSGD) Shared() []Slot {
 func (r DAdaptSGD) Apply(s *Step) {
 	d := s.Shared("d")
 	now := Sqrt(s.total(func(i int) *Node { return sumAll(Square(s.Updates[i])) }))
-	first := Where(s.first(), now, s.Shared("first_norm"))
+	first, zero := s.Shared("first_norm"), ZerosLike(now)
+	first = Where(GreaterThan(first, zero), first, now)
 	s.SetShared("first_norm", first)
-	rate := Div(Mul(d, as(s.Rate, d)), first)
+	rate := Where(GreaterThan(first, zero), Div(Mul(d, as(s.Rate, d)), first), zero)
 	numerator := s.Shared("numerator")
 	square := s.total(func(i int) *Node {
 		sum := s.Slot("s", i)
@@ -239,7 +242,7 @@ func (r DAdaptSGD) Apply(s *Step) {
 	s.SetShared("numerator", numerator)
 	s.SetShared("d", Where(GreaterThan(square, ZerosLike(square)), Max(d, Div(MulScalar(numerator, 2), Sqrt(square))), d))
 	for i, v := range s.Values {
-		z := Sub(s.Slot("start", i), s.Slot("s", i))
+		z := Sub(s.Slot("start", i), MulScalar(s.Slot("s", i), s.settings[i].rate))
 		s.Updates[i] = Sub(mix(v, z, r.Momentum), v)
 	}
 	s.Used = ConvertDType(rate, s.Rate.DType())
