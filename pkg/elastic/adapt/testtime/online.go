@@ -25,6 +25,7 @@ type Ticket struct {
 	from   *Adapter
 	round  int // 0 when it is used
 	scored bool
+	reset  string // why variables were put back before the prediction
 	inputs []any
 	logits []float32
 	weight []float32
@@ -60,18 +61,19 @@ func (a *Adapter) Predict(ctx context.Context, inputs ...any) ([]float32, *Ticke
 	if err != nil {
 		return nil, nil, fmt.Errorf("test-time adaptation, batch %d: %w", a.batches, err)
 	}
-	logits, weight, err := a.forward(inputs)
+	var event Event
+	logits, weight, err := a.sound(&event, inputs)
 	if err != nil {
 		return nil, nil, err
 	}
-	ticket := &Ticket{from: a, round: a.online.round, scored: !a.online.seen[digest], inputs: kept, logits: append([]float32(nil), logits...), weight: weight}
+	ticket := &Ticket{from: a, reset: event.Reset, round: a.online.round, scored: !a.online.seen[digest], inputs: kept, logits: append([]float32(nil), logits...), weight: weight}
 	a.online.seen[digest] = true
 	return logits, ticket, nil
 }
 
 // Learn scores the ticket's prediction against the true classes, one a row ([NoLabel] where
 // none is known), and then adapts to them. A ticket that was used, or that is from before the
-// last reset, is an error; then nothing changes.
+// last reset, is an error; then nothing changes. Where the guard has given up, predictions are scored and nothing is learned.
 func (a *Adapter) Learn(ctx context.Context, ticket *Ticket, labels []int32) (Event, error) {
 	if err := a.interrupted(ctx); err != nil {
 		return Event{}, err
@@ -92,9 +94,14 @@ func (a *Adapter) Learn(ctx context.Context, ticket *Ticket, labels []int32) (Ev
 	if ticket.scored {
 		a.online.score.add(ticket, labels, classes)
 	}
+	if a.stopped {
+		return Event{Batch: a.batches, Reset: ticket.reset, Stopped: true}, nil
+	}
 	_, event, err := a.call(append(ticket.inputs, tensors.FromFlatDataAndDimensions(append([]int32(nil), labels...), len(labels))))
 	if err == nil && event.Reset != "" {
 		err = a.retreat(&event)
+	} else if event.Reset == "" {
+		event.Reset = ticket.reset
 	}
 	return event, err
 }
