@@ -129,7 +129,7 @@ func GradNorm(losses []*Node, gradients [][]*Node, weights, initial *Node, alpha
 	for i, list := range gradients {
 		var square *Node
 		for _, gradient := range list {
-			square = elastic.AddIf(square, ReduceAllSum(Square(ConvertDType(gradient, dtypes.Float32))))
+			square = elastic.AddIf(square, elastic.SumAll(Square(ConvertDType(gradient, dtypes.Float32))))
 		}
 		if square == nil {
 			exceptions.Panicf("GradNorm needs gradients with respect to variables that tasks share")

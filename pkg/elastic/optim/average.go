@@ -320,7 +320,7 @@ func (m SAM) Perturb(s *Step) []*Node {
 	if m.Adaptive {
 		rho = or(m.Rho, 0.5)
 	}
-	n := AddScalar(Sqrt(s.total(func(i int) *Node { return sumAll(Square(m.scaled(s, i))) })), 1e-12)
+	n := AddScalar(Sqrt(s.total(func(i int) *Node { return elastic.SumAll(Square(m.scaled(s, i))) })), 1e-12)
 	values := make([]*Node, len(s.Values))
 	for i, v := range s.Values {
 		direction := m.scaled(s, i)

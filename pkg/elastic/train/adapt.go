@@ -249,11 +249,11 @@ func (t *Trainer) measure(store *model.Store, values []*Node) []*Node {
 	var step, size *Node
 	distances := make([]*Node, len(t.groups))
 	for i, v := range t.variables {
-		square := func(other *Node) *Node { return ReduceAllSum(Square(Sub(values[i], other))) }
+		square := func(other *Node) *Node { return elastic.SumAll(Square(Sub(values[i], other))) }
 		g := values[i].Graph()
 		group := slices.Index(t.groups, adapt.Group(v.Path))
 		step = elastic.AddIf(step, square(store.GetVariable(v.Path).NodeValue(g)))
-		size = elastic.AddIf(size, ReduceAllSum(Square(values[i])))
+		size = elastic.AddIf(size, elastic.SumAll(Square(values[i])))
 		distances[group] = elastic.AddIf(distances[group], square(store.GetVariable(anchorScope+"/start"+v.Path).NodeValue(g)))
 	}
 	return append([]*Node{step, size}, distances...)
