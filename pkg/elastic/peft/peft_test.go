@@ -253,6 +253,23 @@ func TestPatterns(t *testing.T) {
 	}
 }
 
+// TestBudgetOfShortRuns: ranks are not dropped before anything is known of them, also if the run has fewer updates than the budget's
+// last phase.
+func TestBudgetOfShortRuns(t *testing.T) {
+	for _, c := range []struct {
+		budget  peft.Budget
+		updates int
+	}{{peft.Budget{Final: 100}, 60}, {peft.Budget{Warmup: 100}, 60}, {peft.Budget{}, 1}, {peft.Budget{}, 2}} {
+		a, err := peft.New(peft.Config{Kind: "adalora", Budget: &c.budget}, small().Variables())
+		if err != nil {
+			t.Fatal(err)
+		}
+		if first := a.FollowScalars(0, c.updates); first[0] != 1 || first[1] != 0 {
+			t.Errorf("%+v, %d updates: the first is told %v", c.budget, c.updates, first)
+		}
+	}
+}
+
 // TestConfigTravels as JSON, with an empty list apart from none.
 func TestConfigTravels(t *testing.T) {
 	config := peft.Config{Kind: "adalora", Rank: 6, Train: []string{}, Budget: &peft.Budget{Target: 3, Orthogonality: -1}}
