@@ -64,7 +64,7 @@ type Inputs struct {
 	// Statistics asks for [Result.Statistics], and Rows, numbers of queries, for [Result.Rows].
 	Statistics bool
 	Rows       []int
-	// HeadGates, [batch or 1, heads], multiply what each head of [Self] and [Cross] gives
+	// HeadGates, [batch or 1, heads], multiply what each head of [Self], [Cross] and [Step] gives
 	// before it is projected: 0 removes a head. Nil leaves all as they are.
 	HeadGates *Node
 	// Drop is the source of randomness while training; nil while evaluating.
@@ -174,11 +174,7 @@ func Cross(s Spec, w elastic.Weights, x, memory *Node, in Inputs) Result {
 	q, k, v := project(s, sizes, w, x, memory)
 	in.X = x
 	in = in.fromAdapter(w, k, v)
-	r := attend(s, sizes, w, q, k, v, in)
-	if in.HeadGates != nil {
-		r.Output = Mul(r.Output, InsertAxes(in.HeadGates, 1, -1)) // [b, q, h, d]
-	}
-	return output(w, r)
+	return output(w, attend(s, sizes, w, q, k, v, in), in)
 }
 
 // project computes queries of x, keys and values of memory, each [b, l, heads, width].
@@ -194,8 +190,11 @@ func project(s Spec, sizes Sizes, w elastic.Weights, x, memory *Node) (q, k, v *
 	return of("query", x, sizes.Heads, width), of("key", memory, sizes.KVHeads, width), of("value", memory, sizes.KVHeads, sizes.ValueDim)
 }
 
-// output joins the heads of a result and projects them.
-func output(w elastic.Weights, r Result) Result {
+// output gates the heads of a result as the input says, joins and projects them.
+func output(w elastic.Weights, r Result, in Inputs) Result {
+	if in.HeadGates != nil {
+		r.Output = Mul(r.Output, InsertAxes(in.HeadGates, 1, -1)) // [b, q, h, d]
+	}
 	dims := r.Output.Shape().Dimensions
 	r.Output = elastic.Dense(w.In("output"), Reshape(r.Output, dims[0], dims[1], dims[2]*dims[3]))
 	return r
