@@ -62,6 +62,10 @@ func TestTrainEvalPredictClasses(t *testing.T) {
 	if err := json.Unmarshal([]byte(scored.stdout), &report); scored.code != 0 || err != nil || report.Items != 96 || len(report.Labels) != 3 || len(report.Adaptation) != 3 {
 		t.Errorf("eval: code %d, %v\n%s%s", scored.code, err, scored.stdout, scored.stderr)
 	}
+	learned := run(t, "", "eval", dir, "--split", "dev", "--json", "--adapt", `{"method": "labels", "rate": 0.5, "variables": ["/head/*"], "guard": {"off": true}}`)
+	if err := json.Unmarshal([]byte(learned.stdout), &report); learned.code != 0 || err != nil || report.Items != 96 || len(report.Adaptation) != 3 || !(report.Adaptation[0].Moved > 0) {
+		t.Errorf("eval while learning: code %d, %v\n%s%s", learned.code, err, learned.stdout, learned.stderr)
+	}
 	table := filepath.Join(t.TempDir(), "mine.tsv")
 	if err := os.WriteFile(table, []byte("query\tkind\nwe met in the river\tLOC\nshe bought a firm\tORG\n"), 0o644); err != nil {
 		t.Fatal(err)

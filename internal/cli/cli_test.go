@@ -486,7 +486,7 @@ func TestElasticAttention(t *testing.T) {
 		t.Errorf("eval --adapt: code %d, %.200s\n%s", out.code, out.stdout, out.stderr)
 	}
 	for adapt, want := range map[string]string{
-		"hope": `method "hope" is unknown`, `{"rates": 1}`: `unknown field "rates"`, `{"variables": ["*/temperature/*"]}`: "matches no variable",
+		"hope": `method "hope" is unknown`, `{"method": "labels", "episodic": true}`: "would score what was told", `{"rates": 1}`: `unknown field "rates"`, `{"variables": ["*/temperature/*"]}`: "matches no variable",
 	} {
 		if out := run(t, "", "eval", dir, "--adapt", adapt); out.code != 2 || !strings.Contains(out.stderr, want) {
 			t.Errorf("eval --adapt %s: code %d, %s; want %q", adapt, out.code, out.stderr, want)

@@ -75,7 +75,7 @@ type evalCmd struct {
 	Model string `arg:"" help:"Run: its folder, a part of its name, or latest; or a model folder in Hugging Face layout." predictor:"path"`
 
 	corpusFlags
-	Adapt  string `help:"Let the model adapt to the data while it is scored, without labels: tent, eata, sar, pseudo_label, masked, or a JSON config, or a file that holds one." placeholder:"METHOD"`
+	Adapt  string `help:"Let the model adapt to the data while it is scored, without labels: tent, eata, sar, pseudo_label, masked; or by the labels of what was scored before: labels. Or a JSON config, or a file that holds one." placeholder:"METHOD"`
 	Digits int    `help:"Decimals of the report." default:"4"`
 	JSON   bool   `help:"Print the report as JSON."`
 
@@ -91,11 +91,13 @@ func (evalCmd) Help() string {
   elastic eval runs/first --file mine.iob2 --json
   elastic eval runs/first --file shifted.iob2 --adapt tent
   elastic eval runs/first --adapt '{"method": "sar", "rate": 0.01, "variables": ["*/norm/*"]}'
+  elastic eval runs/first --adapt '{"method": "labels", "variables": ["/head/*"], "rate": 1}'
   elastic eval runs/intents --file mine.csv   a model of "elastic train classify"
   elastic eval runs/plays --file mine.txt     a model of "elastic train lm"
 
 With --adapt each batch is predicted before the model learns from it (with "episodic": true after
-it, and what was learned is forgotten), and no label is read but for the score.`
+it, and what was learned is forgotten), and no label is read but for the score. The method labels
+learns the labels of each batch after the batch was predicted, so that no score knows its labels.`
 }
 
 // Run scores.

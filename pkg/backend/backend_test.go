@@ -29,14 +29,14 @@ func TestOpenOrder(t *testing.T) {
 		config, line      string
 	}{
 		{
-			"nothing installed", "", "", "go:ops_sequential",
+			"nothing installed", "", "", "go:ops_sequential,creation_order",
 			"because no XLA plugin is installed: run `elastic backend install`)",
 		},
 		{
-			"plain go is made safe", "go", "", "go:ops_sequential",
-			"because GOMLX_BACKEND asks for it; ops_sequential added, since the engine's default mode can deadlock)",
+			"plain go is made safe", "go", "", "go:ops_sequential,creation_order",
+			"because GOMLX_BACKEND asks for it; ops_sequential added, since the engine's default mode can deadlock, and creation_order, since it is faster)",
 		},
-		{"with a colon", "go:", "", "go:ops_sequential", "ops_sequential added"},
+		{"with a colon", "go:", "", "go:ops_sequential,creation_order", "ops_sequential added"},
 		{"as written", "go:ops_sequential", "", "go:ops_sequential", "because GOMLX_BACKEND asks for it)"},
 		{"surrounded by spaces", " go:ops_sequential\n", "", "go:ops_sequential", "because GOMLX_BACKEND asks for it)"},
 		{"risky, but explicit", "go:dependency_order", "", "go:dependency_order", "careful: without ops_sequential the engine can deadlock"},

@@ -22,7 +22,7 @@ func Example() {
 	double := must.M1(graph.NewExec(engine, func(x *graph.Node) *graph.Node { return graph.Add(x, x) }))
 	fmt.Println(must.M1(double.Call([]float32{1, 2, 3}))[0].Value())
 	// Output:
-	// go go:ops_sequential
+	// go go:ops_sequential,creation_order
 	// [2 4 6]
 }
 

@@ -12,6 +12,7 @@ import (
 	"github.com/gomlx/gomlx/core/tensors"
 	"github.com/gomlx/gomlx/ml/model"
 
+	"github.com/elastic-attention/workbench/pkg/data"
 	"github.com/elastic-attention/workbench/pkg/data/batch"
 	"github.com/elastic-attention/workbench/pkg/elastic"
 	"github.com/elastic-attention/workbench/pkg/elastic/adapt/testtime"
@@ -20,24 +21,21 @@ import (
 	"github.com/elastic-attention/workbench/pkg/run"
 )
 
-// Adaptive is a tagger that adapts to the texts that it tags, without labels: each batch
-// is predicted, and then learned from; see package testtime. Its methods are those of
-// [Tagger], one call at a time.
+// Adaptive is a tagger that adapts to the texts that it tags: each batch is predicted, and then
+// learned from; see package testtime. It needs no labels, but for the method "labels", which
+// learns from them in [Adaptive.TagThenLearn] and [Adaptive.Evaluate] and elsewhere only predicts. Its
+// methods are those of [Tagger], one call at a time.
 type Adaptive struct{ *Tagger }
 
 // Adapt returns a tagger that begins as t and adapts to what it reads. It has variables of
 // its own: t stays as it is. What counts for the objective are the first pieces of words.
 // A model with early exits adapts, and predicts, with all its layers.
-// "masked" hides word pieces behind the tokenizer's [MASK]; special pieces stay. Two methods are
-// refused: "memo" wants a batch to be augmentations of one input, and would take the words of
-// different sentences for such and give them all one tag; "labels" needs labels, which a
-// tagger does not read: see [testtime.Adapter.Predict].
+// "masked" hides word pieces behind the tokenizer's [MASK]; special pieces stay. The method "memo" is
+// refused: it wants a batch to be augmentations of one input, and would take the words of
+// different sentences for such and give them all one tag.
 func (t *Tagger) Adapt(config testtime.Config) (*Adaptive, error) {
-	switch config.Method {
-	case "memo":
-		return nil, errors.New("adapting a tagger: memo wants augmentations of one input, which a tagger does not make; want eata, masked, pseudo_label, sar or tent")
-	case "labels":
-		return nil, errors.New("adapting a tagger: labels wants true labels, which a tagger does not read; want eata, masked, pseudo_label, sar or tent")
+	if config.Method == "memo" {
+		return nil, errors.New("adapting a tagger: memo wants augmentations of one input, which a tagger does not make; want eata, labels, masked, pseudo_label, sar or tent")
 	}
 	task := stream{mask: -1, special: t.Tokenizer.SpecialIDs()}
 	if id, ok := t.Tokenizer.TokenID("[MASK]"); ok {
@@ -58,7 +56,7 @@ func (t *Tagger) Adapt(config testtime.Config) (*Adaptive, error) {
 	if err != nil {
 		return nil, err
 	}
-	copied.adapter = adapter
+	copied.adapter, copied.labelled = adapter, config.Method == "labels"
 	return &Adaptive{copied}, nil
 }
 
@@ -89,18 +87,81 @@ func (a *Adaptive) Events() []testtime.Event {
 	return slices.Clone(a.events)
 }
 
+// TagThenLearn tags labelled sentences, batch by batch, and learns the true tags of each batch after it was
+// tagged. What is returned was predicted before the tags were seen; of a sentence in several windows, each
+// window teaches the tags of the words that it decided on. It needs the method "labels".
+func (a *Adaptive) TagThenLearn(ctx context.Context, sentences []data.Sentence, progress func(done, total int)) ([]Tagged, error) {
+	if !a.labelled {
+		return nil, errors.New("learning from true tags needs the method labels")
+	}
+	if err := a.labels.coverAll(sentences); err != nil {
+		return nil, err
+	}
+	truth := make([][]int32, len(sentences))
+	for i, s := range sentences {
+		var err error
+		if truth[i], err = a.labels.Encode(s); err != nil {
+			return nil, err
+		}
+	}
+	return a.tag(ctx, wordsOf(sentences), truth, progress)
+}
+
+// Evaluate scores the tagger on labelled sentences as [Tagger.Evaluate] does. With the method "labels" it
+// learns the tags of each batch after it was tagged.
+func (a *Adaptive) Evaluate(ctx context.Context, sentences []data.Sentence, options Options, progress func(done, total int)) (Report, error) {
+	if !a.labelled {
+		return a.Tagger.Evaluate(ctx, sentences, options, progress)
+	}
+	tagged, err := a.TagThenLearn(ctx, sentences, progress)
+	if err != nil {
+		return Report{}, err
+	}
+	return report(sentences, tagged, options)
+}
+
 // adapt predicts a batch of parts and then adapts to it.
 func (t *Tagger) adapt(ctx context.Context, b batch.Batch, parts []part) ([]float32, error) {
 	counts := firstPieces(b, parts)
 	inputs := b.GoMLX().Inputs
-	logits, event, err := t.adapter.Step(ctx, inputs[0], inputs[1], inputs[2], tensors.FromFlatDataAndDimensions(counts, len(counts)))
-	for _, input := range inputs {
-		input.MustFinalizeAll()
+	defer func() {
+		for _, input := range inputs {
+			input.MustFinalizeAll()
+		}
+	}()
+	args := []any{inputs[0], inputs[1], inputs[2], tensors.FromFlatDataAndDimensions(counts, len(counts))}
+	var logits []float32
+	var event testtime.Event
+	var err error
+	if t.labelled {
+		logits, event, err = t.adapter.PredictThenLearn(ctx, truths(b, parts), args...)
+	} else {
+		logits, event, err = t.adapter.Step(ctx, args...)
 	}
 	if err == nil {
 		t.events = append(t.events, event)
 	}
 	return logits, err
+}
+
+// truths returns the true tags of a batch at the first pieces of words, flat [size, length]; nil if none is known.
+func truths(b batch.Batch, parts []part) []int32 {
+	var labels []int32
+	for row, index := range b.Index {
+		p := parts[index]
+		if p.truth == nil {
+			continue
+		}
+		if labels == nil {
+			labels = slices.Repeat([]int32{testtime.NoLabel}, b.Size*b.Length)
+		}
+		for word, at := range p.alignment.First {
+			if at >= 0 {
+				labels[row*b.Length+at] = p.truth[word]
+			}
+		}
+	}
+	return labels
 }
 
 // stream is a tagger's model as test-time adaptation sees it.

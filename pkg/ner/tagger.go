@@ -121,9 +121,10 @@ type Tagger struct {
 	config  Config
 	assets  map[string][]byte // tokenizer files, by name
 
-	net     net               // Model with its adapter
-	adapter *testtime.Adapter // nil but in an Adaptive
-	events  []testtime.Event
+	net      net               // Model with its adapter
+	adapter  *testtime.Adapter // nil but in an Adaptive
+	events   []testtime.Event
+	labelled bool // adapter learns from labels
 
 	mu       sync.Mutex
 	forward  *run.Forward        // nil in an Adaptive
@@ -373,6 +374,11 @@ type Tagged struct {
 // Tag predicts a tag for each word of each sentence. Progress, if not nil, is told how
 // many batches of how many are done.
 func (t *Tagger) Tag(ctx context.Context, sentences [][]string, progress func(done, total int)) ([]Tagged, error) {
+	return t.tag(ctx, sentences, nil, progress)
+}
+
+// tag is Tag for sentences of which the true tags may be known, as numbers, which an [Adaptive] learns from.
+func (t *Tagger) tag(ctx context.Context, sentences [][]string, truth [][]int32, progress func(done, total int)) ([]Tagged, error) {
 	limit := t.config.Lengths[len(t.config.Lengths)-1]
 	var parts []part
 	cuts := make([]cut, len(sentences))
@@ -380,6 +386,9 @@ func (t *Tagger) Tag(ctx context.Context, sentences [][]string, progress func(do
 		c, made, err := t.cut(words, limit)
 		if err != nil {
 			return nil, fmt.Errorf("sentence %d: %w", i+1, err)
+		}
+		if truth != nil {
+			c.owned(made, truth[i])
 		}
 		c.first = len(parts)
 		cuts[i], parts = c, append(parts, made...)
@@ -444,17 +453,26 @@ func (t *Tagger) Evaluate(ctx context.Context, sentences []data.Sentence, option
 	if err := t.labels.coverAll(sentences); err != nil {
 		return Report{}, err
 	}
-	words, gold := make([][]string, len(sentences)), make([][]string, len(sentences))
-	for i, s := range sentences {
-		words[i], gold[i] = s.Words, s.Tags
-	}
-	tagged, err := t.Tag(ctx, words, progress)
+	tagged, err := t.Tag(ctx, wordsOf(sentences), progress)
 	if err != nil {
 		return Report{}, err
 	}
-	predicted := make([][]string, len(tagged))
-	for i, p := range tagged {
-		predicted[i] = p.Tags
+	return report(sentences, tagged, options)
+}
+
+func wordsOf(sentences []data.Sentence) [][]string {
+	words := make([][]string, len(sentences))
+	for i, s := range sentences {
+		words[i] = s.Words
+	}
+	return words
+}
+
+// report scores what was predicted for labelled sentences.
+func report(sentences []data.Sentence, tagged []Tagged, options Options) (Report, error) {
+	gold, predicted := make([][]string, len(sentences)), make([][]string, len(sentences))
+	for i, s := range sentences {
+		gold[i], predicted[i] = s.Tags, tagged[i].Tags
 	}
 	return Evaluate(gold, predicted, options)
 }
@@ -466,11 +484,26 @@ type cut struct {
 	first   int
 }
 
+// owned gives each window the true tags of the words that it decides on. Of the others it must not know them:
+// a model that learned from this window would know what is still to be predicted in the next.
+func (c cut) owned(parts []part, truth []int32) {
+	for k := range parts {
+		w := c.windows[k]
+		parts[k].truth = slices.Clone(truth[w.Start:w.End])
+		for i := range parts[k].truth {
+			if c.owners[w.Start+i] != k {
+				parts[k].truth[i] = testtime.NoLabel
+			}
+		}
+	}
+}
+
 // part is one window of a sentence, ready for the model.
 type part struct {
 	encoding  *tokenizer.Encoding
 	alignment Alignment
 	words     int
+	truth     []int32 // true tag of each word, NoLabel for none; nil where all are unknown
 }
 
 // cut encodes the words of a sentence in windows of at most limit tokens.

@@ -77,7 +77,7 @@ func (t *entities) learner(ctx context.Context, engine compute.Backend, dir stri
 		return ner.TrainConfig{Config: recipe.Config, BatchSize: recipe.BatchSize, Shapes: recipe.Shapes}
 	}
 	return t.repeating(&recipe, true, trainable[data.Sentence]{
-		size: tagger.Model.Parameters(), count: countEntities(tagger),
+		size: tagger.Model.Parameters(), count: countEntities(tagged(tagger)),
 		rangeTest: func(r train.RateRange) (train.RateCurve, error) {
 			return tagger.RangeTest(ctx, t.train, training(), ner.TrainOptions{}, r)
 		},
@@ -87,19 +87,33 @@ func (t *entities) learner(ctx context.Context, engine compute.Backend, dir stri
 			if err != nil {
 				return adapted[data.Sentence]{}, err
 			}
-			return adapted[data.Sentence]{countEntities(a.Tagger), func() error { return a.Restart(tagger) }, a.Events}, nil
+			tag := tagged(a.Tagger)
+			if config.Method == "labels" {
+				tag = a.TagThenLearn
+			}
+			return adapted[data.Sentence]{countEntities(tag), func() error { return a.Restart(tagger) }, a.Events}, nil
 		},
 	})
 }
 
-// countEntities counts the entities that a tagger finds and those that it should find.
-func countEntities(tagger *ner.Tagger) counter[data.Sentence] {
-	return func(ctx context.Context, sentences []data.Sentence, outcomes *eval.Outcomes) error {
+// tag tags labelled sentences, before it sees their tags.
+type tag func(ctx context.Context, sentences []data.Sentence, progress func(done, total int)) ([]ner.Tagged, error)
+
+// tagged is tag by a tagger that never sees the tags.
+func tagged(tagger *ner.Tagger) tag {
+	return func(ctx context.Context, sentences []data.Sentence, progress func(done, total int)) ([]ner.Tagged, error) {
 		words := make([][]string, len(sentences))
 		for i, s := range sentences {
 			words[i] = s.Words
 		}
-		tagged, err := tagger.Tag(ctx, words, nil)
+		return tagger.Tag(ctx, words, progress)
+	}
+}
+
+// countEntities counts the entities that are found and those that should be found.
+func countEntities(tag tag) counter[data.Sentence] {
+	return func(ctx context.Context, sentences []data.Sentence, outcomes *eval.Outcomes) error {
+		tagged, err := tag(ctx, sentences, nil)
 		if err != nil {
 			return err
 		}

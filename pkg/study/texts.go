@@ -66,7 +66,7 @@ func (t *texts) learner(ctx context.Context, engine compute.Backend, dir string,
 		return classify.TrainConfig{Config: recipe.Config, BatchSize: recipe.BatchSize, Shapes: recipe.Shapes}
 	}
 	return t.repeating(&recipe, true, trainable[data.Text]{
-		size: classifier.Model.Parameters(), count: countTexts(classifier),
+		size: classifier.Model.Parameters(), count: countTexts(predicted(classifier)),
 		rangeTest: func(r train.RateRange) (train.RateCurve, error) {
 			return classifier.RangeTest(ctx, t.train, training(), r)
 		},
@@ -76,19 +76,33 @@ func (t *texts) learner(ctx context.Context, engine compute.Backend, dir string,
 			if err != nil {
 				return adapted[data.Text]{}, err
 			}
-			return adapted[data.Text]{countTexts(a.Classifier), func() error { return a.Restart(classifier) }, a.Events}, nil
+			predict := predicted(a.Classifier)
+			if config.Method == "labels" {
+				predict = a.PredictThenLearn
+			}
+			return adapted[data.Text]{countTexts(predict), func() error { return a.Restart(classifier) }, a.Events}, nil
 		},
 	})
 }
 
-// countTexts counts the texts whose class a classifier tells.
-func countTexts(classifier *classify.Classifier) counter[data.Text] {
-	return func(ctx context.Context, list []data.Text, outcomes *eval.Outcomes) error {
+// predict classifies labelled texts, before it sees their labels.
+type predict func(ctx context.Context, list []data.Text, progress func(done, total int)) ([]classify.Prediction, error)
+
+// predicted is predict by a classifier that never sees the labels.
+func predicted(classifier *classify.Classifier) predict {
+	return func(ctx context.Context, list []data.Text, _ func(done, total int)) ([]classify.Prediction, error) {
 		words := make([]string, len(list))
 		for i, t := range list {
 			words[i] = t.Text
 		}
-		predicted, err := classifier.Predict(ctx, words...)
+		return classifier.Predict(ctx, words...)
+	}
+}
+
+// countTexts counts the texts whose class is told.
+func countTexts(predict predict) counter[data.Text] {
+	return func(ctx context.Context, list []data.Text, outcomes *eval.Outcomes) error {
+		predicted, err := predict(ctx, list, nil)
 		if err != nil {
 			return err
 		}

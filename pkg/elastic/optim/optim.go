@@ -183,7 +183,7 @@ func (s *Step) descend() {
 		return
 	}
 	for i, u := range s.Updates {
-		s.Updates[i] = Neg(times(u, s.rate(i)))
+		s.Updates[i] = times(u, Neg(s.rate(i)))
 	}
 	s.descended = true
 }

@@ -10,21 +10,25 @@ import (
 	"github.com/gomlx/gomlx/core/tensors"
 	"github.com/gomlx/gomlx/ml/model"
 
+	"github.com/elastic-attention/workbench/pkg/data"
 	"github.com/elastic-attention/workbench/pkg/data/batch"
 	"github.com/elastic-attention/workbench/pkg/elastic"
 	"github.com/elastic-attention/workbench/pkg/elastic/adapt/testtime"
 	"github.com/elastic-attention/workbench/pkg/elastic/transformer"
+	"github.com/elastic-attention/workbench/pkg/eval"
 )
 
-// Adaptive is a classifier that adapts to the texts that it reads, without labels: each batch
-// is predicted, and then learned from; see package testtime. Its methods are those of
-// [Classifier], one call at a time.
+// Adaptive is a classifier that adapts to the texts that it reads: each batch is predicted, and then
+// learned from; see package testtime. It needs no labels, but for the method "labels", which learns from
+// them in [Adaptive.PredictThenLearn] and [Adaptive.Evaluate] and elsewhere only predicts. Its methods are
+// those of [Classifier], one call at a time.
 type Adaptive struct{ *Classifier }
 
 // adaptation is what a classifier that adapts has more than others.
 type adaptation struct {
-	adapter *testtime.Adapter
-	events  []testtime.Event
+	adapter  *testtime.Adapter
+	events   []testtime.Event
+	labelled bool // adapter learns from labels
 }
 
 // Adapt returns a classifier that begins as c and adapts to what it reads. It has variables of
@@ -32,7 +36,7 @@ type adaptation struct {
 // of one text, and would give all texts of a batch one class.
 func (c *Classifier) Adapt(config testtime.Config) (*Adaptive, error) {
 	if config.Method == "memo" {
-		return nil, errors.New("adapting a classifier: memo wants augmentations of one input, which a classifier does not make; want tent, eata or sar")
+		return nil, errors.New("adapting a classifier: memo wants augmentations of one input, which a classifier does not make; want eata, labels, pseudo_label, sar or tent")
 	}
 	store := model.NewStore()
 	for _, v := range c.Model.Config.Variables() {
@@ -52,7 +56,7 @@ func (c *Classifier) Adapt(config testtime.Config) (*Adaptive, error) {
 	if err != nil {
 		return nil, err
 	}
-	copied := &Classifier{Model: m, Tokenizer: c.Tokenizer, backend: c.backend, config: c.config, assets: c.assets, adaptation: adaptation{adapter: adapter}}
+	copied := &Classifier{Model: m, Tokenizer: c.Tokenizer, backend: c.backend, config: c.config, assets: c.assets, adaptation: adaptation{adapter: adapter, labelled: config.Method == "labels"}}
 	return &Adaptive{copied}, copied.prepare()
 }
 
@@ -71,16 +75,69 @@ func (a *Adaptive) Events() []testtime.Event {
 	return slices.Clone(a.events)
 }
 
-// adapt predicts a batch and then adapts to it.
-func (c *Classifier) adapt(ctx context.Context, b batch.Batch) ([]float32, error) {
+// PredictThenLearn classifies labelled texts, batch by batch, and learns the labels of each batch after it was
+// classified. What is returned was predicted before the labels were seen. It needs the method "labels".
+// Progress, if not nil, is told how many batches of how many are done.
+func (a *Adaptive) PredictThenLearn(ctx context.Context, texts []data.Text, progress func(done, total int)) ([]Prediction, error) {
+	plain, logits, _, err := a.learned(ctx, texts, progress)
+	if err != nil {
+		return nil, err
+	}
+	return a.predictions(plain, logits), nil
+}
+
+// Evaluate scores the classifier on labelled texts as [Classifier.Evaluate] does. With the method "labels"
+// it learns the labels of each batch after it was classified.
+func (a *Adaptive) Evaluate(ctx context.Context, texts []data.Text, progress func(done, total int)) (eval.Classification, error) {
+	if !a.labelled {
+		return a.Classifier.Evaluate(ctx, texts, progress)
+	}
+	_, logits, gold, err := a.learned(ctx, texts, progress)
+	if err != nil {
+		return eval.Classification{}, err
+	}
+	return a.report(gold, logits)
+}
+
+func (a *Adaptive) learned(ctx context.Context, texts []data.Text, progress func(done, total int)) (plain []string, logits [][]float32, gold []int, err error) {
+	if !a.labelled {
+		return nil, nil, nil, errors.New("learning from true labels needs the method labels")
+	}
+	if gold, err = a.encodeLabels(texts); err != nil {
+		return nil, nil, nil, err
+	}
+	plain = textsOf(texts)
+	logits, err = a.logits(ctx, plain, gold, progress)
+	return plain, logits, gold, err
+}
+
+// adapt predicts a batch and then adapts to it, by the numbers of its texts' classes where they are known.
+func (c *Classifier) adapt(ctx context.Context, b batch.Batch, gold []int) ([]float32, error) {
 	counts := make([]bool, b.Size)
 	for row := range b.Rows {
 		counts[row] = true
 	}
 	inputs := b.GoMLX().Inputs
-	logits, event, err := c.adapter.Step(ctx, inputs[0], inputs[1], inputs[2], tensors.FromFlatDataAndDimensions(counts, len(counts)))
-	for _, input := range inputs {
-		input.MustFinalizeAll()
+	defer func() {
+		for _, input := range inputs {
+			input.MustFinalizeAll()
+		}
+	}()
+	args := []any{inputs[0], inputs[1], inputs[2], tensors.FromFlatDataAndDimensions(counts, len(counts))}
+	var logits []float32
+	var event testtime.Event
+	var err error
+	if c.labelled {
+		var labels []int32
+		if gold != nil {
+			labels = slices.Repeat([]int32{testtime.NoLabel}, b.Size)
+			for row, index := range b.Index {
+				labels[row] = int32(gold[index])
+			}
+		}
+		logits, event, err = c.adapter.PredictThenLearn(ctx, labels, args...)
+	} else {
+		logits, event, err = c.adapter.Step(ctx, args...)
 	}
 	if err == nil {
 		c.events = append(c.events, event)

@@ -238,6 +238,10 @@ func (c *Classifier) Predict(ctx context.Context, texts ...string) ([]Prediction
 	if err != nil {
 		return nil, err
 	}
+	return c.predictions(texts, logits), nil
+}
+
+func (c *Classifier) predictions(texts []string, logits [][]float32) []Prediction {
 	const most = 5
 	list := make([]Prediction, len(texts))
 	for i, row := range logits {
@@ -248,7 +252,7 @@ func (c *Classifier) Predict(ctx context.Context, texts ...string) ([]Prediction
 		slices.SortStableFunc(choices, func(a, b Choice) int { return cmp.Compare(b.Score, a.Score) })
 		list[i] = Prediction{Text: texts[i], Choice: choices[0], Next: choices[1:min(most, len(choices))]}
 	}
-	return list, nil
+	return list
 }
 
 // Evaluate scores the classifier on labelled texts. A label that it does not know is an error
@@ -259,15 +263,24 @@ func (c *Classifier) Evaluate(ctx context.Context, texts []data.Text, progress f
 	if err != nil {
 		return eval.Classification{}, err
 	}
+	logits, err := c.Logits(ctx, textsOf(texts), progress)
+	if err != nil {
+		return eval.Classification{}, err
+	}
+	return c.report(gold, logits)
+}
+
+func textsOf(texts []data.Text) []string {
 	plain := make([]string, len(texts))
 	for i, t := range texts {
 		plain[i] = t.Text
 	}
-	logits, err := c.Logits(ctx, plain, progress)
-	if err != nil {
-		return eval.Classification{}, err
-	}
-	predicted, confidence := make([]int, len(texts)), make([]float64, len(texts))
+	return plain
+}
+
+// report scores what was predicted for texts of known classes.
+func (c *Classifier) report(gold []int, logits [][]float32) (eval.Classification, error) {
+	predicted, confidence := make([]int, len(gold)), make([]float64, len(gold))
 	for i, row := range logits {
 		predicted[i] = argmax(row)
 		confidence[i] = softmax(row)[predicted[i]]
@@ -299,6 +312,11 @@ func (c *Classifier) encode(text string, limit int) (*tokenizer.Encoding, error)
 // Logits computes the logits of texts, [texts][labels], before any decision. Progress, if not
 // nil, is told how many batches of how many are done.
 func (c *Classifier) Logits(ctx context.Context, texts []string, progress func(done, total int)) ([][]float32, error) {
+	return c.logits(ctx, texts, nil, progress)
+}
+
+// logits is Logits for texts of which the classes may be known, as numbers, which an [Adaptive] learns from.
+func (c *Classifier) logits(ctx context.Context, texts []string, gold []int, progress func(done, total int)) ([][]float32, error) {
 	limit := c.longest()
 	examples := make([]batch.Example, len(texts))
 	for i, text := range texts {
@@ -310,7 +328,9 @@ func (c *Classifier) Logits(ctx context.Context, texts []string, progress func(d
 	}
 	config := batch.Config{Size: c.config.BatchSize, Lengths: c.config.Lengths, PadID: int32(c.Model.Config.PadID)}
 	rows, classes := make([][]float32, len(texts)), len(c.Labels())
-	err := run.Predict(ctx, examples, config, c.compute, func(b batch.Batch, logits []float32) {
+	err := run.Predict(ctx, examples, config, func(ctx context.Context, b batch.Batch) ([]float32, error) {
+		return c.compute(ctx, b, gold)
+	}, func(b batch.Batch, logits []float32) {
 		for row, index := range b.Index {
 			rows[index] = logits[row*classes : (row+1)*classes]
 		}
@@ -322,11 +342,11 @@ func (c *Classifier) Logits(ctx context.Context, texts []string, progress func(d
 }
 
 // compute computes the logits of a batch, flat [size, labels].
-func (c *Classifier) compute(ctx context.Context, b batch.Batch) ([]float32, error) {
+func (c *Classifier) compute(ctx context.Context, b batch.Batch, gold []int) ([]float32, error) {
 	c.mu.Lock() // one at a time: the backend uses all cores for one anyway
 	defer c.mu.Unlock()
 	if c.adapter != nil {
-		return c.adapt(ctx, b)
+		return c.adapt(ctx, b, gold)
 	}
 	return c.forward.Logits(ctx, b)
 }

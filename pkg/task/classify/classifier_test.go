@@ -7,6 +7,7 @@ import (
 	"math"
 	"os"
 	"path/filepath"
+	"reflect"
 	"slices"
 	"strings"
 	"testing"
@@ -242,6 +243,79 @@ func TestAdapt(t *testing.T) {
 		if want := tensors.MustCopyFlatData[float32](c.Model.Store.GetVariable(v.Path).MustValue()); !slices.Equal(got, want) {
 			t.Errorf("%s is not put back", v.Path)
 		}
+	}
+}
+
+// TestPredictThenLearn: labels change what is predicted for later batches and not for their own; on a stream of
+// one class that is soon predicted, which makes the report better; without labels nothing is learned.
+func TestPredictThenLearn(t *testing.T) {
+	c := scratch(t, classify.Config{Pooling: "mean", Lengths: []int{16}, BatchSize: 4})
+	list := texts(40)
+	for i := range list {
+		list[i].Label = c.Labels()[1]
+	}
+	a, err := c.Adapt(testtime.Config{Method: "labels", Variables: []string{"/head/*"}, Rate: 1, FullRows: 1})
+	if err != nil {
+		t.Fatal(err)
+	}
+	before, err := a.PredictThenLearn(t.Context(), list, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := a.Reset(); err != nil {
+		t.Fatal(err)
+	}
+	other := slices.Clone(list)
+	for i := range other {
+		other[i].Label = c.Labels()[0]
+	}
+	after, err := a.PredictThenLearn(t.Context(), other, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	plain := make([]string, len(list))
+	same := 0
+	for i := range list {
+		plain[i] = list[i].Text
+		if before[i].Score == after[i].Score && before[i].Label == after[i].Label {
+			same++
+		}
+	}
+	if same != 4 {
+		t.Errorf("%d of 40 texts are predicted alike whatever was learned before, want the first batch of 4", same)
+	}
+
+	if err := a.Reset(); err != nil {
+		t.Fatal(err)
+	}
+	want, err := c.Predict(t.Context(), plain...)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if got, err := a.Predict(t.Context(), plain...); err != nil || !reflect.DeepEqual(got, want) {
+		t.Errorf("without labels it predicts otherwise than the classifier: %v", err)
+	}
+	still, err := c.Evaluate(t.Context(), list, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	learning, err := a.Evaluate(t.Context(), list, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if learning.Accuracy < 0.85 || learning.Accuracy < still.Accuracy {
+		t.Errorf("accuracy on one class is %.3f while learning, %.3f without", learning.Accuracy, still.Accuracy)
+	}
+	list[3].Label = "no such class"
+	if _, err := a.Evaluate(t.Context(), list, nil); err == nil || !strings.Contains(err.Error(), "no such class") {
+		t.Errorf("an unknown label: %v", err)
+	}
+	tent, err := c.Adapt(testtime.Config{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := tent.PredictThenLearn(t.Context(), other, nil); err == nil || !strings.Contains(err.Error(), "method labels") {
+		t.Errorf("learning labels by tent: %v", err)
 	}
 }
 

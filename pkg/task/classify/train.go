@@ -86,7 +86,7 @@ func (c *Classifier) pack(ctx context.Context, texts []data.Text, config TrainCo
 		if err != nil {
 			return run.Pupil{}, nil, err
 		}
-		return teacher.pupil(), teacher.compute, nil
+		return teacher.pupil(), func(ctx context.Context, b batch.Batch) ([]float32, error) { return teacher.compute(ctx, b, nil) }, nil
 	})
 	return learned, run.Packed{Packed: dataset, Tensors: teacher.Texts}, err
 }

@@ -303,7 +303,7 @@ func (a *Adapter) call(inputs []any) ([]float32, Event, error) {
 	event := Event{Batch: a.batches, Loss: float64(n[0]), Entropy: float64(n[1]), Kept: int(n[2]), Moved: float64(n[3])}
 	var seen sight
 	if look {
-		seen = sight{rows: float64(n[4]), entropy: float64(n[1]), unadapted: float64(n[5]), changed: float64(n[7]), classes: n[8:]}
+		seen = sight{rows: float64(n[4]), entropy: float64(n[1]), unadapted: float64(n[5]), damage: float64(n[8]), classes: n[9:]}
 		event.Divergence, event.Changed = float64(n[6]), int(n[7])
 	}
 	event.Reset = a.judge(event, look, seen)

@@ -154,8 +154,8 @@ func (c Config) Validate() error {
 	if c.Every < 1 || c.FullRows < 1 {
 		problems = append(problems, fmt.Errorf("every is %d and full_rows %d, want at least 1", c.Every, c.FullRows))
 	}
-	if c.Method == "labels" && (c.Episodic || c.Every > 1) {
-		problems = append(problems, errors.New("method labels learns when labels come: episodic and every are for steps"))
+	if c.Episodic && c.Method == "labels" {
+		problems = append(problems, errors.New("episodic is set, which predicts a batch after it was learned from: with labels that would score what was told"))
 	}
 	if c.LastLayers < 0 {
 		problems = append(problems, fmt.Errorf("last_layers is %d, want at least 0", c.LastLayers))

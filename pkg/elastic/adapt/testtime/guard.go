@@ -14,6 +14,10 @@ import (
 // shift of the data nor how rare a class is counts as collapse; only what adaptation did to
 // the predictions does. Sums over looks fade by an eighth a look.
 //
+// With the method "labels" damage can be told from gain: what counts there in place of changed decisions
+// are those that were right without adaptation less those that are right with it, and entropy, which falls
+// as a model learns, says nothing.
+//
 // A reset needs evidence, a few changed decisions, and MaxResets of them may come. So the damage
 // is bounded by a number of decisions; on a stream of a hundred telling decisions in batches of one, at
 // a rate far too high, that was a tenth of them, on longer streams it is less.
@@ -79,15 +83,15 @@ func (g Guard) due(step int, full float64, w watch) bool {
 type sight struct {
 	rows               float64   // that count
 	entropy, unadapted float64   // mean entropies
-	changed            float64   // rows with another class
+	damage             float64   // rows with another class; with labels, how many fewer are right
 	classes            []float32 // how often the unadapted model predicts each
 }
 
 // watch gathers sights; they fade.
 type watch struct {
-	entropy, unadapted, changed float64
-	classes                     []float64
-	alarmed                     bool // the last look showed another class
+	entropy, unadapted, damage float64
+	classes                    []float64
+	alarmed                    bool // the last look showed damage
 }
 
 // memory of the sums, in looks.
@@ -100,20 +104,21 @@ func (w *watch) add(s sight) {
 	fade := func(sum *float64, x float64) { *sum = *sum*(1-1.0/memory) + x }
 	fade(&w.entropy, s.entropy*s.rows)
 	fade(&w.unadapted, s.unadapted*s.rows)
-	fade(&w.changed, s.changed)
-	w.alarmed = s.changed > 0
+	fade(&w.damage, s.damage)
+	w.alarmed = s.damage > 0
 	for i, n := range s.classes {
 		fade(&w.classes[i], float64(n))
 	}
 }
 
-// share is the share of decisions that have changed beyond doubt.
+// share is the share of decisions that have changed, or with labels become wrong, beyond doubt.
 func (w *watch) share() float64 {
 	telling := -slices.Max(w.classes)
 	for _, n := range w.classes {
 		telling += n
 	}
-	return (w.changed - math.Sqrt(w.changed)) / math.Max(telling, 1)
+	damage := math.Max(w.damage, 0)
+	return (damage - math.Sqrt(damage)) / math.Max(telling, 1)
 }
 
 // notFinite is why variables are put back whatever the guard.
@@ -129,11 +134,16 @@ func (a *Adapter) judge(e Event, looked bool, s sight) string {
 	}
 	guard := a.config.Guard
 	a.watch.add(s)
-	if got := a.watch.entropy / a.watch.unadapted; got < guard.MinEntropy {
+	labelled := a.config.Method == "labels"
+	if got := a.watch.entropy / a.watch.unadapted; got < guard.MinEntropy && !labelled {
 		return fmt.Sprintf("mean entropy fell to %.3g of the unadapted model's, below %g", got, guard.MinEntropy)
 	}
 	if got := a.watch.share(); got > guard.MaxChanged {
-		return fmt.Sprintf("decisions changed: %.3g of those that say something, more than %g", got, guard.MaxChanged)
+		what := "decisions changed"
+		if labelled {
+			what = "decisions became wrong"
+		}
+		return fmt.Sprintf("%s: %.3g of those that say something, more than %g", what, got, guard.MaxChanged)
 	}
 	if guard.MaxDivergence > 0 && e.Divergence > guard.MaxDivergence {
 		return fmt.Sprintf("predictions diverged by %.3g nats, more than %g", e.Divergence, guard.MaxDivergence)

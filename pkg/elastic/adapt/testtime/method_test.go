@@ -351,6 +351,92 @@ func TestBrokenModelIsPutBack(t *testing.T) {
 	}
 }
 
+// TestLearnGuard: of labels the guard lets all be learned that makes more decisions right, however many
+// change, and puts back what makes them wrong, until it gives up. Then nothing is learned any more.
+func TestLearnGuard(t *testing.T) {
+	config := testtime.Config{Method: "labels", Variables: []string{"*"}, Rate: 0.3, FullRows: 1, Guard: testtime.Guard{Every: 2}}
+	plain, err := testtime.New(gxtest.Backend(t), testNet(t), config)
+	if err != nil {
+		t.Fatal(err)
+	}
+	// teach has a model learn labels that are made of the class that it was put in before it learned anything.
+	teach := func(steps int, label func(step int, class int32) int32) (resets int, last testtime.Event, score testtime.Score, moved bool) {
+		n := testNet(t)
+		a, err := testtime.New(gxtest.Backend(t), n, config)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for step := range steps {
+			x := batch(uint64(step + 1))
+			_, ticket, err := a.Predict(t.Context(), x)
+			if err != nil {
+				t.Fatal(err)
+			}
+			logits, _, err := plain.Predict(t.Context(), x)
+			if err != nil {
+				t.Fatal(err)
+			}
+			labels := make([]int32, 20)
+			for row := range labels {
+				l := logits[3*row : 3*row+3]
+				labels[row] = label(step, int32(slices.Index(l, slices.Max(l))))
+			}
+			before := n.value(t, "/norm/scale")
+			if last, err = a.Learn(t.Context(), ticket, labels); err != nil {
+				t.Fatal(err)
+			}
+			if last.Batch != step+1 {
+				t.Errorf("the event of batch %d says %d", step+1, last.Batch)
+			}
+			moved = !slices.Equal(before, n.value(t, "/norm/scale"))
+			if last.Reset != "" {
+				resets++
+				if !strings.Contains(last.Reset, "became wrong") {
+					t.Errorf("put back because %s", last.Reset)
+				}
+			}
+		}
+		return resets, last, a.Score(), moved
+	}
+	// One class only: nearly all decisions change, and entropy falls to next to nothing.
+	resets, last, score, _ := teach(120, func(int, int32) int32 { return 2 })
+	if resets != 0 || last.Changed < 8 || last.Entropy > 0.1 || float64(score.Right) < 0.8*float64(score.Rows) {
+		t.Errorf("one class: %d resets, last %+v, score %+v", resets, last, score)
+	}
+	// Every other batch is taught wrong, and the others show what harm that did.
+	resets, last, _, moved := teach(60, func(step int, class int32) int32 { return (class + 1 - int32(step%2)) % 3 })
+	if resets != 3 || !last.Stopped || moved || last.Moved != 0 {
+		t.Errorf("lies: %d resets, last %+v, moved %v", resets, last, moved)
+	}
+	if err := (testtime.Config{Method: "labels", Episodic: true}).Validate(); err == nil || !strings.Contains(err.Error(), "episodic") {
+		t.Errorf("episodic: %v", err)
+	}
+}
+
+// TestLearnEvery: labels of the batches in between are scored and not learned.
+func TestLearnEvery(t *testing.T) {
+	n := testNet(t)
+	a, err := testtime.New(gxtest.Backend(t), n, testtime.Config{Method: "labels", Rate: 0.1, Every: 3})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for step := range 7 {
+		before := n.value(t, "/norm/scale")
+		if _, _, err := a.PredictThenLearn(t.Context(), make([]int32, 20), batch(uint64(step))); err != nil {
+			t.Fatal(err)
+		}
+		if learned := step%3 == 0; learned == slices.Equal(before, n.value(t, "/norm/scale")) {
+			t.Errorf("batch %d: learned is %v", step+1, !learned)
+		}
+	}
+	if _, event, err := a.PredictThenLearn(t.Context(), nil, batch(9)); err != nil || event.Moved != 0 {
+		t.Errorf("without labels: %+v, %v", event, err)
+	}
+	if got := a.Score().Rows; got != 7*20 {
+		t.Errorf("%d rows are scored", got)
+	}
+}
+
 // TestEvery: the batches in between are predicted by what was learned, and teach nothing.
 func TestEvery(t *testing.T) {
 	n := testNet(t)

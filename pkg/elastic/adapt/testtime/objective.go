@@ -15,7 +15,8 @@ import (
 // for the method "masked" the key of its noise, and the batch; for "labels" the last input
 // is the labels. Outputs are the logits, and as one vector loss, mean entropy, rows kept, length
 // of the step and rows that count; with a look also the unadapted model's mean entropy,
-// divergence, rows with another class, and how often the unadapted model predicts each class.
+// divergence, rows with another class, what counts as damage of these, and how often the unadapted model
+// predicts each class.
 func (a *Adapter) graph(store *model.Store, in []*Node, look bool) []*Node {
 	g, w := in[0].Graph(), elastic.WeightsOf(store, in[0].Graph())
 	scalars, inputs := in[0], in[1:]
@@ -73,8 +74,12 @@ func (a *Adapter) graph(store *model.Store, in []*Node, look bool) []*Node {
 		before, after := unadapted.mean(), rows.mean()
 		classes, changed := unadapted.decisions(), rows.decisions()
 		same := ReduceAllSum(Mul(classes, changed))
+		damage := Sub(count, same)
+		if truth := objective.truth; truth != nil {
+			damage = Sub(ReduceAllSum(Mul(truth, classes)), ReduceAllSum(Mul(truth, changed)))
+		}
 		numbers = append(numbers, rows.average(unadapted.entropy), ReduceAllSum(Mul(before, Sub(logOf(before), logOf(after)))),
-			Sub(count, same), ReduceSum(classes, 0))
+			Sub(count, same), damage, ReduceSum(classes, 0))
 	}
 	for i, n := range numbers {
 		numbers[i] = Reshape(n, -1)
@@ -143,8 +148,9 @@ func mean(n, weight *Node) *Node {
 
 func logOf(p *Node) *Node { return Log(MaxScalar(p, 1e-12)) }
 
-// objective is what is made small, and the rows that it uses, 1 or 0 each.
-type objective struct{ loss, kept *Node }
+// objective is what is made small, the rows that it uses, 1 or 0 each, and of these the true classes,
+// [n, classes], nil where they are not known.
+type objective struct{ loss, kept, truth *Node }
 
 func (a *Adapter) objective(store *model.Store, r rows) objective {
 	threshold := a.config.Threshold * math.Log(float64(a.task.Classes()))
@@ -155,28 +161,28 @@ func (a *Adapter) objective(store *model.Store, r rows) objective {
 	switch a.config.Method {
 	case "memo":
 		p := r.mean()
-		return objective{Neg(ReduceAllSum(Mul(p, logOf(p)))), r.weight}
+		return objective{loss: Neg(ReduceAllSum(Mul(p, logOf(p)))), kept: r.weight}
 	case "sar":
 		kept := reliable()
-		return objective{mean(r.entropy, kept), kept}
+		return objective{loss: mean(r.entropy, kept), kept: kept}
 	case "eata":
 		kept := Mul(reliable(), a.novel(store, r))
 		weight := Mul(Exp(AddScalar(Neg(StopGradient(r.entropy)), threshold)), kept)
 		loss := Mul(ReduceAllSum(Mul(weight, r.entropy)), Reciprocal(MaxScalar(ReduceAllSum(kept), 1)))
 		a.remember(store, r, kept)
-		return objective{loss, kept}
+		return objective{loss: loss, kept: kept}
 	case "pseudo_label":
 		sure := GreaterOrEqual(StopGradient(ReduceMax(r.p, -1)), Scalar(r.p.Graph(), r.p.DType(), a.config.Confidence))
 		kept := Mul(ConvertDType(sure, r.weight.DType()), r.weight)
-		return objective{mean(Neg(ReduceSum(Mul(r.decisions(), r.logP), -1)), kept), kept}
+		return objective{loss: mean(Neg(ReduceSum(Mul(r.decisions(), r.logP), -1)), kept), kept: kept}
 	}
-	return objective{r.average(r.entropy), r.weight}
+	return objective{loss: r.average(r.entropy), kept: r.weight}
 }
 
 // consistency is the objective of masked: the mean of KL(p ‖ p′) over the rows that count.
 func (a *Adapter) consistency(r, hidden rows) objective {
 	p, logP := StopGradient(r.p), StopGradient(r.logP)
-	return objective{r.average(ReduceSum(Mul(p, Sub(logP, hidden.logP)), -1)), r.weight}
+	return objective{loss: r.average(ReduceSum(Mul(p, Sub(logP, hidden.logP)), -1)), kept: r.weight}
 }
 
 // supervised is the mean of −ln p of the true classes, labels int32 [n], over the rows that count
@@ -185,7 +191,7 @@ func (a *Adapter) supervised(r rows, labels *Node) objective {
 	has := GreaterOrEqual(labels, ZerosLike(labels))
 	kept := Mul(ConvertDType(has, r.weight.DType()), r.weight)
 	truth := OneHot(Where(has, labels, ZerosLike(labels)), a.task.Classes(), r.p.DType())
-	return objective{mean(Neg(ReduceSum(Mul(truth, r.logP), -1)), kept), kept}
+	return objective{mean(Neg(ReduceSum(Mul(truth, r.logP), -1)), kept), kept, Mul(truth, InsertAxes(kept, -1))}
 }
 
 // novel tells which rows of eata are not redundant: all, before anything was seen.

@@ -23,6 +23,7 @@ type Score struct {
 // Ticket is a prediction that waits for its labels. It is good for one call of [Adapter.Learn].
 type Ticket struct {
 	from   *Adapter
+	batch  int // from 1
 	round  int // 0 when it is used
 	scored bool
 	reset  string // why variables were put back before the prediction
@@ -66,14 +67,14 @@ func (a *Adapter) Predict(ctx context.Context, inputs ...any) ([]float32, *Ticke
 	if err != nil {
 		return nil, nil, err
 	}
-	ticket := &Ticket{from: a, reset: event.Reset, round: a.online.round, scored: !a.online.seen[digest], inputs: kept, logits: append([]float32(nil), logits...), weight: weight}
+	ticket := &Ticket{from: a, batch: a.batches, reset: event.Reset, round: a.online.round, scored: !a.online.seen[digest], inputs: kept, logits: append([]float32(nil), logits...), weight: weight}
 	a.online.seen[digest] = true
 	return logits, ticket, nil
 }
 
 // Learn scores the ticket's prediction against the true classes, one a row ([NoLabel] where
-// none is known), and then adapts to them. A ticket that was used, or that is from before the
-// last reset, is an error; then nothing changes. Where the guard has given up, predictions are scored and nothing is learned.
+// none is known), and then adapts to them, unless the guard has given up or [Config].Every leaves the
+// batch out. A ticket that was used, or that is from before the last reset, is an error; then nothing changes.
 func (a *Adapter) Learn(ctx context.Context, ticket *Ticket, labels []int32) (Event, error) {
 	if err := a.interrupted(ctx); err != nil {
 		return Event{}, err
@@ -94,16 +95,28 @@ func (a *Adapter) Learn(ctx context.Context, ticket *Ticket, labels []int32) (Ev
 	if ticket.scored {
 		a.online.score.add(ticket, labels, classes)
 	}
-	if a.stopped {
-		return Event{Batch: a.batches, Reset: ticket.reset, Stopped: true}, nil
+	if a.stopped || (ticket.batch-1)%a.config.Every != 0 {
+		return Event{Batch: ticket.batch, Reset: ticket.reset, Stopped: a.stopped}, nil
 	}
 	_, event, err := a.call(append(ticket.inputs, tensors.FromFlatDataAndDimensions(append([]int32(nil), labels...), len(labels))))
+	event.Batch = ticket.batch
 	if err == nil && event.Reset != "" {
 		err = a.retreat(&event)
 	} else if event.Reset == "" {
 		event.Reset = ticket.reset
 	}
 	return event, err
+}
+
+// PredictThenLearn is [Adapter.Predict] and then, with labels, one a row, [Adapter.Learn]; nil labels only predict.
+// The logits are those from before the labels were seen.
+func (a *Adapter) PredictThenLearn(ctx context.Context, labels []int32, inputs ...any) ([]float32, Event, error) {
+	logits, ticket, err := a.Predict(ctx, inputs...)
+	if err != nil || labels == nil {
+		return logits, Event{Batch: a.batches, Stopped: a.stopped}, err
+	}
+	event, err := a.Learn(ctx, ticket, labels)
+	return logits, event, err
 }
 
 // Score returns that of all first predictions since the last reset whose labels are known.

@@ -361,8 +361,6 @@ func TestBadConfigs(t *testing.T) {
 		{testtime.Config{Optimizer: "adam", Momentum: 0.9}, "momentum is 0.9, which only sgd has"},
 		{testtime.Config{Guard: testtime.Guard{Every: -1}}, "guard.every is -1"},
 		{testtime.Config{Variables: []string{"*/norm/*", "*/temperature/*"}}, `pattern "*/temperature/*" matches no variable of the model; there are `},
-		{testtime.Config{Method: "labels", Episodic: true}, "episodic and every are for steps"},
-		{testtime.Config{Method: "labels", Every: 2}, "episodic and every are for steps"},
 		{testtime.Config{LastLayers: -1}, "last_layers is -1, want at least 0"},
 		{testtime.Config{Variables: []string{}}, "no variables are to adapt"},
 	} {
