@@ -66,6 +66,10 @@ func TestTrainEvalPredictClasses(t *testing.T) {
 	if err := json.Unmarshal([]byte(learned.stdout), &report); learned.code != 0 || err != nil || report.Items != 96 || len(report.Adaptation) != 3 || !(report.Adaptation[0].Moved > 0) {
 		t.Errorf("eval while learning: code %d, %v\n%s%s", learned.code, err, learned.stdout, learned.stderr)
 	}
+	if wild := run(t, "", "eval", dir, "--split", "dev", "--adapt", `{"method": "labels", "rate": 1000, "full_rows": 1, "variables": ["/head/*"], "guard": {"max_resets": 1}}`); wild.code != 0 ||
+		!strings.Contains(wild.stderr, "batch 2: adaptation stopped") || !strings.Contains(wild.stderr, "adapted to 2 batches") {
+		t.Errorf("eval while learning too fast: code %d\n%s", wild.code, wild.stderr)
+	}
 	table := filepath.Join(t.TempDir(), "mine.tsv")
 	if err := os.WriteFile(table, []byte("query\tkind\nwe met in the river\tLOC\nshe bought a firm\tORG\n"), 0o644); err != nil {
 		t.Fatal(err)

@@ -198,19 +198,19 @@ func (a *app) tellEvents(events []testtime.Event) {
 	if len(events) == 0 {
 		return
 	}
-	moved := 0.0
+	moved, last := 0.0, events[0]
 	for _, e := range events {
+		last = e
 		moved += e.Moved
 		if e.Reset != "" {
 			fmt.Fprintf(a.stderr, "batch %d: put back to the start: %s\n", e.Batch, e.Reset)
 		}
-		if e.Stopped {
+		if e.Stopped { // nothing is measured in those that follow
 			fmt.Fprintf(a.stderr, "batch %d: adaptation stopped, the rest is predicted by the model as it began\n", e.Batch)
 			break
 		}
 	}
-	first, last := events[0], events[len(events)-1]
-	fmt.Fprintf(a.stderr, "adapted to %d batches: entropy %.4f in the first, %.4f in the last; steps of length %.3g in all\n", len(events), first.Entropy, last.Entropy, moved)
+	fmt.Fprintf(a.stderr, "adapted to %d batches: entropy %.4f in the first, %.4f in the last; steps of length %.3g in all\n", last.Batch, events[0].Entropy, last.Entropy, moved)
 }
 
 type predictCmd struct {

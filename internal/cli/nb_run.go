@@ -48,6 +48,12 @@ func (c nbRunCmd) Run(a *app) error {
 	if c.Write && len(params) > 0 {
 		return usageError{errors.New("--write and -p exclude each other: committed outputs belong to the default parameters")}
 	}
+	for i, path := range c.Notebooks { // whose executed copies would be one file
+		same := func(other string) bool { return filepath.Base(other) == filepath.Base(path) }
+		if c.Output != "" && slices.ContainsFunc(c.Notebooks[:i], same) {
+			return usageError{fmt.Errorf("-o %s: %s has the name of another notebook; execute them into different folders", c.Output, path)}
+		}
+	}
 	passed := 0
 	for _, path := range c.Notebooks {
 		if a.ctx.Err() != nil {

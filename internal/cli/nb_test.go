@@ -68,6 +68,7 @@ func TestNbRun(t *testing.T) {
 		{[]string{"nb", "run", good, "-p", "A"}, "want NAME=VALUE"},
 		{[]string{"nb", "run", good, "--cell-timeout=-5s"}, "--cell-timeout is -5s, want more than 0"},
 		{[]string{"nb", "sweep", good, "-p", "A=1", "--cell-timeout=0s"}, "--cell-timeout is 0s, want more than 0"},
+		{[]string{"nb", "run", good, filepath.Join("other", filepath.Base(good)), "-o", dir}, "has the name of another notebook"},
 		{[]string{"nb", "sweep", good, "-p", "A=1,"}, "has an empty value"},
 		{[]string{"nb", "run", good, "-p", "A=1", "-p", "A=2"}, "gives A twice"},
 		{[]string{"nb", "run", good, "-p", "A=1", "--write"}, "exclude each other"},

@@ -7,6 +7,7 @@
 //	env NAME        a variable of the environment on standard output
 //	show ID TEXT    a display with an ID; a second one with the same ID replaces the first
 //	clear           clears the output
+//	late N          N lines on standard output behind the reply, twenty a second
 //	exit N          a program that exits with N: as with GoNB, the cell is ok and says so on standard error
 //	error TEXT      the kernel refuses the cell
 //	hang            goes on until it is interrupted
@@ -23,6 +24,7 @@ import (
 	"strconv"
 	"strings"
 	"sync"
+	"time"
 	"unicode"
 
 	"github.com/go-zeromq/zmq4"
@@ -71,6 +73,7 @@ type server struct {
 	publishing  sync.Mutex
 	interrupted chan struct{}
 	count       int
+	late        int // lines that follow the reply
 }
 
 // Serve is the kernel until the context ends.
@@ -124,6 +127,10 @@ func (s *server) answer(socket zmq4.Socket) {
 			reply("kernel_info_reply", map[string]string{"status": "ok", "protocol_version": "5.3"})
 		case "execute_request":
 			reply("execute_reply", s.execute(request))
+			for ; s.late > 0; s.late-- {
+				time.Sleep(time.Second / 20)
+				s.publish(request, "stream", map[string]string{"name": "stdout", "text": "late\n"})
+			}
 		case "complete_request", "inspect_request":
 			var content struct {
 				Code   string `json:"code"`
@@ -146,7 +153,7 @@ func (s *server) answer(socket zmq4.Socket) {
 }
 
 // commands are what can be completed and inspected.
-var commands = []string{"print", "warn", "env", "show", "clear", "exit", "error", "hang", "stubborn", "die"}
+var commands = []string{"print", "warn", "env", "show", "clear", "late", "exit", "error", "hang", "stubborn", "die"}
 
 // wordAt returns the word before the cursor and where it begins.
 func wordAt(code []rune, cursor int) (string, int) {
@@ -195,10 +202,13 @@ func (s *server) execute(request kernel.Message) map[string]any {
 	if !content.Silent {
 		s.count++
 	}
-	select {
-	case <-s.interrupted: // of a cell that is over
-	default:
-	}
+	// An interrupt that came before its cell began, on a slow machine, still ends it; one of a cell that is over ends none.
+	defer func() {
+		select {
+		case <-s.interrupted:
+		default:
+		}
+	}()
 	stream := func(name, text string) {
 		s.publish(request, "stream", map[string]string{"name": name, "text": text + "\n"})
 	}
@@ -219,6 +229,8 @@ func (s *server) execute(request kernel.Message) map[string]any {
 			s.publish(request, kind, map[string]any{"data": map[string]string{"text/plain": text}, "metadata": struct{}{}, "transient": map[string]string{"display_id": id}})
 		case command == "clear":
 			s.publish(request, "clear_output", map[string]bool{"wait": false})
+		case command == "late":
+			s.late, _ = strconv.Atoi(argument)
 		case command == "exit":
 			stream("stderr", "exit status "+argument)
 		case command == "error":

@@ -102,7 +102,7 @@ type Target struct {
 //	anything else          a command for the shell. It gets the JSON on its standard input, and Text, Status and Run in
 //	                       the environment, as NOTIFY_TEXT, NOTIFY_STATUS and NOTIFY_RUN
 func Parse(text string) (*Target, error) {
-	t := &Target{wait: time.Second, client: &http.Client{Timeout: 10 * time.Second}}
+	t := &Target{wait: time.Second, client: &http.Client{Timeout: 10 * time.Second, CheckRedirect: stillPosted}}
 	switch text = strings.TrimSpace(text); {
 	case text == "":
 		return nil, errors.New("want a URL, bell or a command, not nothing")
@@ -171,6 +171,14 @@ func (t *Target) Send(ctx context.Context, m Message, bell io.Writer) error {
 	return nil
 }
 
+// stillPosted stops at a redirect that makes a GET of the POST: what answers there has not got the message.
+func stillPosted(request *http.Request, via []*http.Request) error {
+	if request.Method != http.MethodPost || len(via) >= 10 {
+		return http.ErrUseLastResponse
+	}
+	return nil
+}
+
 // post reports also whether another try may help.
 func (t *Target) post(ctx context.Context, content []byte) (again bool, err error) {
 	request, err := http.NewRequestWithContext(ctx, http.MethodPost, t.url.String(), bytes.NewReader(content))
@@ -189,6 +197,9 @@ func (t *Target) post(ctx context.Context, content []byte) (again bool, err erro
 	defer answer.Body.Close()
 	if answer.StatusCode/100 == 2 {
 		return false, nil
+	}
+	if answer.StatusCode/100 == 3 { // what it says holds the address, which may be secret
+		return false, fmt.Errorf("it answers %s and leads elsewhere, where the message would not arrive: name the address to which it leads", answer.Status)
 	}
 	words, _ := io.ReadAll(io.LimitReader(answer.Body, 200))
 	return answer.StatusCode >= 500, fmt.Errorf("it answers %s: %s", answer.Status, strings.TrimSpace(string(words)))

@@ -90,6 +90,29 @@ func TestWebhook(t *testing.T) {
 	}
 }
 
+// TestRedirect: a redirect that makes a GET of the POST would lose the message, though what is there answers well.
+func TestRedirect(t *testing.T) {
+	got := map[string]string{}
+	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		switch r.URL.Path {
+		case "/moved/secret":
+			http.Redirect(w, r, "/secret", http.StatusMovedPermanently)
+		case "/kept/secret":
+			http.Redirect(w, r, "/secret", http.StatusPermanentRedirect)
+		default:
+			body, _ := io.ReadAll(r.Body)
+			got[r.Method] = string(body)
+		}
+	}))
+	defer server.Close()
+	if _, err := send(t, server.URL+"/moved/secret", message); err == nil || len(got) > 0 || !strings.Contains(err.Error(), "leads elsewhere") || strings.Contains(err.Error(), "secret") {
+		t.Errorf("moved: %v; got %q", err, got)
+	}
+	if _, err := send(t, server.URL+"/kept/secret", message); err != nil || !json.Valid([]byte(got[http.MethodPost])) {
+		t.Errorf("kept: %v; got %q", err, got)
+	}
+}
+
 func TestHangingServer(t *testing.T) {
 	leave := make(chan bool)
 	server := httptest.NewServer(http.HandlerFunc(func(http.ResponseWriter, *http.Request) { <-leave }))

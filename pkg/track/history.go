@@ -37,8 +37,6 @@ type Series struct {
 type History struct {
 	// Begun is when the first process began, Ended when the last one did; zero while it goes on or if it died.
 	Begun, Ended time.Time
-	// Paused is how long no process was at work in between: from the last event of one to the beginning of the next.
-	Paused time.Duration
 	// Machines are those of the run's processes.
 	Machines []Machine
 	// Status is Finished, Failed or Interrupted as the run's end says, or Running, if it has not ended: whether its process
@@ -56,7 +54,23 @@ type History struct {
 	offset int64
 	lines  int
 	last   time.Time // when the last event happened
+	pauses []pause
 	series map[string]*Series
+}
+
+// pause is when no process was at work: from the last event of one to the beginning of the next.
+type pause struct{ from, to time.Time }
+
+// Paused is how long no process was at work in between, of a run that was started then: what its folder held before, as of
+// one that failed before it had saved anything, is none of it.
+func (h *History) Paused(started time.Time) (sum time.Duration) {
+	started = started.Truncate(time.Millisecond) // as events are
+	for _, p := range h.pauses {
+		if !p.from.Before(started) {
+			sum += max(0, p.to.Sub(p.from)) // clocks may be put back
+		}
+	}
+	return sum
 }
 
 // ReadHistory reads the journal of a run folder. The error wraps [fs.ErrNotExist] if there is none.
@@ -111,7 +125,7 @@ func (h *History) apply(e event) {
 		if h.Begun.IsZero() {
 			h.Begun = at
 		} else {
-			h.Paused += max(0, at.Sub(h.last)) // clocks may be put back
+			h.pauses = append(h.pauses, pause{h.last, at})
 		}
 		if e.Machine != nil {
 			h.Machines = append(h.Machines, *e.Machine)

@@ -54,12 +54,12 @@ func (r Run) Metric(name string) (Metric, bool) {
 	return r.Metrics[at], true
 }
 
-// Took is how long processes were at work on a run that has ended, else 0.
+// Took is how long processes were at work on a run that has ended, else 0. It is 0 too where the clock was put back meanwhile.
 func (r Run) Took() time.Duration {
 	if r.Ended.IsZero() || r.Started.IsZero() {
 		return 0
 	}
-	return r.Ended.Sub(r.Started) - time.Duration(r.PausedSeconds*float64(time.Second))
+	return max(0, r.Ended.Sub(r.Started)-time.Duration(r.PausedSeconds*float64(time.Second)))
 }
 
 // Series reads the run's curves from its journal.
@@ -95,11 +95,11 @@ func ReadRun(dir string) (Run, error) {
 		return r, err
 	default:
 		r.Status, r.Error, r.Ended, r.Machines = h.Status, h.Error, h.Ended, h.Machines
-		r.PausedSeconds = h.Paused.Seconds()
 		r.Metrics, r.Artefacts, r.Damaged = h.Metrics(), h.Artefacts, h.Damaged
 		if r.Started.IsZero() {
 			r.Started = h.Begun
 		}
+		r.PausedSeconds = h.Paused(r.Started).Seconds()
 	}
 	if r.Notes, err = ReadNotes(dir); err != nil {
 		return r, err
@@ -122,7 +122,7 @@ const IndexFile = ".index.db"
 const TrashDir = ".trash"
 
 // schemaVersion changes whenever an index of before cannot be used.
-const schemaVersion = 3
+const schemaVersion = 4
 
 const schema = `
 CREATE TABLE runs (

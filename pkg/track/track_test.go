@@ -4,6 +4,7 @@ import (
 	"bufio"
 	"bytes"
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -516,5 +517,58 @@ func TestPause(t *testing.T) {
 	r, err := track.ReadRun(dir)
 	if err != nil || r.Took() != 30*time.Second || r.PausedSeconds != 25*3600 || r.Field("seconds") != "30" {
 		t.Errorf("took %s, paused %g s, field %q, %v; want 30s and 90000", r.Took(), r.PausedSeconds, r.Field("seconds"), err)
+	}
+}
+
+// TestClockPutBack: a run does not take less than nothing.
+func TestClockPutBack(t *testing.T) {
+	dir := t.TempDir()
+	journal, err := track.Start(dir, track.Record{Started: time.Now().Add(time.Hour)})
+	if err == nil {
+		err = journal.Close(nil)
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	if r, err := track.ReadRun(dir); err != nil || r.Took() != 0 || r.Field("seconds") != "0" {
+		t.Errorf("took %s, field %q, %v", r.Took(), r.Field("seconds"), err)
+	}
+}
+
+// TestPauseOfAnotherRun: what stood in the folder before a run began there anew, as after a mistake, is no pause of it.
+func TestPauseOfAnotherRun(t *testing.T) {
+	dir := t.TempDir()
+	synctest.Test(t, func(t *testing.T) {
+		journal, err := track.Start(dir, track.Record{Task: "toy"})
+		if err != nil {
+			t.Fatal(err)
+		}
+		time.Sleep(10 * time.Second)
+		if err := journal.Close(errors.New("a mistake")); err != nil {
+			t.Fatal(err)
+		}
+		time.Sleep(time.Hour)
+		record, err := json.Marshal(track.Record{Task: "toy", Started: time.Now().UTC()})
+		if err == nil {
+			err = os.WriteFile(filepath.Join(dir, track.RecordFile), record, 0o644)
+		}
+		for _, pause := range []time.Duration{time.Minute, 0} {
+			if err == nil {
+				journal, err = track.Begin(dir, 0) // once anew, once resumed before anything was saved
+			}
+			if err != nil {
+				t.Fatal(err)
+			}
+			time.Sleep(10 * time.Second)
+			err = journal.Close(context.Canceled)
+			time.Sleep(pause)
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+	})
+	r, err := track.ReadRun(dir)
+	if err != nil || r.Took() != 20*time.Second || r.PausedSeconds != 60 {
+		t.Errorf("took %s, paused %g s, %v; want 20s and 60", r.Took(), r.PausedSeconds, err)
 	}
 }

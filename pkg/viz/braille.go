@@ -28,6 +28,10 @@ func (c Chart) Text(columns, rows int) (string, error) {
 	x, y := span{log: c.LogX}, span{log: c.LogY}
 	for _, s := range c.Series {
 		segments, _, _ := c.segments(s.X, s.Y)
+		if s.Smooth > 0 { // with values that have no place on a logarithmic axis in it, a mean can lie below all that have one
+			smooth, _, _ := c.segments(s.X, average(s.Y, s.Smooth))
+			segments = append(segments, smooth...)
+		}
 		for _, segment := range segments {
 			for _, p := range segment {
 				x.add(p.X)

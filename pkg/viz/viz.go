@@ -56,7 +56,7 @@ type Chart struct {
 	Title string
 	// XLabel and YLabel name the quantities and their units: "loss (nats/token)".
 	XLabel, YLabel string
-	// LogX and LogY make an axis logarithmic. Points that are not positive have no place on it and become gaps.
+	// LogX and LogY make an axis logarithmic. Points below 1e-300 have no place on it and become gaps.
 	LogX, LogY bool
 	// Width and Height are in pixels of 1/96 inch; default 640 and 360.
 	Width, Height float64
@@ -319,7 +319,7 @@ func (c Chart) validate() error {
 		errs = append(errs, fmt.Errorf("size %v x %v, want positive numbers or 0 for the default", c.Width, c.Height))
 	}
 	for i, m := range c.Marks {
-		if !finite(m.X) || c.LogX && m.X <= 0 {
+		if !finite(m.X) || c.LogX && m.X < least {
 			errs = append(errs, fmt.Errorf("mark %d %q is at %v, want a place on the x axis", i, m.Kind, m.X))
 		}
 	}
@@ -344,7 +344,7 @@ func (c Chart) segments(xs, ys []float64) (segments []plotter.XYs, points, gaps 
 	var run plotter.XYs
 	for i, x := range xs {
 		y := ys[i]
-		if !finite(x) || !finite(y) || c.LogX && x <= 0 || c.LogY && y <= 0 {
+		if !finite(x) || !finite(y) || c.LogX && x < least || c.LogY && y < least {
 			gaps++
 			if run != nil {
 				segments, run = append(segments, run), nil
@@ -381,9 +381,10 @@ func frame(a *plot.Axis, empty, log bool) {
 		a.Min, a.Max = 1, 10
 	case empty:
 		a.Min, a.Max = 0, 1
-	case a.Min == a.Max && log:
+	case a.Max-a.Min > 1e-12*math.Max(math.Abs(a.Min), math.Abs(a.Max)): // else it is rounding, if anything
+	case log:
 		a.Min, a.Max = a.Min/2, a.Max*2
-	case a.Min == a.Max:
+	default:
 		d := math.Max(math.Abs(a.Min)*0.1, 0.5)
 		a.Min, a.Max = a.Min-d, a.Max+d
 	}
@@ -414,7 +415,8 @@ func (roundTicks) Ticks(low, high float64) []plot.Tick {
 	return ticks
 }
 
-// average is the exponential moving average of the finite values, corrected for its start.
+// average is the exponential moving average of the finite values, corrected for its start. It is moved by a share of what it
+// is off, so that the average of equal values is that value.
 func average(ys []float64, weight float64) []float64 {
 	out := make([]float64, len(ys))
 	m, left := 0.0, 1.0
@@ -423,9 +425,9 @@ func average(ys []float64, weight float64) []float64 {
 			out[i] = y
 			continue
 		}
-		m = weight*m + (1-weight)*y
 		left *= weight
-		out[i] = m / (1 - left)
+		m += (1 - weight) / (1 - left) * (y - m)
+		out[i] = m
 	}
 	return out
 }
@@ -506,6 +508,9 @@ func mix(c, other color.NRGBA, share float64) color.NRGBA {
 	mixed := func(v, w uint8) uint8 { return uint8(math.Round(float64(v)*(1-share) + float64(w)*share)) }
 	return color.NRGBA{mixed(c.R, other.R), mixed(c.G, other.G), mixed(c.B, other.B), 255}
 }
+
+// least is the smallest value that has a place on a logarithmic axis: the logarithms of smaller ones are not to be had everywhere.
+const least = 1e-300
 
 // finite reports whether a value can be drawn: differences of two such values are finite too.
 func finite(v float64) bool { return math.Abs(v) <= 1e300 }

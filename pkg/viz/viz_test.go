@@ -206,3 +206,34 @@ func TestArea(t *testing.T) {
 		}
 	}
 }
+
+// TestSmoothed: the mean of equal values is that value, so that its rounding makes no curve, nor an axis without a length.
+func TestSmoothed(t *testing.T) {
+	for _, y := range []float64{0.3, 1e9, 1e-5} {
+		for n := 1; n <= 3; n++ {
+			for _, log := range []bool{false, true} {
+				c := viz.Chart{LogY: log, Series: []viz.Series{{X: []float64{1, 2, 3}[:n], Y: []float64{y, y, y}[:n], Smooth: 0.9}}}
+				svg, area, err := c.Draw()
+				if err != nil || strings.Contains(svg, "NaN") || area.Y[1]-area.Y[0] < y/10 {
+					t.Errorf("%d times %g, log %t: axis %v, %v", n, y, log, area.Y, err)
+				}
+			}
+		}
+	}
+}
+
+// TestLogarithmicEdges: values that have no place on a logarithmic axis, alone or in a mean with others, are no panic.
+func TestLogarithmicEdges(t *testing.T) {
+	for _, c := range []viz.Chart{
+		{LogY: true, Series: []viz.Series{{X: []float64{1}, Y: []float64{5e-324}}}},
+		{LogY: true, Series: []viz.Series{{X: []float64{1, 2, 3}, Y: []float64{5, -4.9, 6}, Smooth: 0.5}}},
+		{LogX: true, LogY: true, Series: []viz.Series{{X: []float64{5e-324, 1}, Y: []float64{1, 1.0000000000000002}}}},
+	} {
+		if svg, err := c.SVG(); err != nil || strings.Contains(svg, "NaN") {
+			t.Errorf("%+v: %v\n%s", c.Series, err, svg)
+		}
+		if _, err := c.Text(40, 5); err != nil {
+			t.Error(err)
+		}
+	}
+}

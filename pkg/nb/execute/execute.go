@@ -184,7 +184,8 @@ func (r *runner) cell(ctx context.Context, index int, cell *nb.Cell) error {
 	defer cancel()
 	began := time.Now()
 	r.screen.begin(cell)
-	reply, err := r.kernel.Execute(ctx, kernel.Request{Code: cell.Source, Output: r.screen.take, Grace: r.o.Grace})
+	code := strings.ReplaceAll(cell.Source, "\r\n", "\n") // as front ends do; GoNB does not know its %% before a carriage return
+	reply, err := r.kernel.Execute(ctx, kernel.Request{Code: code, Output: r.screen.take, Grace: r.o.Grace})
 	r.screen.end()
 	cell.Count = reply.Count
 	r.report.Cells = append(r.report.Cells, CellTime{Cell: index, Seconds: round(time.Since(began))})

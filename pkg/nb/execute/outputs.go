@@ -13,9 +13,10 @@ import (
 // screen turns what a kernel publishes into outputs of cells.
 type screen struct {
 	cell    *nb.Cell
-	clear   bool                    // the next output clears those before it
-	blocks  map[string][]*nb.Output // by display ID, in all cells
-	refused bool                    // an error was published
+	clear   bool                            // the next output clears those before it
+	blocks  map[string][]*nb.Output         // by display ID, in all cells
+	texts   map[*nb.Output]*strings.Builder // what the streams of the cell get in the end
+	refused bool                            // an error was published
 }
 
 // begin makes a cell the one that outputs go to.
@@ -23,7 +24,7 @@ func (s *screen) begin(cell *nb.Cell) {
 	if s.blocks == nil {
 		s.blocks = map[string][]*nb.Output{}
 	}
-	s.cell, s.clear, s.refused = cell, false, false
+	s.cell, s.clear, s.refused, s.texts = cell, false, false, map[*nb.Output]*strings.Builder{}
 	cell.Outputs, cell.Count = nil, 0
 }
 
@@ -52,11 +53,13 @@ func (s *screen) take(m kernel.Message) {
 			s.cell.Outputs = nil
 		}
 	case "stream":
-		if last := s.last(); last != nil && last.Kind == nb.Stream && last.Name == c.Name {
-			last.Text += c.Text
-		} else {
-			s.add(&nb.Output{Kind: nb.Stream, Name: c.Name, Text: c.Text})
+		into := s.last()
+		if into == nil || into.Kind != nb.Stream || into.Name != c.Name {
+			into = &nb.Output{Kind: nb.Stream, Name: c.Name}
+			s.texts[into] = &strings.Builder{}
+			s.add(into)
 		}
+		s.texts[into].WriteString(c.Text)
 	case "display_data", "execute_result":
 		o := &nb.Output{Kind: m.Header.Type, Data: c.Data, Metadata: c.Metadata}
 		if o.Kind == nb.Result {
@@ -99,7 +102,7 @@ func (s *screen) end() {
 	kept := s.cell.Outputs[:0]
 	for _, o := range s.cell.Outputs {
 		if o.Kind == nb.Stream {
-			o.Text = overwritten.ReplaceAllString(o.Text, "$1")
+			o.Text = overwritten.ReplaceAllString(s.texts[o].String(), "$1")
 		}
 		if o.Kind == nb.Display && empty(o.Data) {
 			continue

@@ -30,6 +30,7 @@ type Client struct {
 	gone           <-chan struct{} // closed when the kernel's process has ended; nil if that is not known
 	receivers      sync.WaitGroup
 	signal         func() error // interrupts the kernel; nil does it by a message
+	idleWait       time.Duration
 }
 
 type received struct {
@@ -37,7 +38,7 @@ type received struct {
 	message Message
 }
 
-// idleWait is how long after a reply the end of the outputs may take.
+// idleWait is how long after a reply, and after each output behind it, the next output or their end may take.
 const idleWait = 10 * time.Second
 
 // ErrDead is returned when the kernel's process has ended.
@@ -67,7 +68,7 @@ func connect(ctx context.Context, at Connection, gone <-chan struct{}) (*Client,
 		return nil, fmt.Errorf("connecting to a kernel: signature scheme %q, want hmac-sha256", at.Scheme)
 	}
 	life, stop := context.WithCancel(context.WithoutCancel(ctx))
-	c := &Client{session: NewID(), key: []byte(at.Key), messages: make(chan received, 64), stop: stop, gone: gone}
+	c := &Client{session: NewID(), key: []byte(at.Key), messages: make(chan received, 64), stop: stop, gone: gone, idleWait: idleWait}
 	once := zmq4.WithDialerMaxRetries(0)
 	c.shell = zmq4.NewDealer(life, once, zmq4.WithID(zmq4.SocketIdentity(c.session)))
 	c.control = zmq4.NewDealer(life, once, zmq4.WithID(zmq4.SocketIdentity(c.session)))
@@ -226,9 +227,6 @@ func (c *Client) Execute(ctx context.Context, r Request) (Reply, error) {
 					return reply, fmt.Errorf("reading the kernel's reply: %w", err)
 				}
 				replied = true
-				if patience == nil {
-					patience = time.After(idleWait)
-				}
 			case m.message.Header.Type == "status":
 				var status struct {
 					State string `json:"execution_state"`
@@ -237,6 +235,9 @@ func (c *Client) Execute(ctx context.Context, r Request) (Reply, error) {
 				idle = status.State == "idle"
 			case m.from == "iopub" && r.Output != nil:
 				r.Output(m.message)
+			}
+			if replied && stopped == nil { // outputs come by a way of their own, and may be many
+				patience = time.After(c.idleWait)
 			}
 		case <-done:
 			done = nil

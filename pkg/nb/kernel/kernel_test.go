@@ -34,7 +34,11 @@ func start(t *testing.T, o kernel.Options) *kernel.Kernel {
 
 // execute returns the kinds of the messages that a cell publishes, and the texts of its streams.
 func execute(ctx context.Context, k *kernel.Kernel, code string) (reply kernel.Reply, kinds []string, text string, err error) {
-	reply, err = k.Execute(ctx, kernel.Request{Code: code, Grace: 300 * time.Millisecond, Output: func(m kernel.Message) {
+	grace := time.Minute // however slow the machine is
+	if strings.HasSuffix(code, "stubborn") {
+		grace = 300 * time.Millisecond
+	}
+	reply, err = k.Execute(ctx, kernel.Request{Code: code, Grace: grace, Output: func(m kernel.Message) {
 		kinds = append(kinds, m.Header.Type)
 		var stream struct{ Text string }
 		if m.Header.Type == "stream" && json.Unmarshal(m.Content, &stream) == nil {
@@ -55,6 +59,15 @@ func TestExecute(t *testing.T) {
 	}
 	if reply, _, _, err := execute(t.Context(), k, "error no such thing"); err != nil || reply.Status != "error" || reply.Value != "no such thing" || reply.Count != 2 {
 		t.Errorf("reply %+v, error %v", reply, err)
+	}
+}
+
+// TestLateOutputs: outputs that come behind the reply are waited for as long as they come, however many there are.
+func TestLateOutputs(t *testing.T) {
+	k := start(t, kernel.Options{})
+	k.SetIdleWait(2 * time.Second)
+	if _, _, text, err := execute(t.Context(), k, "late 60"); err != nil || text != strings.Repeat("late\n", 60) {
+		t.Errorf("%d lines, want 60, error %v", strings.Count(text, "\n"), err)
 	}
 }
 

@@ -50,8 +50,12 @@ type token struct {
 type parser struct {
 	tex     string
 	at      int
+	depth   int      // of the node that is read
 	letters alphabet // of \mathbf and its like
 }
+
+// deepest is how deep a formula may be nested: as deep as TeX's own groups, and not so deep that it fills the stack.
+const deepest = 255
 
 // next reads a token; white space means nothing.
 func (p *parser) next() token {
@@ -227,6 +231,10 @@ func (p *parser) argument() (string, error) {
 // node reads one element without scripts.
 func (p *parser) node() (node, error) {
 	t := p.next()
+	if p.depth++; p.depth > deepest {
+		return node{}, fmt.Errorf("at byte %d: it is nested more than %d deep", t.at, deepest)
+	}
+	defer func() { p.depth-- }()
 	switch t.kind {
 	case digits:
 		return node{markup: "<mn>" + p.letters.text(t.text) + "</mn>"}, nil

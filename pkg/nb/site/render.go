@@ -6,12 +6,14 @@ import (
 	"fmt"
 	"html"
 	"html/template"
+	"maps"
 	"mime"
 	"net/url"
 	"os"
 	"path"
 	"path/filepath"
 	"regexp"
+	"slices"
 	"strconv"
 	"strings"
 
@@ -279,8 +281,12 @@ func (r *renderer) link(to string) (string, bool) {
 // picture returns a picture of the notebook as data.
 func (r *renderer) picture(from string, c *nb.Cell) ([]byte, error) {
 	if name, ok := strings.CutPrefix(from, "attachment:"); ok {
-		for kind, value := range c.Attachment(name) {
-			if text, ok := value.(string); ok {
+		files := c.Attachment(name)
+		if plain, err := url.PathUnescape(name); files == nil && err == nil {
+			files = c.Attachment(plain)
+		}
+		for _, kind := range slices.Sorted(maps.Keys(files)) {
+			if text, ok := files[kind].(string); ok && strings.HasPrefix(kind, "image/") {
 				return []byte("data:" + kind + ";base64," + strings.Join(strings.Fields(text), "")), nil
 			}
 		}

@@ -209,3 +209,30 @@ func ExampleBuild() {
 	// index.html
 	// site.css
 }
+
+// TestAttachments: attached pictures are in the page, also those whose names a link cannot hold as they are, and always in the same
+// of their representations.
+func TestAttachments(t *testing.T) {
+	dir := t.TempDir()
+	notebook := filepath.Join(dir, "a.ipynb")
+	content := `{"cells": [{"cell_type": "markdown", "metadata": {}, "source": "![one](attachment:one.png) ![two](attachment:my%20two.png)",
+		"attachments": {"one.png": {"text/plain": "words", "image/png": "b25l", "image/gif": "b25l"}, "my two.png": {"image/png": "dHdv\n"}}}],
+		"metadata": {}, "nbformat": 4, "nbformat_minor": 4}`
+	if err := os.WriteFile(notebook, []byte(content), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	for range 20 {
+		if err := site.Build(filepath.Join(dir, "site"), []string{notebook}, site.Options{}); err != nil {
+			t.Fatal(err)
+		}
+		page, err := os.ReadFile(filepath.Join(dir, "site", "a.html"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, want := range []string{`<img src="data:image/gif;base64,b25l" alt="one">`, `<img src="data:image/png;base64,dHdv" alt="two">`} {
+			if !strings.Contains(string(page), want) {
+				t.Fatalf("the page has no %s", want)
+			}
+		}
+	}
+}

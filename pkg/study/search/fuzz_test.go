@@ -15,6 +15,8 @@ func FuzzConfig(f *testing.F) {
 		`{"space": [{"name": "c", "kind": "categorical", "choices": ["a", "b"]}, {"name": "y", "kind": "int", "low": 1, "high": 64, "log": true, "when": {"c": ["b"]}}],
 			"scheduler": {"kind": "population", "size": 4, "interval": 1, "max": 3}, "sampler": "sobol", "maximize": true, "seed": 5}`,
 		`{"space": [{"name": "x", "kind": "float", "low": -1, "high": 1}], "trials": 9, "scheduler": {"kind": "asha", "min": 2, "max": 9, "eta": 2}, "sampler": "cmaes"}`,
+		`{"space": [{"name": "x", "kind": "float", "low": -1.7e308, "high": 1.7e308}], "trials": 3, "sampler": "grid"}`,
+		`{"space": [{"name": "n", "kind": "int", "low": -9007199254740992, "high": 9007199254740992, "step": 3}], "trials": 3, "sampler": "random"}`,
 	} {
 		f.Add([]byte(content))
 	}

@@ -122,6 +122,8 @@ func (p Parameter) validateKind(add func(field, format string, args ...any)) {
 	}
 	if p.Log && !(p.Low > 0) {
 		add("low", "%g, want more than 0 with log", p.Low)
+	} else if p.Low < p.High && !(p.place(p.High) > p.place(p.Low)) {
+		add("low", "%g and high %g cannot be told apart, or their distance is no number", p.Low, p.High)
 	}
 }
 
@@ -180,7 +182,7 @@ func (p Parameter) read(value any) (any, bool) {
 		return nil, false
 	}
 	if p.Kind == Int {
-		return int(number), number == math.Trunc(number) && int(number-p.Low)%p.step() == 0
+		return int(number), number == math.Trunc(number) && (int(number)-int(p.Low))%p.step() == 0
 	}
 	return number, true
 }
@@ -203,7 +205,7 @@ func (p Parameter) cells() int {
 	case Categorical:
 		return len(p.Choices)
 	case Int:
-		return int(p.High-p.Low)/p.step() + 1
+		return (int(p.High)-int(p.Low))/p.step() + 1
 	}
 	return 0
 }

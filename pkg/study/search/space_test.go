@@ -30,6 +30,8 @@ func TestSpaceValidate(t *testing.T) {
 		`[{"name": "x", "kind": "real", "high": 1}]`:                                                                                `space.0.kind: "real" is unknown; known: float, int, categorical`,
 		`[{"name": "x", "kind": "float", "low": 1, "high": 1}]`:                                                                     "low below high",
 		`[{"name": "x", "kind": "float", "high": 1, "step": 2}]`:                                                                    "space.0.step: is for ints only",
+		`[{"name": "x", "kind": "float", "low": -1.7e308, "high": 1.7e308}]`:                                                        "their distance is no number",
+		`[{"name": "x", "kind": "float", "low": 5e-324, "high": 1e-323, "log": true}]`:                                              "cannot be told apart",
 		`[{"name": "x", "kind": "int", "low": 0.5, "high": 3}]`:                                                                     "want whole numbers",
 		`[{"name": "x", "kind": "int", "low": 1, "high": 3, "step": 2, "log": true}]`:                                               "none with log",
 		`[{"name": "x", "kind": "int", "low": 1, "high": 3, "choices": ["a"]}]`:                                                     "are for categorical parameters only",

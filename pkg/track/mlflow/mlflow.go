@@ -202,12 +202,15 @@ type (
 	}
 )
 
-func (r remoteRun) tag(key string) string {
-	at := slices.IndexFunc(r.Data.Tags, func(p pair) bool { return p.Key == key })
+func (r remoteRun) tag(key string) string { return value(r.Data.Tags, key) }
+
+// value returns that of a key, "" if there is none.
+func value(list []pair, key string) string {
+	at := slices.IndexFunc(list, func(p pair) bool { return p.Key == key })
 	if at < 0 {
 		return ""
 	}
-	return r.Data.Tags[at].Value
+	return list[at].Value
 }
 
 // number is a float64 as the JSON of protocol buffers has it.
@@ -251,18 +254,20 @@ func (c Client) experiment(ctx context.Context, name string) (string, error) {
 	return made.ID, err
 }
 
+// unquoted replaces what cannot be searched for: the server takes what stands between quotes as it is.
+var unquoted = strings.NewReplacer(`'`, "%27", `"`, "%22", `\`, "%5C")
+
 // key tells a run from others of its name, on other machines or before it.
 func key(run track.Run) string {
-	return fmt.Sprintf("%s@%d", cut(run.ID, 400), run.Started.UnixMilli())
+	return fmt.Sprintf("%s@%d", unquoted.Replace(cut(run.ID, 400)), run.Started.UnixMilli())
 }
 
 func (c Client) find(ctx context.Context, experiment string, run track.Run) (remoteRun, bool, error) {
 	var got struct {
 		Runs []remoteRun `json:"runs"`
 	}
-	quote := strings.NewReplacer(`'`, `\'`, `\`, `\\`)
 	err := c.call(ctx, "POST", "runs/search", map[string]any{
-		"experiment_ids": []string{experiment}, "filter": fmt.Sprintf("tags.`%s` = '%s'", tagRun, quote.Replace(key(run))), "run_view_type": "ACTIVE_ONLY", "max_results": 1,
+		"experiment_ids": []string{experiment}, "filter": fmt.Sprintf("tags.`%s` = '%s'", tagRun, key(run)), "run_view_type": "ACTIVE_ONLY", "max_results": 1,
 	}, &got)
 	if err != nil || len(got.Runs) == 0 {
 		return remoteRun{}, false, err
@@ -287,12 +292,10 @@ func (c Client) describe(ctx context.Context, remote remoteRun, run track.Run) e
 	for path, value := range run.Fields() {
 		params = append(params, pair{name(path), cut(value, maxParam)})
 	}
-	params = append(params, pair{"seed", run.Field("seed")})
-	add := func(key, value string) {
-		if value != "" {
-			tags = append(tags, pair{cut(key, maxName), cut(value, maxTag)})
-		}
+	if value(params, "seed") == "" { // the server takes a name once
+		params = append(params, pair{"seed", run.Field("seed")})
 	}
+	add := func(key, value string) { tags = append(tags, pair{cut(key, maxName), cut(value, maxTag)}) }
 	add("mlflow.note.content", run.Notes.Text)
 	add("mlflow.source.git.commit", run.Versions["vcs.revision"])
 	add("elastic.task", run.Task)
@@ -309,7 +312,7 @@ func (c Client) describe(ctx context.Context, remote remoteRun, run track.Run) e
 		add("elastic.sha256."+name(a.Path), a.SHA256)
 	}
 	missing := func(list, has []pair) []pair {
-		list = slices.DeleteFunc(list, func(p pair) bool { return p.Value == "" || slices.Contains(has, p) })
+		list = slices.DeleteFunc(list, func(p pair) bool { return value(has, p.Key) == p.Value })
 		slices.SortFunc(list, func(a, b pair) int { return strings.Compare(a.Key, b.Key) })
 		return list
 	}
@@ -343,8 +346,11 @@ func name(s string) string {
 	if clean := path.Clean(allowed); clean != allowed || clean == "." || strings.HasPrefix(clean, "..") || strings.HasPrefix(clean, "/") {
 		allowed = strings.Trim(strings.ReplaceAll("/"+clean, "/..", "/_"), "/.")
 	}
-	if allowed == s && len(s) <= maxName {
+	if allowed == s && s != "" && len(s) <= maxName {
 		return s
+	}
+	if allowed == "" {
+		allowed = "_"
 	}
 	sum := fmt.Sprintf("-%08x", crc32.ChecksumIEEE([]byte(s)))
 	return cut(allowed, maxName-len(sum)) + sum

@@ -219,7 +219,12 @@ func (s *server) answer(endpoint string, r *http.Request) (code string, answer a
 		if len(in.Metrics) > 1000 || len(in.Params) > 100 || len(in.Tags) > 100 || len(in.Metrics)+len(in.Params)+len(in.Tags) > 1000 {
 			return invalid, fmt.Sprintf("a batch of %d metrics, %d params, %d tags", len(in.Metrics), len(in.Params), len(in.Tags))
 		}
+		keys := map[string]bool{}
 		for _, p := range in.Params {
+			if keys[p.Key] {
+				return invalid, "Duplicate parameter keys have been submitted: " + p.Key
+			}
+			keys[p.Key] = true
 			if problem := badName(p.Key); problem != "" || len([]rune(p.Value)) > 6000 {
 				return invalid, problem + " of param " + p.Key
 			}
@@ -424,6 +429,78 @@ func TestRewound(t *testing.T) {
 	}
 	if err := journal.Close(nil); err != nil {
 		t.Fatal(err)
+	}
+}
+
+// TestOwnSeed: a config may have a field that is called as our parameter is; the server takes no name twice.
+func TestOwnSeed(t *testing.T) {
+	s := newServer(t)
+	dir := filepath.Join(t.TempDir(), "run")
+	journal, err := track.Start(dir, track.Record{Seed: 3, Config: map[string]any{"seed": 7, "lr": 0.1}})
+	if err == nil {
+		journal.Log(1, map[string]float64{"": 1}) // nor none
+		err = journal.Close(nil)
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := export(t, s, dir); err != nil || s.active(t).params["seed"] != "7" {
+		t.Errorf("params %v, %v", s.active(t).params, err)
+	}
+}
+
+// TestQuotes: the server takes what stands between quotes as it is, so a run whose name has some must be found in another way.
+func TestQuotes(t *testing.T) {
+	s := newServer(t)
+	journal, dir := sample(t, 10)
+	if err := journal.Close(nil); err != nil {
+		t.Fatal(err)
+	}
+	run, err := track.ReadRun(dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	run.ID = `it's "b" \c`
+	for _, sent := range []int{20, 0} {
+		if r, err := (mlflow.Client{URL: s.URL}).Export(t.Context(), "tests", run); err != nil || r.Sent != sent {
+			t.Errorf("%+v, %v; want %d points sent", r, err, sent)
+		}
+	}
+	if got := s.active(t).name; got != run.ID {
+		t.Errorf("the run is called %q", got)
+	}
+}
+
+// TestNoLonger: what was said of a run and is no longer so is not left on the server.
+func TestNoLonger(t *testing.T) {
+	s := newServer(t)
+	journal, dir := sample(t, 10)
+	if err := errors.Join(journal.Close(errors.New("boom")), track.WriteNotes(dir, track.Notes{Tags: []string{"bad"}, Text: "a note"})); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := export(t, s, dir); err != nil {
+		t.Fatal(err)
+	}
+	journal, err := track.Begin(dir, 10)
+	if err == nil {
+		logSteps(journal, 11, 12)
+		err = errors.Join(journal.Close(nil), track.WriteNotes(dir, track.Notes{}))
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	if r, err := export(t, s, dir); err != nil || r.Anew {
+		t.Fatalf("%+v, %v", r, err)
+	}
+	run := s.active(t)
+	for _, name := range []string{"elastic.error", "elastic.tags", "mlflow.note.content"} {
+		if run.tags[name] != "" {
+			t.Errorf("tag %s is still %q", name, run.tags[name])
+		}
+	}
+	before := s.requests
+	if _, err := export(t, s, dir); err != nil || s.requests-before != 3 {
+		t.Errorf("once more: %d requests, %v", s.requests-before, err)
 	}
 }
 

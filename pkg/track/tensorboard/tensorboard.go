@@ -21,12 +21,14 @@ import (
 	"fmt"
 	"hash/crc32"
 	"io"
+	"io/fs"
 	"maps"
 	"math"
 	"os"
 	"path/filepath"
 	"slices"
 	"strconv"
+	"strings"
 	"time"
 
 	"google.golang.org/protobuf/encoding/protowire"
@@ -46,7 +48,7 @@ func Export(dir string, run track.Run) (path string, err error) {
 	if err := os.MkdirAll(folder, 0o755); err != nil {
 		return "", fmt.Errorf("exporting %s: %w", run.ID, atomicfile.Explain(err, dir))
 	}
-	path = filepath.Join(folder, fmt.Sprintf("events.out.tfevents.%d.elastic", run.Started.Unix()))
+	path = filepath.Join(folder, fmt.Sprintf("%s%d%s", prefix, run.Started.Unix(), suffix))
 	// TensorBoard reads every file with tfevents in its name, so the name of one that is not whole must not have it.
 	temp := filepath.Join(folder, ".part")
 	file, err := os.Create(temp)
@@ -60,11 +62,38 @@ func Export(dir string, run track.Run) (path string, err error) {
 	if err = errors.Join(err, file.Close()); err == nil {
 		err = atomicfile.Commit(temp, path)
 	}
+	if err == nil {
+		err = removeOthers(path)
+	}
 	if err != nil {
 		_ = os.Remove(temp)
 		return "", fmt.Errorf("exporting %s: %w", run.ID, atomicfile.Explain(err, dir))
 	}
 	return path, nil
+}
+
+// Between them stands when the run was started.
+const (
+	prefix = "events.out.tfevents."
+	suffix = ".elastic"
+)
+
+// removeOthers removes our event files beside one: those of a run that has begun anew since, whose curves would be shown too.
+func removeOthers(path string) error {
+	entries, err := os.ReadDir(filepath.Dir(path))
+	if err != nil {
+		return err
+	}
+	for _, entry := range entries {
+		name := entry.Name()
+		if name == filepath.Base(path) || !strings.HasPrefix(name, prefix) || !strings.HasSuffix(name, suffix) {
+			continue
+		}
+		if err := os.Remove(filepath.Join(filepath.Dir(path), name)); err != nil && !errors.Is(err, fs.ErrNotExist) {
+			return err
+		}
+	}
+	return nil
 }
 
 // Write writes the event file of a run with these curves.

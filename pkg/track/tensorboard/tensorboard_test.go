@@ -7,6 +7,7 @@ import (
 	"math"
 	"os"
 	"path/filepath"
+	"slices"
 	"testing"
 	"time"
 
@@ -93,6 +94,24 @@ func TestExport(t *testing.T) {
 	}
 	if err := journal.Close(nil); err != nil {
 		t.Fatal(err)
+	}
+	// A run that began anew in its folder has another beginning, but no second curve.
+	r, err := track.ReadRun(dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	r.ID, r.Started = "study/runs/a-1", r.Started.Add(time.Hour)
+	other := filepath.Join(logs, "study", "runs", "a-1", "events.out.tfevents.1.others")
+	if err := os.WriteFile(other, nil, 0o644); err != nil {
+		t.Fatal(err)
+	}
+	path, err := tensorboard.Export(logs, r)
+	if err != nil {
+		t.Fatal(err)
+	}
+	left, err := filepath.Glob(filepath.Join(logs, "study", "runs", "a-1", "*"))
+	if err != nil || len(left) != 2 || !slices.Contains(left, path) || !slices.Contains(left, other) {
+		t.Errorf("left %q, %v; want %q and what others wrote", left, err, path)
 	}
 }
 

@@ -124,6 +124,9 @@ func (c Config) WithDefaults() Config {
 	number(&c.Radius, 0.05)
 	number(&c.Confidence, 0.9)
 	number(&c.MaskShare, 0.15)
+	if c.Method == "labels" && c.Guard.Every == 0 {
+		c.Guard.Every = 1
+	}
 	c.Guard = c.Guard.withDefaults()
 	if c.Every == 0 {
 		c.Every = 1
