@@ -89,6 +89,26 @@ func TestLayerNorm(t *testing.T) {
 	gxtest.Close(t, got, [][]float32{{-3 * r, -2 * r, 5 + r, 3 * r}, {0, 0, 5, 0}}, 1e-6)
 }
 
+// TestSumAll: whatever the axes, the sum is that of all elements, and each has a gradient of 1.
+func TestSumAll(t *testing.T) {
+	for _, shape := range [][]int{{}, {5}, {3, 4}, {2, 3, 4}, {4, 1}, {1, 4}} {
+		x := elastic.Variable{Path: "x", Shape: shape, Init: elastic.Init{Normal: 1}}.Tensor(1)
+		out, err := graph.CallOnceN(gxtest.Backend(t), func(x *graph.Node) (sum, gradient *graph.Node) {
+			sum = elastic.SumAll(x)
+			return sum, graph.Gradient(sum, x)[0]
+		}, x)
+		if err != nil {
+			t.Fatal(err)
+		}
+		want, ones := 0.0, slices.Repeat([]float32{1}, x.Size())
+		for _, v := range tensors.MustCopyFlatData[float32](x) {
+			want += float64(v)
+		}
+		gxtest.Close(t, out[0], []float64{want}, 1e-5)
+		gxtest.Close(t, out[1], ones, 0)
+	}
+}
+
 func TestDenseChecksShapes(t *testing.T) {
 	store, err := elastic.NewStore(elastic.Under("/head", elastic.DenseVariables(2, 3, 1)), 1)
 	if err != nil {

@@ -168,6 +168,32 @@ func TestObjectivesOfLogits(t *testing.T) {
 	}
 }
 
+// TestMarginOfTies: of rivals that are equal, as at the beginning of a training, one has the gradient, so that a row's gradients
+// add up to 0.
+func TestMarginOfTies(t *testing.T) {
+	s := adapt.Strategy{Objective: []adapt.Objective{{Kind: "margin", Weight: 1}}}
+	out, err := CallOnce(gxtest.Backend(t), func(z *Node) *Node {
+		total := s.Total(adapt.Signals{Logits: z, Labels: Const(z.Graph(), []int32{2}), Counts: Const(z.Graph(), []float64{1})}, nil)
+		return Gradient(total, z)[0]
+	}, [][]float64{{0, 0, 0, 0}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	gxtest.Close(t, out, [][]float64{{1, 0, -1, 0}}, 0)
+}
+
+// TestNegativeAttention: of the weights of differential attention sizes count.
+func TestNegativeAttention(t *testing.T) {
+	s := adapt.Strategy{Objective: []adapt.Objective{{Kind: "attention_entropy", Weight: 1}}}
+	out, err := CallOnce(gxtest.Backend(t), func(a *Node) *Node {
+		return s.Total(adapt.Signals{Attentions: []*Node{a}, Queries: Const(a.Graph(), [][]float64{{1}})}, nil)
+	}, [][][][]float64{{{{0.6, -0.25}}}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	gxtest.Close(t, out, entropy([]float64{0.6, 0.25}), 1e-9)
+}
+
 // TestObjectivesOfAttention: entropy over heads and queries that count, also where weights are 0,
 // and mean span.
 func TestObjectivesOfAttention(t *testing.T) {

@@ -39,7 +39,7 @@ type Custom func(Signals) *Node
 //	                    differs from accuracy (Liang et al. 2020, DCA, there the absolute value)
 //	mutual_information  mean of H(p) − H(mean p) = −I(x; y): sure of each, even over all
 //	                                                            (Krause et al. 2010, RIM)
-//	attention_entropy   mean of −Σ a·ln a over keys: sparse attention (Zhai et al. 2023 bound it)
+//	attention_entropy   mean of −Σ |a|·ln |a| over keys: sparse attention (Zhai et al. 2023 bound it)
 //	span                mean span over layers, in positions; for attention with a span
 //	                                                            (Sukhbaatar et al. 2019)
 //	custom              what the caller's function computes
@@ -58,7 +58,8 @@ var objectives = map[string]func(o Objective, s Signals) *Node{
 	"margin": func(o Objective, s Signals) *Node {
 		truth := s.truth()
 		own := ReduceSum(Mul(truth, s.Logits), -1)
-		rival := ReduceMax(Sub(s.Logits, MulScalar(truth, 1e9)), -1)
+		best := ArgMax(StopGradient(Sub(s.Logits, MulScalar(truth, 1e9))), -1) // one of those that are equal, with all of the gradient
+		rival := ReduceSum(Mul(OneHot(best, s.Logits.Shape().Dimensions[1], s.Logits.DType()), s.Logits), -1)
 		short := AddScalar(Sub(rival, own), o.margin())
 		return mean(Max(short, ZerosLike(short)), s.Counts)
 	},
@@ -78,7 +79,8 @@ var objectives = map[string]func(o Objective, s Signals) *Node{
 	"attention_entropy": func(_ Objective, s Signals) *Node {
 		var total *Node
 		for _, a := range s.Attentions {
-			h := ReduceMean(Neg(ReduceSum(Mul(a, Log(MaxScalar(a, tiny))), -1)), 1) // [b, q]
+			size := Abs(a)                                                                // weights of differential attention may be negative
+			h := ReduceMean(Neg(ReduceSum(Mul(size, Log(MaxScalar(size, tiny))), -1)), 1) // [b, q]
 			total = elastic.AddIf(total, mean(h, ConvertDType(s.Queries, h.DType())))
 		}
 		if total == nil {

@@ -64,7 +64,7 @@ type Inputs struct {
 	// Statistics asks for [Result.Statistics], and Rows, numbers of queries, for [Result.Rows].
 	Statistics bool
 	Rows       []int
-	// HeadGates, [batch or 1, heads], multiply what each head of [Self] and [Cross] gives
+	// HeadGates, [batch or 1, heads], multiply what each head of [Self], [Cross] and [Step] gives
 	// before it is projected: 0 removes a head. Nil leaves all as they are.
 	HeadGates *Node
 	// Drop is the source of randomness while training; nil while evaluating.
@@ -129,8 +129,12 @@ func (t *Tile) visible() *Node {
 	return ReduceAndKeep(ConvertDType(t.Allowed, dtype), ReduceSum, -1)
 }
 
-// Report notes a scalar under a part's kind, and what a unit of it costs; see Result.
+// Report notes a scalar under a part's kind, and what a unit of it costs; see Result. Of the two maps of [Differential] the
+// first reports.
 func (t *Tile) Report(kind string, loss *Node, penalty float64) {
+	if _, reported := t.losses[kind]; reported {
+		return
+	}
 	t.losses[kind] = loss
 	if penalty != 0 {
 		t.penalty = elastic.AddIf(t.penalty, MulScalar(loss, penalty))
@@ -170,11 +174,7 @@ func Cross(s Spec, w elastic.Weights, x, memory *Node, in Inputs) Result {
 	q, k, v := project(s, sizes, w, x, memory)
 	in.X = x
 	in = in.fromAdapter(w, k, v)
-	r := attend(s, sizes, w, q, k, v, in)
-	if in.HeadGates != nil {
-		r.Output = Mul(r.Output, InsertAxes(in.HeadGates, 1, -1)) // [b, q, h, d]
-	}
-	return output(w, r)
+	return output(w, attend(s, sizes, w, q, k, v, in), in)
 }
 
 // project computes queries of x, keys and values of memory, each [b, l, heads, width].
@@ -190,8 +190,11 @@ func project(s Spec, sizes Sizes, w elastic.Weights, x, memory *Node) (q, k, v *
 	return of("query", x, sizes.Heads, width), of("key", memory, sizes.KVHeads, width), of("value", memory, sizes.KVHeads, sizes.ValueDim)
 }
 
-// output joins the heads of a result and projects them.
-func output(w elastic.Weights, r Result) Result {
+// output gates the heads of a result as the input says, joins and projects them.
+func output(w elastic.Weights, r Result, in Inputs) Result {
+	if in.HeadGates != nil {
+		r.Output = Mul(r.Output, InsertAxes(in.HeadGates, 1, -1)) // [b, q, h, d]
+	}
 	dims := r.Output.Shape().Dimensions
 	r.Output = elastic.Dense(w.In("output"), Reshape(r.Output, dims[0], dims[1], dims[2]*dims[3]))
 	return r
@@ -284,7 +287,7 @@ func allowed(s Spec, t *Tile) *Node {
 		mask = t.seePrefix(BroadcastToDims(m.Allowed(t), t.shape()...))
 	}
 	if t.Inputs.Mask != nil {
-		given := BroadcastToDims(t.Inputs.Mask, t.shape()...)
+		given := BroadcastToDims(ExpandLeftToRank(t.Inputs.Mask, 4), t.shape()...) // GoMLX would align the first axes
 		if mask == nil {
 			return given
 		}

@@ -107,6 +107,27 @@ func TestMask(t *testing.T) {
 	}
 }
 
+// TestMaskOfFewerAxes: a mask [queries, keys] is one for all texts and heads, also where there are as many of those.
+func TestMaskOfFewerAxes(t *testing.T) {
+	s := attention.Spec{Heads: 3, HeadDim: 4}
+	store, err := elastic.NewStore(elastic.Under("", s.Variables(hidden, 0.3)), 7)
+	if err != nil {
+		t.Fatal(err)
+	}
+	x := tensors.FromFlatDataAndDimensions(ramp(2*3*hidden), 2, 3, hidden)
+	results, err := model.CallOnceN(gxtest.Backend(t), store, func(scope *model.Scope, x *graph.Node) []*graph.Node {
+		w := elastic.WeightsOf(scope.Store(), x.Graph())
+		mask := graph.Const(x.Graph(), [][]bool{{true, false, false}, {true, true, false}, {false, true, true}})
+		few := attention.Self(s, w, x, attention.Inputs{Mask: mask})
+		whole := attention.Self(s, w, x, attention.Inputs{Mask: graph.InsertAxes(mask, 0, 0)})
+		return []*graph.Node{few.Weights, whole.Weights}
+	}, x)
+	if err != nil {
+		t.Fatal(err)
+	}
+	gxtest.Close(t, results[0], results[1], 0)
+}
+
 // TestPermutingTokensPermutesOutputs: without positions, attention does not see order.
 func TestPermutingTokensPermutesOutputs(t *testing.T) {
 	spec := attention.Spec{Heads: 3}

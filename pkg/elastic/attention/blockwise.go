@@ -330,11 +330,11 @@ func (b *flow) addMasks() {
 	if mask != nil && !full || b.keys()%b.size != 0 {
 		if mask == nil || full {
 			valid := LessThan(Iota(g, shapes.Make(dtypes.Int32, 1, 1, 1, b.keys()), 3), Const(g, int32(b.keys())))
-			b.valid = b.addConstant(b.along(valid, 3, b.columns))
+			b.valid = b.addConstant(b.keyBlocks(valid))
 		} else {
 			d := slices.Clone(mask.Shape().Dimensions)
 			d[3] = b.keys()
-			b.valid = b.addConstant(b.along(BroadcastToDims(mask, d...), 3, b.columns))
+			b.valid = b.addConstant(b.keyBlocks(BroadcastToDims(mask, d...)))
 		}
 	}
 	if full {
@@ -650,6 +650,12 @@ func (b *flow) unblock(x *Node, length int) *Node {
 	d := x.Shape().Dimensions
 	x = Reshape(TransposeAllDims(x, 1, 0, 3, 2, 4), d[1], d[0]*d[3], d[2], d[4])
 	return Slice(x, AxisRange(), AxisRange(0, length))
+}
+
+// keyBlocks cuts what tells keys apart, [b, h, 1, keys], into blocks of keys; what is added at the end is false, also behind a
+// single key.
+func (b *flow) keyBlocks(x *Node) *Node {
+	return b.along(padEnd(x, 3, b.columns*b.size), 3, b.columns)
 }
 
 // along cuts x [b, h, q, k], of which all axes but one may be 1, into count blocks of that axis, in

@@ -130,5 +130,5 @@ func Step(s Spec, w elastic.Weights, x *Node, cache Cache, position *Node, in In
 	in.Mask = filled
 	s.Execution = Execution{Kind: Naive} // there are few queries
 	out := pipeline(s, sizes, w, q, cache.Keys, cache.Values, in, false)
-	return output(w, out), cache
+	return output(w, out, in), cache
 }

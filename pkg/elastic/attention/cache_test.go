@@ -116,6 +116,25 @@ func noisy(list []elastic.Variable) []elastic.Variable {
 	return list
 }
 
+// TestStepGatesHeads: a step without heads gives the bias of the output, 0.
+func TestStepGatesHeads(t *testing.T) {
+	s := attention.Spec{Heads: 2, Mask: attention.Causal{}}
+	store, err := elastic.NewStore(elastic.Under("", s.Variables(8, 0.3)), 9)
+	if err != nil {
+		t.Fatal(err)
+	}
+	out, err := model.CallOnce(gxtest.Backend(t), store, func(scope *model.Scope, x *Node) *Node {
+		g := x.Graph()
+		in := attention.Inputs{HeadGates: Const(g, [][]float32{{0, 0}})}
+		r, _ := attention.Step(s, elastic.WeightsOf(scope.Store(), g), x, attention.NewCache(g, x.DType(), s, 8, 1, 4), Const(g, int32(0)), in)
+		return r.Output
+	}, tensors.FromFlatDataAndDimensions(ramp(16), 1, 2, 8))
+	if err != nil {
+		t.Fatal(err)
+	}
+	gxtest.Close(t, out, make([]float32, 16), 0)
+}
+
 func TestSlots(t *testing.T) {
 	for _, test := range []struct {
 		spec  string

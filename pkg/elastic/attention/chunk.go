@@ -7,7 +7,7 @@ import (
 )
 
 // Chunk lets a query attend to keys of its own chunk of Size positions: ⌊q/Size⌋ = ⌊k/Size⌋.
-// Positions must not be negative. Join it with [Causal] for a decoder.
+// Join it with [Causal] for a decoder.
 //
 // Source: the local layers of Meta's Llama 4 (2025).
 type Chunk struct {
@@ -25,5 +25,12 @@ func (Chunk) Variables(Sizes) []elastic.Variable { return nil }
 
 // Allowed implements [Mask].
 func (m Chunk) Allowed(t *Tile) *Node {
-	return Equal(quotient(t.QueryPosition(), m.Size), quotient(t.KeyPosition(), m.Size))
+	return Equal(m.number(t.QueryPosition()), m.number(t.KeyPosition()))
+}
+
+// number returns the numbers of the chunks that positions lie in, rounded down also where they are negative, as those of more
+// queries than keys are.
+func (m Chunk) number(position *Node) *Node {
+	below := Min(Max(Neg(position), number(position, 0)), number(position, 1)) // 1 where negative, else 0
+	return quotient(Sub(position, Mul(below, number(position, m.Size-1))), m.Size)
 }

@@ -85,6 +85,61 @@ func TestLanesAgree(t *testing.T) {
 	}
 }
 
+// TestCrossExecutionsAgree: nor do fewer keys than queries change results. The first queries then have negative positions, and a
+// single key must not be taken for one that stands for all of its block.
+func TestCrossExecutionsAgree(t *testing.T) {
+	for name, test := range map[string]struct {
+		spec          attention.Spec
+		queries, keys int
+	}{
+		"single key":      {attention.Spec{Heads: 2, Normalizer: attention.Sink{}, Positions: []attention.Score{attention.T5Bias{Buckets: 8, MaxDistance: 16}}}, 5, 1},
+		"chunks before 0": {attention.Spec{Heads: 3, HeadDim: 4, Mask: attention.Chunk{Size: 3}}, 11, 3},
+	} {
+		t.Run(name, func(t *testing.T) {
+			variables := noisy(test.spec.Variables(16, 0.3))
+			store, err := elastic.NewStore(elastic.Under("", variables), 9)
+			if err != nil {
+				t.Fatal(err)
+			}
+			x := tensors.FromFlatDataAndDimensions(ramp(2*test.queries*16), 2, test.queries, 16)
+			memory := tensors.FromFlatDataAndDimensions(ramp(2*test.keys*16), 2, test.keys, 16)
+			kinds := []string{attention.Naive, attention.Blockwise, attention.Chunked}
+			results, err := model.CallOnceN(gxtest.Backend(t), store, func(scope *model.Scope, x, memory *Node) (all []*Node) {
+				for _, kind := range kinds {
+					test.spec.Execution = attention.Execution{Kind: kind, Block: 4}
+					y := attention.Cross(test.spec, elastic.WeightsOf(scope.Store(), x.Graph()), x, memory, attention.Inputs{}).Output
+					all = append(append(all, y), Gradient(ReduceAllSum(Mul(y, Sin(y))), x, memory)...)
+				}
+				return all
+			}, x, memory)
+			if err != nil {
+				t.Fatal(err)
+			}
+			for i, got := range results[3:] {
+				t.Run(fmt.Sprintf("%s/%d", kinds[1+i/3], i%3), func(t *testing.T) { gxtest.Close(t, got, results[i%3], 1e-5) })
+			}
+		})
+	}
+}
+
+// TestDifferentialReportsOnce: a loss of the attention counts once, though both maps have the part.
+func TestDifferentialReportsOnce(t *testing.T) {
+	s := attention.Spec{Heads: 2, Differential: &attention.Differential{}, Span: &attention.Span{Max: 8, Init: 0.5, Penalty: 0.25}}
+	store, err := elastic.NewStore(elastic.Under("", s.Variables(16, 0.3)), 9)
+	if err != nil {
+		t.Fatal(err)
+	}
+	results, err := model.CallOnceN(gxtest.Backend(t), store, func(scope *model.Scope, x *Node) []*Node {
+		r := attention.Self(s, elastic.WeightsOf(scope.Store(), x.Graph()), x, attention.Inputs{})
+		return []*Node{r.Losses["span"], r.Penalty, r.Output}
+	}, tensors.FromFlatDataAndDimensions(ramp(6*16), 1, 6, 16))
+	if err != nil {
+		t.Fatal(err)
+	}
+	gxtest.Close(t, results[0], []float32{4}, 1e-6)
+	gxtest.Close(t, results[1], []float32{1}, 1e-6) // 0.25·4
+}
+
 // simple are specs that random ones hardly ever are.
 var simple = []attention.Spec{
 	{Heads: 4},

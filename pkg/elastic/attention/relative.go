@@ -4,7 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"math"
-	"slices"
+	"sort"
 
 	. "github.com/gomlx/gomlx/core/graph"
 
@@ -51,6 +51,8 @@ func (b T5Bias) Validate(Sizes) error {
 	var problems []error
 	if b.Buckets < least || b.Buckets%least != 0 {
 		problems = append(problems, fmt.Errorf("buckets is %d, want a multiple of %d", b.Buckets, least))
+	} else if err := errors.Join(atLeast("buckets", b.Buckets, least), atLeast("max_distance", b.MaxDistance, 1)); err != nil {
+		problems = append(problems, err)
 	} else if exact := b.Buckets / least; b.MaxDistance <= exact {
 		problems = append(problems, fmt.Errorf("max_distance is %d, want more than the %d distances that have their own bucket", b.MaxDistance, exact))
 	}
@@ -98,13 +100,11 @@ func t5Boundaries(buckets, maxDistance int) []int {
 		large := float32(math.Log(float64(float32(distance)/float32(exact)))) / float32(math.Log(float64(maxDistance)/float64(exact))) * float32(buckets-exact)
 		return min(exact+int(large), buckets-1)
 	}
-	var boundaries []int
-	for distance, last := 1, 0; last < buckets-1; distance++ {
-		for ; last < bucket(distance); last++ {
-			boundaries = append(boundaries, distance)
-		}
+	boundaries := make([]int, buckets-1)
+	for i := range boundaries {
+		boundaries[i] = 1 + sort.Search(maxDistance, func(n int) bool { return bucket(1+n) > i })
 	}
-	return slices.Clip(boundaries)
+	return boundaries
 }
 
 // ShawBias adds the product of the query with a learned vector per distance:

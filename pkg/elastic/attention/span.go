@@ -33,6 +33,10 @@ type Span struct {
 
 // Freeze returns p with a Limit beyond which no weight is left with the spans z that training
 // ended with. Limits are multiples of 32, so that models have few shapes.
+//
+// Nothing changes by it where the weights that are left keep their proportions when keys are hidden: with softmax, sinks, sigmoid
+// and linear. [Sparsemax], [Entmax] and [TopKeys] share out anew, [SSMax] counts fewer keys, and [Inhibition] and [Selective] see fewer: train
+// on with the limit there.
 func (p Span) Freeze(z ...float64) Span {
 	const multiple = 32
 	longest := p.ramp() + max(0, slices.Max(z))*float64(p.Max)

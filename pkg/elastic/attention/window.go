@@ -3,6 +3,7 @@ package attention
 import (
 	"errors"
 	"fmt"
+	"math"
 
 	. "github.com/gomlx/gomlx/core/graph"
 
@@ -88,7 +89,10 @@ func (Dilated) Kind() string { return "dilated" }
 
 // Validate implements [Part].
 func (m Dilated) Validate(Sizes) error {
-	return errors.Join(atLeast("size", m.Size, 1), atLeast("step", m.Step, 2))
+	if err := errors.Join(atLeast("size", m.Size, 1), atLeast("step", m.Step, 2)); err != nil {
+		return err
+	}
+	return atLeast("size · step", m.Size*m.Step, 1)
 }
 
 // Variables implements [Part].
@@ -108,9 +112,13 @@ func within(n *Node, low, high int) *Node {
 // quotient returns n / by, rounded towards zero; n is an integer.
 func quotient(n *Node, by int) *Node { return Div(n, number(n, by)) }
 
+// atLeast wants a number from least up, which positions, int32 numbers, can be compared with.
 func atLeast(field string, value, least int) error {
-	if value < least {
+	switch {
+	case value < least:
 		return fmt.Errorf("%s is %d, want at least %d", field, value, least)
+	case value > math.MaxInt32:
+		return fmt.Errorf("%s is %d, want at most %d", field, value, math.MaxInt32)
 	}
 	return nil
 }

@@ -112,8 +112,7 @@ func Area(curve []float64) float64 {
 
 // Faithfulness sums up what [Faithful] found of many attributions. Areas are those of [Area].
 type Faithfulness struct {
-	// Completeness is |Error| / |Output − Baseline| of each [Attribution]; nil if contributions need
-	// not add up.
+	// Completeness is the [CompletenessError] of each [Attribution]; nil if contributions need not add up.
 	Completeness *Spread `json:"completeness_error,omitempty"`
 	// Deletion and Insertion are mean areas in the order of the attributions; Random is that
 	// of random orders, the same for both.
@@ -165,6 +164,24 @@ func at(curve []float64, share float64) float64 {
 	place := share * float64(len(curve)-1)
 	i := min(int(place), len(curve)-2)
 	return curve[i] + (place-float64(i))*(curve[i+1]-curve[i])
+}
+
+// CompletenessError is |open| / |difference|: how much of the difference that contributions should add up to they leave open. Where
+// there is no difference, what is open counts as a share of the contributions' sizes, Σ |v|; nothing open of nothing is 0.
+func CompletenessError(open, difference float64, contributions []float64) float64 {
+	open, whole := math.Abs(open), math.Abs(difference)
+	if whole == 0 {
+		for _, v := range contributions {
+			whole += math.Abs(v)
+		}
+	}
+	switch {
+	case open == 0:
+		return 0
+	case whole == 0:
+		return 1
+	}
+	return open / whole
 }
 
 // Spread sums numbers up.

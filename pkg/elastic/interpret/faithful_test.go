@@ -32,6 +32,17 @@ func sumOf(worth []float64) func(context.Context, [][]bool) ([]float64, error) {
 	}
 }
 
+func TestCompletenessError(t *testing.T) {
+	for _, c := range []struct{ open, difference, want float64 }{{-1, 4, 0.25}, {1, -4, 0.25}, {0, 0, 0}, {0.5, 0, 0.1}} {
+		if got := interpret.CompletenessError(c.open, c.difference, []float64{2, -3}); got != c.want {
+			t.Errorf("%g open of %g: %g, want %g", c.open, c.difference, got, c.want)
+		}
+	}
+	if got := interpret.CompletenessError(2, 0, nil); got != 1 {
+		t.Errorf("all open: %g", got)
+	}
+}
+
 func TestFaithful(t *testing.T) {
 	worth := []float64{1, 4, -2, 0}
 	c, err := interpret.Faithful(t.Context(), worth, 200, 1, sumOf(worth))

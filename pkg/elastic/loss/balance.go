@@ -130,7 +130,7 @@ func GradNorm(losses []*Node, gradients [][]*Node, weights, initial *Node, alpha
 	for i, list := range gradients {
 		var square *Node
 		for _, gradient := range list {
-			square = elastic.AddIf(square, ReduceAllSum(Square(ConvertDType(gradient, dtypes.Float32))))
+			square = elastic.AddIf(square, elastic.SumAll(Square(ConvertDType(gradient, dtypes.Float32))))
 		}
 		if square == nil {
 			exceptions.Panicf("GradNorm needs gradients with respect to variables that tasks share")
@@ -146,10 +146,13 @@ func GradNorm(losses []*Node, gradients [][]*Node, weights, initial *Node, alpha
 }
 
 // Renormalize scales weights of tasks, [tasks], so that they add up to their number. They must not be
-// negative; weights that an update has made negative become 0 first.
+// negative; weights that an update has made negative become 0 first, and if none is left all become 1.
 func Renormalize(weights *Node) *Node {
 	positive := Max(weights, ZerosLike(weights))
-	return MulScalar(Div(positive, ReduceAllSum(positive)), float64(weights.Shape().Size()))
+	sum := ReduceAllSum(positive)
+	some := GreaterThan(sum, ZerosLike(sum))
+	scaled := MulScalar(Div(positive, Where(some, sum, OnesLike(sum))), float64(weights.Shape().Size()))
+	return Where(some, scaled, OnesLike(weights))
 }
 
 // tasks checks that a node has a number for each loss.

@@ -251,3 +251,12 @@ func ExampleWeighing() {
 	// <nil>
 	// weigh.exponent is for weigh.kind "gradnorm" only, not "uncertainty"
 }
+
+// TestRenormalizeOfNothing: an update that leaves no weight above 0 begins anew.
+func TestRenormalizeOfNothing(t *testing.T) {
+	out, err := CallOnce(gxtest.Backend(t), loss.Renormalize, []float32{-0.5, 0, -1})
+	if err != nil {
+		t.Fatal(err)
+	}
+	gxtest.Close(t, out, []float32{1, 1, 1}, 0)
+}

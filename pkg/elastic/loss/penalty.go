@@ -37,10 +37,10 @@ func (p Penalty) Of(w elastic.Weights, variables []elastic.Variable) *Node {
 	for _, v := range chosen {
 		x := w.At(v.Path[1:]) // from the root
 		if p.L1 != 0 {
-			total = elastic.AddIf(total, MulScalar(ReduceAllSum(Mul(x, Sign(x))), p.L1))
+			total = elastic.AddIf(total, MulScalar(elastic.SumAll(Mul(x, Sign(x))), p.L1))
 		}
 		if p.L2 != 0 {
-			total = elastic.AddIf(total, MulScalar(ReduceAllSum(Square(x)), p.L2/2))
+			total = elastic.AddIf(total, MulScalar(elastic.SumAll(Square(x)), p.L2/2))
 		}
 	}
 	return total

@@ -696,7 +696,7 @@ func (a StableAdamW) Apply(s *Step) {
 	for i, g := range s.Updates {
 		m := towards("m", i, g, hat1)
 		v := towards("v", i, Square(g), hat2)
-		size := MaxScalar(Sqrt(MulScalar(sumAll(Div(Square(g), MaxScalar(v, epsilon*epsilon))), 1/float64(g.Shape().Size()))), 1)
+		size := MaxScalar(Sqrt(MulScalar(elastic.SumAll(Div(Square(g), MaxScalar(v, epsilon*epsilon))), 1/float64(g.Shape().Size()))), 1)
 		u := Div(m, AddScalar(Sqrt(v), epsilon))
 		if l := s.decay(i, a.WeightDecay); l != 0 {
 			u = Add(u, MulScalar(s.Values[i], l))

@@ -287,7 +287,7 @@ func (NovoGrad) Slots(elastic.Variable) []Slot {
 func (r NovoGrad) Apply(s *Step) {
 	beta1, beta2, epsilon := moments{r.Beta1, r.Beta2, r.Epsilon}.or(0.9, 0.25, 1e-6)
 	for i, g := range s.Updates {
-		square := sumAll(Square(g))
+		square := elastic.SumAll(Square(g))
 		v := Where(s.first(), square, mix(s.Slot("v", i), square, beta2))
 		s.SetSlot("v", i, v)
 		u := Div(g, AddScalar(Sqrt(v), epsilon))

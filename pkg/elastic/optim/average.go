@@ -76,8 +76,8 @@ func (w SWA) Apply(s *Step) {
 	every := or(float64(w.Every), 1)
 	since := AddScalar(s.Number, -float64(max(w.Start, 1)))
 	models := MulScalar(since, 1/every)
-	due := Equal(models, Floor(models))
-	count := AddScalar(Floor(models), 1) // with this one
+	due := whole(models)
+	count := AddScalar(Round(models), 1) // with this one, where it is due
 	before := LessThan(since, ZerosLike(since))
 	for i, next := range s.next() {
 		a := s.Slot("average", i)
@@ -85,6 +85,9 @@ func (w SWA) Apply(s *Step) {
 		s.SetSlot("average", i, Where(before, next, Where(due, mean, a)))
 	}
 }
+
+// whole returns whether x, a quotient of whole numbers, is one but for rounding: 49·(1/49) is less than 1.
+func whole(x *Node) *Node { return LessThan(Abs(Sub(x, Round(x))), ScalarOf(x, 1e-6)) }
 
 // Average returns the mean.
 func (SWA) Average(s *Step) []*Node { return s.all("average") }
@@ -119,8 +122,7 @@ func (Lookahead) Slots(elastic.Variable) []Slot { return []Slot{{Name: "slow", C
 
 // Apply goes back when it is time.
 func (l Lookahead) Apply(s *Step) {
-	rounds := MulScalar(s.Number, 1/or(float64(l.Every), 5))
-	due := LessThan(Abs(Sub(rounds, Round(rounds))), ScalarOf(rounds, 1e-6))
+	due := whole(MulScalar(s.Number, 1/or(float64(l.Every), 5)))
 	for i, next := range s.next() {
 		slow := s.Slot("slow", i)
 		moved := Add(slow, MulScalar(Sub(next, slow), or(l.Alpha, 0.5)))
@@ -318,7 +320,7 @@ func (m SAM) Perturb(s *Step) []*Node {
 	if m.Adaptive {
 		rho = or(m.Rho, 0.5)
 	}
-	n := AddScalar(Sqrt(s.total(func(i int) *Node { return sumAll(Square(m.scaled(s, i))) })), 1e-12)
+	n := AddScalar(Sqrt(s.total(func(i int) *Node { return elastic.SumAll(Square(m.scaled(s, i))) })), 1e-12)
 	values := make([]*Node, len(s.Values))
 	for i, v := range s.Values {
 		direction := m.scaled(s, i)

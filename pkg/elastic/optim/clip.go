@@ -16,7 +16,7 @@ func (stateless) Slots(elastic.Variable) []Slot { return nil }
 func GlobalNorm(gradients []*Node) *Node {
 	var total *Node
 	for _, g := range gradients {
-		square := sumAll(Square(ConvertDType(g, dtypes.Float32)))
+		square := elastic.SumAll(Square(ConvertDType(g, dtypes.Float32)))
 		if total == nil {
 			total = square
 		} else {
@@ -56,7 +56,7 @@ func (c ClipNorm) Validate() error { return limit("limit", c.Limit) }
 
 // Apply clips.
 func (c ClipNorm) Apply(s *Step) {
-	n := Sqrt(s.total(func(i int) *Node { return sumAll(Square(s.Updates[i])) }))
+	n := Sqrt(s.total(func(i int) *Node { return elastic.SumAll(Square(s.Updates[i])) }))
 	factor := ClipFactor(n, c.Limit)
 	if c.Exact {
 		factor = Where(LessThan(n, ScalarOf(n, c.Limit)), OnesLike(n), MulScalar(Reciprocal(n), c.Limit))
@@ -141,7 +141,7 @@ func (a AGC) Validate() error {
 func (a AGC) Apply(s *Step) {
 	unit := func(x *Node) *Node {
 		if x.Rank() < 2 {
-			return Sqrt(sumAll(Square(x)))
+			return Sqrt(elastic.SumAll(Square(x)))
 		}
 		return Sqrt(ReduceAndKeep(Square(x), ReduceSum, 0))
 	}
@@ -253,7 +253,7 @@ func (Cautious) Validate() error { return nil }
 func (Cautious) Apply(s *Step) {
 	for i, u := range s.Updates {
 		mask := PositiveIndicator(Mul(u, s.Gradients[i]))
-		factor := MulScalar(Reciprocal(AddScalar(sumAll(mask), 1)), float64(u.Shape().Size()))
+		factor := MulScalar(Reciprocal(AddScalar(elastic.SumAll(mask), 1)), float64(u.Shape().Size()))
 		s.Updates[i] = Mul(u, Mul(mask, factor))
 	}
 }

@@ -83,7 +83,7 @@ func (r Prodigy) Apply(s *Step) {
 		s.Average("v", i, Square(Mul(g, d)), beta2)
 		sum := Add(MulScalar(s.Slot("s", i), beta3), Mul(g, weight))
 		s.SetSlot("s", i, sum)
-		return sumAll(Abs(sum))
+		return elastic.SumAll(Abs(sum))
 	})
 	estimate := MulScalar(Div(numerator, denominator), or(r.Coefficient, 1))
 	moving := GreaterThan(denominator, ZerosLike(denominator))
@@ -166,7 +166,7 @@ func (r DAdaptAdam) Apply(s *Step) {
 		g := s.Updates[i]
 		s.Average("m", i, Mul(g, rate), beta1)
 		s.Average("v", i, Square(g), beta2)
-		return sumAll(Abs(s.Average("s", i, Mul(g, rate), root)))
+		return elastic.SumAll(Abs(s.Average("s", i, Mul(g, rate), root)))
 	})
 	s.estimate(along, length, root)
 	for i := range s.Updates {
@@ -193,6 +193,8 @@ func (s *Step) estimate(along, length *Node, beta float64) {
 //
 //	γ = d·η/‖g₀‖     r ← r + γ·⟨g, s⟩     s ← s + γ·g     d ← max(d, 2r/‖s‖)
 //	z = θ₀ − s       θ ← μ·θ + (1−μ)·z
+//
+// with g₀ the first gradient that is not 0.
 //
 // Source: Defazio, Mishchenko 2023, "Learning-rate-free learning by D-adaptation".
 type DAdaptSGD struct {
@@ -224,22 +226,23 @@ func (r DAdaptSGD) Shared() []Slot {
 // Apply moves.
 func (r DAdaptSGD) Apply(s *Step) {
 	d := s.Shared("d")
-	now := Sqrt(s.total(func(i int) *Node { return sumAll(Square(s.Updates[i])) }))
-	first := Where(s.first(), now, s.Shared("first_norm"))
+	now := Sqrt(s.total(func(i int) *Node { return elastic.SumAll(Square(s.Updates[i])) }))
+	first, zero := s.Shared("first_norm"), ZerosLike(now)
+	first = Where(GreaterThan(first, zero), first, now)
 	s.SetShared("first_norm", first)
-	rate := Div(Mul(d, as(s.Rate, d)), first)
+	rate := Where(GreaterThan(first, zero), Div(Mul(d, as(s.Rate, d)), first), zero)
 	numerator := s.Shared("numerator")
 	square := s.total(func(i int) *Node {
 		sum := s.Slot("s", i)
 		numerator = Add(numerator, Mul(rate, dot(s.Updates[i], sum)))
 		sum = Add(sum, Mul(s.Updates[i], rate))
 		s.SetSlot("s", i, sum)
-		return sumAll(Square(sum))
+		return elastic.SumAll(Square(sum))
 	})
 	s.SetShared("numerator", numerator)
 	s.SetShared("d", Where(GreaterThan(square, ZerosLike(square)), Max(d, Div(MulScalar(numerator, 2), Sqrt(square))), d))
 	for i, v := range s.Values {
-		z := Sub(s.Slot("start", i), s.Slot("s", i))
+		z := Sub(s.Slot("start", i), MulScalar(s.Slot("s", i), s.settings[i].rate))
 		s.Updates[i] = Sub(mix(v, z, r.Momentum), v)
 	}
 	s.Used = ConvertDType(rate, s.Rate.DType())
@@ -294,7 +297,7 @@ func (r DAdaptLion) Apply(s *Step) {
 		s.Average("m", i, Mul(g, rate), beta2)
 		return dot(signs[i], s.Slot("s", i))
 	}))
-	length := s.total(func(i int) *Node { return sumAll(Abs(s.Average("s", i, Mul(signs[i], rate), root))) })
+	length := s.total(func(i int) *Node { return elastic.SumAll(Abs(s.Average("s", i, Mul(signs[i], rate), root))) })
 	s.estimate(along, length, root)
 	s.move(rate, func(i int) *Node {
 		if l := s.decay(i, r.WeightDecay); l != 0 {
@@ -335,9 +338,9 @@ func (r DoWG) Shared() []Slot {
 
 // Apply scales.
 func (r DoWG) Apply(s *Step) {
-	distance := s.total(func(i int) *Node { return sumAll(Square(Sub(s.Values[i], s.Slot("start", i)))) })
+	distance := s.total(func(i int) *Node { return elastic.SumAll(Square(Sub(s.Values[i], s.Slot("start", i)))) })
 	distance = Max(s.Shared("distance"), distance)
-	square := s.total(func(i int) *Node { return sumAll(Square(s.Updates[i])) })
+	square := s.total(func(i int) *Node { return elastic.SumAll(Square(s.Updates[i])) })
 	weighted := Add(s.Shared("weighted"), Mul(distance, square))
 	s.SetShared("distance", distance)
 	s.SetShared("weighted", weighted)
@@ -379,13 +382,13 @@ func (DoG) Shared() []Slot { return []Slot{{Name: "distance"}, {Name: "squares"}
 
 // Apply scales.
 func (r DoG) Apply(s *Step) {
-	moved := Sqrt(s.total(func(i int) *Node { return sumAll(Square(Sub(s.Values[i], s.Slot("start", i)))) }))
+	moved := Sqrt(s.total(func(i int) *Node { return elastic.SumAll(Square(Sub(s.Values[i], s.Slot("start", i)))) }))
 	begin := ScalarOf(moved, r.Start)
 	if r.Start == 0 {
-		begin = MulScalar(AddScalar(Sqrt(s.total(func(i int) *Node { return sumAll(Square(s.Slot("start", i))) })), 1), 1e-6)
+		begin = MulScalar(AddScalar(Sqrt(s.total(func(i int) *Node { return elastic.SumAll(Square(s.Slot("start", i))) })), 1), 1e-6)
 	}
 	distance := Max(s.Shared("distance"), Max(moved, begin))
-	squares := Add(s.Shared("squares"), s.total(func(i int) *Node { return sumAll(Square(s.Updates[i])) }))
+	squares := Add(s.Shared("squares"), s.total(func(i int) *Node { return elastic.SumAll(Square(s.Updates[i])) }))
 	s.SetShared("distance", distance)
 	s.SetShared("squares", squares)
 	s.scale(Div(distance, Sqrt(AddScalar(squares, or(r.Epsilon, 1e-8)))))
@@ -432,9 +435,9 @@ func (r Mechanic) Apply(s *Step) {
 	const epsilon = 1e-8
 	s.descend()
 	reward, largest, variance, scale := s.Shared("reward"), s.Shared("largest"), s.Shared("variance"), s.Shared("scale")
-	sum := sumAll(scale)
+	sum := elastic.SumAll(scale)
 	root := func(list []*Node) *Node {
-		return Sqrt(s.total(func(i int) *Node { return sumAll(Square(list[i])) }))
+		return Sqrt(s.total(func(i int) *Node { return elastic.SumAll(Square(list[i])) }))
 	}
 	pull := Div(MulScalar(Mul(sum, root(s.Gradients)), or(r.Decay, 0.01)), AddScalar(root(s.Values), epsilon))
 	before := make([]*Node, len(s.Values))
@@ -457,7 +460,7 @@ func (r Mechanic) Apply(s *Step) {
 	s.SetShared("largest", newLargest)
 	s.SetShared("variance", variance)
 	s.SetShared("scale", scale)
-	sum = sumAll(scale)
+	sum = elastic.SumAll(scale)
 	for i, change := range s.Updates {
 		next := Sub(s.Slot("start", i), Mul(sum, Sub(before[i], change)))
 		s.Updates[i] = Sub(next, s.Values[i])
@@ -532,7 +535,7 @@ func (Polyak) Validate() error { return nil }
 
 // Apply moves.
 func (r Polyak) Apply(s *Step) {
-	square := s.total(func(i int) *Node { return sumAll(Square(s.Updates[i])) })
+	square := s.total(func(i int) *Node { return elastic.SumAll(Square(s.Updates[i])) })
 	step := Min(Div(AddScalar(as(s.Loss, square), -r.Bound), square), as(s.Rate, square))
 	step = Where(GreaterThan(square, ScalarOf(square, 2.3e-16)), step, ZerosLike(step))
 	s.move(step, func(i int) *Node { return s.Updates[i] })
@@ -624,7 +627,7 @@ func (r Hypergradient) Apply(s *Step) {
 	h := s.total(func(i int) *Node { return dot(s.Gradients[i], s.Slot("last_update", i)) })
 	if r.Multiplicative {
 		root := func(f func(i int) *Node) *Node {
-			return Sqrt(s.total(func(i int) *Node { return sumAll(Square(f(i))) }))
+			return Sqrt(s.total(func(i int) *Node { return elastic.SumAll(Square(f(i))) }))
 		}
 		lengths := Mul(root(func(i int) *Node { return s.Gradients[i] }), root(func(i int) *Node { return s.Slot("last_update", i) }))
 		factor = Mul(factor, AddScalar(MulScalar(Div(h, MaxScalar(lengths, 1e-30)), r.Beta), 1))

@@ -29,7 +29,6 @@ import (
 	"math"
 	"slices"
 
-	"github.com/gomlx/compute/shapes"
 	. "github.com/gomlx/gomlx/core/graph"
 
 	"github.com/elastic-attention/workbench/pkg/elastic"
@@ -292,24 +291,16 @@ func (s *Step) total(f func(i int) *Node) *Node {
 	return sum
 }
 
-// sumAll returns the sum of all elements of x. The last axis goes by a product with ones: XLA on a CPU reduces a tensor to one number
-// element by element on one core, which for the gradient of a large embedding takes twenty times as long.
-func sumAll(x *Node) *Node {
-	if d := x.Shape().Dimensions; len(d) > 1 && x.DType().IsFloat() {
-		last := d[len(d)-1]
-		x = MatMul(Reshape(x, -1, last), Ones(x.Graph(), shapes.Make(x.DType(), last, 1)))
-	}
-	return ReduceAllSum(x)
-}
-
 // dot returns the sum of products of x and y.
-func dot(x, y *Node) *Node { return sumAll(Mul(x, y)) }
+func dot(x, y *Node) *Node { return elastic.SumAll(Mul(x, y)) }
 
 // norm returns the Euclidean norm of x.
-func norm(x *Node) *Node { return Sqrt(sumAll(Square(x))) }
+func norm(x *Node) *Node { return Sqrt(elastic.SumAll(Square(x))) }
 
 // rms returns the root of the mean square of x.
-func rms(x *Node) *Node { return Sqrt(MulScalar(sumAll(Square(x)), 1/float64(x.Shape().Size()))) }
+func rms(x *Node) *Node {
+	return Sqrt(MulScalar(elastic.SumAll(Square(x)), 1/float64(x.Shape().Size())))
+}
 
 // or returns x, or its default if it is 0.
 func or(x, missing float64) float64 {

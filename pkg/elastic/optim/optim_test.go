@@ -168,6 +168,38 @@ func TestPairs(t *testing.T) {
 	}
 }
 
+// TestZeroGradients: without any gradient, from the first update on, all numbers stay finite.
+func TestZeroGradients(t *testing.T) {
+	chains := slices.Concat(rules, []optim.Rule{optim.Chain{optim.SGD{}, optim.Cautious{}}, optim.Chain{optim.SGD{}, optim.Hypergradient{Beta: 0.1, Multiplicative: true}}})
+	for _, b := range slices.Concat(before[1:], after[1:]) {
+		chains = append(chains, optim.Chain{b, optim.SGD{}})
+	}
+	for _, rule := range chains {
+		if gxtest.Backend(t).String() != "go" && rule.Kind() == "shampoo" {
+			continue // compiles for long, and has no division
+		}
+		for _, values := range steps(t, optim.Config{Rule: rule}, 3, 0) {
+			for _, v := range values {
+				if slices.ContainsFunc(v, func(x float32) bool { return x-x != 0 }) {
+					t.Fatalf("%T: not finite: %v", rule, v)
+				}
+			}
+		}
+	}
+}
+
+// TestSWAEvery: also where one part of Every, times Every, is not 1 but for rounding.
+func TestSWAEvery(t *testing.T) {
+	const every = 49
+	trace := steps(t, optim.Config{Rule: optim.Chain{optim.SGD{}, optim.SWA{Start: 1, Every: every}}}, every+1, 1)
+	begin, end := trace[0][0], trace[every][0]
+	mean := make([]float32, len(begin))
+	for i := range mean {
+		mean[i] = (begin[i] + end[i]) / 2
+	}
+	gxtest.Close(t, trace[every][len(params)], mean, 1e-6) // the first slot, of the first parameter
+}
+
 // TestRulesRoundTrip: each rule's JSON gives the rule again, and all registered kinds are covered.
 func TestRulesRoundTrip(t *testing.T) {
 	half := 0.5

@@ -215,6 +215,14 @@ func newSlot(s Slot, path string, of int) SlotVariable {
 	return SlotVariable{Variable: variable, Of: of, Copy: s.Copy}
 }
 
+// Scale multiplies the learning rates of the parameters, one factor each, beside what groups say. It is for
+// before the first update.
+func (o *Optimizer) Scale(factors []float64) {
+	for i, factor := range factors {
+		o.settings[i].rate *= factor
+	}
+}
+
 // Slots lists the optimizer's state, in the order in which [Optimizer.Update] takes it. Slots have
 // the type of the parameters.
 func (o *Optimizer) Slots() []SlotVariable { return o.slots }

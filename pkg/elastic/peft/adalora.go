@@ -135,7 +135,8 @@ func (a *Adapter) FollowScalars(update, total int) []float32 {
 	return []float32{1, 1, 0, float32(start - budget)}
 }
 
-// phases returns the last update of the warm-up and the one after which ranks are settled.
+// phases returns the last update of the warm-up and the one after which ranks are settled: never before something is known of
+// sensitivities. If the run is too short for that, none are dropped before [Adapter.Finish].
 func (a *Adapter) phases() (warmup, settled int) {
 	warmup, final := a.config.Budget.Warmup, a.config.Budget.Final
 	if warmup == 0 {
@@ -144,7 +145,7 @@ func (a *Adapter) phases() (warmup, settled int) {
 	if final == 0 {
 		final = a.updates / 3
 	}
-	return warmup, max(1, a.updates-final)
+	return warmup, max(warmup+1, 2, a.updates-final)
 }
 
 // Follow spends the budget after an update, inside of the compiled training step. Values and

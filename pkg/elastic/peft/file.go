@@ -256,6 +256,7 @@ func (a *Adapter) writeBudget(out map[string]any, kept map[string][]bool) {
 	if a.updates > 0 {
 		var settled int
 		warmup, settled = a.phases()
+		settled = min(settled, a.updates)
 		warmup, final, updates = min(warmup, settled-1), a.updates-settled, a.updates
 	}
 	out["peft_type"], out["init_r"], out["target_r"] = "ADALORA", a.config.Rank, b.Target

@@ -61,7 +61,8 @@ func product(own elastic.Weights) *Node {
 //
 //	y = m/‖W + s·B·A‖ · (W + s·B·A)·x + b
 //
-// with the norm over inputs, through which no gradient passes (section 4.3 of the paper).
+// with the norm over inputs, through which no gradient passes (section 4.3 of the paper). An output whose norm is 0 has no direction,
+// and y = b.
 //
 // Source: Liu et al. 2024, "DoRA: Weight-decomposed low-rank adaptation", equation 5.
 type dora struct{}
@@ -74,7 +75,9 @@ func (dora) variables(c Config, l layer) []elastic.Variable {
 // factor computes m/‖W + s·B·A‖, [outputs].
 func (dora) factor(c Config, l layer, own, w elastic.Weights) *Node {
 	directed := Add(w.At("weights"), MulScalar(product(own), l.scale(c))) // [inputs, outputs]
-	return Div(own.At("lora_magnitude_vector"), StopGradient(Sqrt(ReduceSum(Square(directed), 0))))
+	length := StopGradient(Sqrt(ReduceSum(Square(directed), 0)))
+	some := GreaterThan(length, ZerosLike(length))
+	return Where(some, Div(own.At("lora_magnitude_vector"), Where(some, length, OnesLike(length))), ZerosLike(length))
 }
 
 func (d dora) dense(c Config, l layer, own, w elastic.Weights, x *Node, base func(x *Node) *Node, drop *dropout.Source) *Node {

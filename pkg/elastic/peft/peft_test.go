@@ -91,6 +91,54 @@ func TestAdaptersBeginAsNoChange(t *testing.T) {
 	}
 }
 
+// TestDoRAOfNothing: an output of a layer whose weights are all 0 stays one, and nothing is NaN.
+func TestDoRAOfNothing(t *testing.T) {
+	x, m1 := tensorOfIDs()
+	m := newModel(t)
+	path := "/layer_0/attention/query/weights"
+	weights := tensors.MustCopyFlatData[float32](m.Store.GetVariable(path).MustValue())
+	shape := m.Store.GetVariable(path).Shape().Dimensions
+	for i := range shape[0] {
+		weights[i*shape[1]] = 0
+	}
+	if err := m.Store.GetVariable(path).SetValue(tensors.FromFlatDataAndDimensions(weights, shape...)); err != nil {
+		t.Fatal(err)
+	}
+	a, err := peft.New(peft.Config{Kind: "dora"}, m.Config.Variables())
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := a.Create(m.Store, 3); err != nil {
+		t.Fatal(err)
+	}
+	gxtest.Close(t, modelLogits(t, m, a, x, m1), modelLogits(t, m, nil, x, m1), 1e-5)
+}
+
+// TestFileWithoutAlpha means peft's default, 8.
+func TestFileWithoutAlpha(t *testing.T) {
+	m := newModel(t)
+	a := scrambled(t, m, peft.Config{Kind: "lora", Rank: 2, Alpha: 8}, 1)
+	dir := filepath.Join(t.TempDir(), "adapter")
+	if err := checkpoint.Save(dir, checkpoint.Checkpoint{Files: peft.Files(m, a, "base")}); err != nil {
+		t.Fatal(err)
+	}
+	path := filepath.Join(dir, peft.ConfigFile)
+	text, err := os.ReadFile(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(path, []byte(strings.Replace(string(text), `"lora_alpha": 8,`, "", 1)), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	read, err := peft.Load(dir, newModel(t))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if got := read.Config().Alpha; got != 8 {
+		t.Errorf("alpha is %g, want 8", got)
+	}
+}
+
 // TestMergedEqualsUnmerged goes through all kinds that can be merged, with every dense layer of
 // the model as a target.
 func TestMergedEqualsUnmerged(t *testing.T) {
@@ -202,6 +250,23 @@ func TestPatterns(t *testing.T) {
 	}
 	if len(a.Ranks()) != 6 {
 		t.Errorf("layers are %v, want the six of the second block", a.Ranks())
+	}
+}
+
+// TestBudgetOfShortRuns: ranks are not dropped before anything is known of them, also if the run has fewer updates than the budget's
+// last phase.
+func TestBudgetOfShortRuns(t *testing.T) {
+	for _, c := range []struct {
+		budget  peft.Budget
+		updates int
+	}{{peft.Budget{Final: 100}, 60}, {peft.Budget{Warmup: 100}, 60}, {peft.Budget{}, 1}, {peft.Budget{}, 2}} {
+		a, err := peft.New(peft.Config{Kind: "adalora", Budget: &c.budget}, small().Variables())
+		if err != nil {
+			t.Fatal(err)
+		}
+		if first := a.FollowScalars(0, c.updates); first[0] != 1 || first[1] != 0 {
+			t.Errorf("%+v, %d updates: the first is told %v", c.budget, c.updates, first)
+		}
 	}
 }
 
@@ -338,6 +403,8 @@ func TestDamagedFilesAreExplained(t *testing.T) {
 		"use_rslora and use_dora together":                 {`"use_dora": false,`, `"use_dora": true,`},
 		`lora_magnitude_vector is missing`:                 {`"use_dora": false,`, `"use_dora": true, "use_rslora": false,`},
 		`alpha_pattern is {"a":1}, which is not supported`: {`"bias": "none",`, `"bias": "none", "alpha_pattern": {"a":1},`},
+		`init_lora_weights is "pissa_niter_4"`:             {`"bias": "none"`, `"bias": "none", "init_lora_weights": "pissa_niter_4"`},
+		"lora_alpha is 0":                                  {`"lora_alpha": 4`, `"lora_alpha": 0`},
 		`bias is "all", want "none"`:                       {`"bias": "none"`, `"bias": "all"`},
 		`has no tensor of kind "ia3" for any layer`:        {`"LORA"`, `"IA3"`},
 		"invalid character":                                {`{`, `{{`},

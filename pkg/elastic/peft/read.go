@@ -8,6 +8,7 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"strings"
 
 	"github.com/gomlx/compute/dtypes"
 	"github.com/gomlx/gomlx/core/tensors"
@@ -23,7 +24,7 @@ type file struct {
 	Type       string          `json:"peft_type"`
 	Base       string          `json:"base_model_name_or_path"`
 	Rank       int             `json:"r"`
-	Alpha      float64         `json:"lora_alpha"`
+	Alpha      *float64        `json:"lora_alpha"`
 	Dropout    float64         `json:"lora_dropout"`
 	Stabilised bool            `json:"use_rslora"`
 	Decomposed bool            `json:"use_dora"`
@@ -54,6 +55,9 @@ var notOurs = []string{
 	"prefix_projection", "target_parameters", "trainable_token_indices", "use_bdlora", "use_qalora", "velora_config",
 }
 
+// changesBase are the beginnings of names of initialisations after which the base model is another.
+var changesBase = []string{"pissa", "olora", "corda", "loftq", "lora_ga"}
+
 func readFile(dir string) (file, error) {
 	path := filepath.Join(dir, ConfigFile)
 	text, err := os.ReadFile(path)
@@ -70,6 +74,16 @@ func readFile(dir string) (file, error) {
 		if value := string(all[name]); !slices.Contains([]string{"", "null", "false", "{}", "[]"}, value) {
 			problems = append(problems, fmt.Errorf("%s is %s, which is not supported", name, value))
 		}
+	}
+	var start string // true and false are no strings, and change no weights of the base
+	if json.Unmarshal(all["init_lora_weights"], &start) == nil && slices.ContainsFunc(changesBase, func(name string) bool { return strings.HasPrefix(start, name) }) {
+		problems = append(problems, fmt.Errorf("init_lora_weights is %q, which changes the weights of the base model; save the adapter converted to plain LoRA", start))
+	}
+	if f.Alpha == nil {
+		f.Alpha = new(float64)
+		*f.Alpha = 8 // peft's default
+	} else if *f.Alpha == 0 {
+		problems = append(problems, errors.New("lora_alpha is 0, by which the adapter does nothing"))
 	}
 	if f.Bias != "" && f.Bias != "none" {
 		problems = append(problems, fmt.Errorf("bias is %q, want \"none\"", f.Bias))
@@ -93,7 +107,7 @@ func Base(dir string) (string, error) {
 func (f file) config() (Config, error) {
 	switch f.Type {
 	case "LORA":
-		c := Config{Kind: "lora", Rank: f.Rank, Alpha: f.Alpha, Dropout: f.Dropout}
+		c := Config{Kind: "lora", Rank: f.Rank, Alpha: *f.Alpha, Dropout: f.Dropout}
 		switch {
 		case f.Stabilised && f.Decomposed:
 			return c, errors.New("use_rslora and use_dora together are not supported")
@@ -108,7 +122,7 @@ func (f file) config() (Config, error) {
 		if orthogonality == 0 {
 			orthogonality = -1
 		}
-		return Config{Kind: "adalora", Rank: f.StartRank, Alpha: f.Alpha, Dropout: f.Dropout, Budget: &Budget{
+		return Config{Kind: "adalora", Rank: f.StartRank, Alpha: *f.Alpha, Dropout: f.Dropout, Budget: &Budget{
 			Target: f.Target, Warmup: f.Warmup, Final: f.Final, Every: f.Every, Beta1: f.Beta1, Beta2: f.Beta2, Orthogonality: orthogonality,
 		}}, nil
 	case "IA3":

@@ -232,14 +232,13 @@ func (t *Trainer) pulled(store *model.Store, gradients []*Node, factor *Node) []
 	return sum
 }
 
-// scaled returns the value after an update with the variable's factor of the learning rate.
-func (t *Trainer) scaled(v elastic.Variable, before, after *Node) *Node {
-	factor := t.factors[v.Path]
-	if factor == 1 {
-		return after
+// scales returns the factor of the learning rate of each variable that is trained.
+func (t *Trainer) scales() []float64 {
+	list := make([]float64, len(t.variables))
+	for i, v := range t.variables {
+		list[i] = t.factors[v.Path]
 	}
-	// Step and decay are both proportional to the rate.
-	return Add(before, MulScalar(Sub(after, before), factor))
+	return list
 }
 
 // measure returns ‖Δw‖², ‖w‖² and per group ‖w − start‖² for the new values.
@@ -250,19 +249,19 @@ func (t *Trainer) measure(store *model.Store, values []*Node) []*Node {
 	var step, size *Node
 	distances := make([]*Node, len(t.groups))
 	for i, v := range t.variables {
-		square := func(other *Node) *Node { return ReduceAllSum(Square(Sub(values[i], other))) }
+		square := func(other *Node) *Node { return elastic.SumAll(Square(Sub(values[i], other))) }
 		g := values[i].Graph()
 		group := slices.Index(t.groups, adapt.Group(v.Path))
 		step = elastic.AddIf(step, square(store.GetVariable(v.Path).NodeValue(g)))
-		size = elastic.AddIf(size, ReduceAllSum(Square(values[i])))
+		size = elastic.AddIf(size, elastic.SumAll(Square(values[i])))
 		distances[group] = elastic.AddIf(distances[group], square(store.GetVariable(anchorScope+"/start"+v.Path).NodeValue(g)))
 	}
 	return append([]*Node{step, size}, distances...)
 }
 
 // note counts calm updates, keeps an event when one is due, and ends the run if the strategy
-// says so.
-func (t *Trainer) note(loss float64, elapsed time.Duration, measures []float64, last bool) {
+// says so. An update whose numbers are not finite was not made.
+func (t *Trainer) note(loss float64, finite bool, elapsed time.Duration, measures []float64, last bool) {
 	s := t.config.Adapt
 	if s.IsZero() {
 		return
@@ -275,14 +274,20 @@ func (t *Trainer) note(loss float64, elapsed time.Duration, measures []float64, 
 		total += measures[2+i]
 	}
 	event.Distance = math.Sqrt(total)
-	t.state.Calm++
-	if !(event.Change < s.Converge.Below) {
+	switch {
+	case !finite: // nothing was changed, which is no calm
+		event.Loss = 0 // JSON has no NaN
+	case event.Change < s.Converge.Below:
+		t.state.Calm++
+	default:
 		t.state.Calm = 0
 	}
 	if s.Budget.Seconds > 0 { // else it would make states differ that are the same
 		t.state.Seconds += elapsed.Seconds()
 	}
-	t.state.Ended = s.End(t.state.Update, t.state.Calm, t.state.Seconds, event.Distance)
+	if t.state.Ended == "" { // else a controller ended it
+		t.state.Ended = s.End(t.state.Update, t.state.Calm, t.state.Seconds, event.Distance)
+	}
 	if t.state.Ended != "" {
 		event.Why = t.state.Ended
 	}

@@ -2,6 +2,7 @@ package train_test
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"iter"
 	"math"
@@ -20,6 +21,7 @@ import (
 	"github.com/elastic-attention/workbench/pkg/elastic/dropout"
 	"github.com/elastic-attention/workbench/pkg/elastic/loss"
 	"github.com/elastic-attention/workbench/pkg/elastic/optim"
+	"github.com/elastic-attention/workbench/pkg/elastic/optim/control"
 	"github.com/elastic-attention/workbench/pkg/elastic/train"
 )
 
@@ -97,6 +99,29 @@ func TestRatesByPattern(t *testing.T) {
 	gxtest.Close(t, events[1].Moved["/outer"], math.Sqrt(distance), 1e-6)
 	if _, ok := events[1].Moved["/norm"]; ok {
 		t.Error("a frozen group is said to move")
+	}
+}
+
+// TestRatesOfAverages: a factor is one of the learning rate also where rules keep sequences or averages of their own, so that one
+// for all variables is the same as a schedule of that height.
+func TestRatesOfAverages(t *testing.T) {
+	for name, rule := range map[string]optim.Rule{
+		"schedule-free": optim.ScheduleFreeSGD{}, "ema": optim.Chain{optim.SGD{}, optim.EMA{Beta: 0.9}}, "swa": optim.Chain{optim.SGD{}, optim.SWA{Start: 2}},
+		"lookahead": optim.Chain{optim.SGD{}, optim.Lookahead{Every: 2}}, "dadapt_sgd": optim.DAdaptSGD{D0: 0.01},
+	} {
+		cfg := config()
+		cfg.Optimizer = optim.Config{Rule: rule}
+		lower, strategic := newClassifier(t), newClassifier(t)
+		cfg.Schedule.Peak /= 4
+		if name == "dadapt_sgd" { // whose estimate makes up for the schedule
+			cfg.Optimizer.Groups = []optim.Group{{Variables: []string{"*"}, Rate: 0.25}}
+			cfg.Schedule.Peak *= 4
+		}
+		runWith(t, lower, cfg)
+		cfg.Optimizer.Groups, cfg.Schedule.Peak = nil, config().Schedule.Peak
+		cfg.Adapt = adapt.Strategy{Gradient: []adapt.Rate{{Variables: []string{"*"}, Factor: 0.25}}}
+		runWith(t, strategic, cfg)
+		t.Run(name, func(t *testing.T) { gxtest.Close(t, weights(t, strategic), weights(t, lower), 1e-6) })
 	}
 }
 
@@ -184,6 +209,58 @@ func TestStrategiesEnd(t *testing.T) {
 		if strategy.Budget.Updates > 0 && result.State.Update != 4 || strategy.Converge.Steps == 3 && result.State.Update != 3 {
 			t.Errorf("%s: %d updates", want, result.State.Update)
 		}
+	}
+}
+
+// TestControllerEndsAStrategy: the strategy does not take back that a controller ends the run, and where both would, the controller's
+// reason stands.
+func TestControllerEndsAStrategy(t *testing.T) {
+	cfg := config()
+	cfg.Control = []control.Config{{Stop: &control.Stop{Progress: control.Progress{Signal: "loss", Threshold: 1e6, ThresholdMode: "abs"}}}}
+	cfg.Adapt = adapt.Strategy{Budget: adapt.Budget{Updates: 4}}
+	result := runWith(t, newClassifier(t), cfg)
+	if result.State.Update != 2 || !strings.Contains(result.State.Ended, "loss did not improve") {
+		t.Errorf("ended after update %d because %q", result.State.Update, result.State.Ended)
+	}
+}
+
+// TestSkippedUpdatesAreNoCalm: a strategy does not converge by updates that are not made, and its events can be written.
+func TestSkippedUpdatesAreNoCalm(t *testing.T) {
+	cfg := config()
+	cfg.Epochs, cfg.SkipNonFinite = 1, true
+	cfg.Adapt = adapt.Strategy{Converge: adapt.Converge{Below: 1e-12, Steps: 1}, LogEvery: 1}
+	trainer, err := train.New(gxtest.Backend(t), newClassifier(t), cfg)
+	if err != nil {
+		t.Fatal(err)
+	}
+	result, err := trainer.Run(t.Context(), poisoned{rows{batches: 4, size: 8}}, train.Hooks{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := json.Marshal(result.State); err != nil || result.State.Ended != "" || result.State.Skipped != 1 {
+		t.Errorf("ended because %q with %d updates skipped, written with %v", result.State.Ended, result.State.Skipped, err)
+	}
+}
+
+// endless is a classifier whose loss is infinite, and its gradients not.
+type endless struct{ classifier }
+
+func (e endless) Loss(w elastic.Weights, inputs, labels []*graph.Node, drop *dropout.Source) (sum, count *graph.Node) {
+	sum, count = e.classifier.Loss(w, inputs, labels, drop)
+	return graph.Add(sum, graph.Infinity(sum.Graph(), sum.DType(), 1)), count
+}
+
+// TestInfiniteLossIsSkipped: what is said to be skipped changes nothing.
+func TestInfiniteLossIsSkipped(t *testing.T) {
+	c := newClassifier(t)
+	before := weights(t, c)
+	cfg := config()
+	cfg.SkipNonFinite = true
+	if result := runWith(t, endless{c}, cfg); result.State.Skipped != result.State.Update {
+		t.Errorf("%d of %d updates skipped", result.State.Skipped, result.State.Update)
+	}
+	if !slices.Equal(weights(t, c), before) {
+		t.Error("skipped updates were made")
 	}
 }
 

@@ -103,12 +103,13 @@ func (s *State) begun() int {
 }
 
 // judge notes a metric and reports whether it is the best so far. A metric that is
-// not a number never is.
+// not a finite number never is.
 func (s *State) judge(metric float64) bool {
-	if !math.IsNaN(metric) { // JSON has no NaN
+	finite := !math.IsNaN(metric) && !math.IsInf(metric, 0) // JSON has neither
+	if finite {
 		s.Metrics = append(s.Metrics, Metric{Epoch: s.begun(), Update: s.Update, Value: metric})
 	}
-	if !math.IsNaN(metric) && (s.Best.Epoch < 0 || metric > s.Best.Metric) {
+	if finite && (s.Best.Epoch < 0 || metric > s.Best.Metric) {
 		s.Best = Best{Epoch: s.begun(), Update: s.Update, Metric: metric}
 		s.Stale = 0
 		return true

@@ -182,6 +182,7 @@ func New(backend compute.Backend, task Task, config Config) (*Trainer, error) {
 	if t.optimizer, err = optim.New(config.Optimizer, t.variables); err != nil {
 		return nil, fmt.Errorf("training config: %w", err)
 	}
+	t.optimizer.Scale(t.scales())
 	if t.control, err = control.New(config.Control); err != nil {
 		return nil, fmt.Errorf("training config: %w", err)
 	}
@@ -410,9 +411,6 @@ func (t *Trainer) update(store *model.Store, scalars *Node, of sums) []*Node {
 		Key:   ConvertDType(Slice(scalars, AxisRange(2, 4)), dtypes.Uint32),
 		Since: t.since(scalars),
 	})
-	for i, v := range t.variables {
-		values[i] = t.scaled(v, before[i], values[i])
-	}
 	followed := t.followed()
 	oldFollowed := make([]*Node, len(followed))
 	for i, slot := range followed {
@@ -431,7 +429,8 @@ func (t *Trainer) update(store *model.Store, scalars *Node, of sums) []*Node {
 	}
 	values = t.unlessFrozen(scalars, values, func(i int) *Node { return before[i] })
 	if t.config.SkipNonFinite {
-		finite := LessThan(norm, Infinity(g, norm.DType(), 1)) // false for NaN
+		infinite := Infinity(g, norm.DType(), 1) // greater than what is finite, not than NaN
+		finite := LogicalAnd(LessThan(norm, infinite), LessThan(Abs(loss), infinite))
 		keepUnless(finite, values, before)
 		keepUnless(finite, newSlots, slots)
 		keepUnless(finite, newFollowed, oldFollowed)
@@ -915,7 +914,7 @@ func (t *Trainer) train(ctx context.Context, data Data, hooks Hooks, rates rates
 			})
 		}
 		micro, sum, targets, positions, small = 0, 0, 0, 0, smallNorms{}
-		t.note(loss, time.Since(begin), measures, t.state.Update == total)
+		t.note(loss, finite, time.Since(begin), measures, t.state.Update == total)
 		if t.state.Update == until || t.state.Ended != "" {
 			break
 		}

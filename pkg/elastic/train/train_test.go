@@ -2,6 +2,7 @@ package train_test
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"io"
 	"iter"
@@ -366,6 +367,22 @@ func TestEarlyStop(t *testing.T) {
 	}
 	if !slices.Equal(saved, []bool{true, true, false, false}) {
 		t.Errorf("best epochs were %v", saved)
+	}
+}
+
+// TestInfiniteMetricIsNeverBest, and leaves a state that can be written.
+func TestInfiniteMetricIsNeverBest(t *testing.T) {
+	cfg := config()
+	result, err := newTrainer(t, newClassifier(t), cfg).Run(t.Context(), rows{batches: 2, size: 8}, train.Hooks{
+		Evaluate: func(_ context.Context, epoch int) (float64, error) {
+			return map[int]float64{1: math.Inf(-1), 2: 0.5, 3: math.Inf(1)}[epoch], nil
+		},
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := json.Marshal(result.State); err != nil || result.State.Best.Epoch != 2 || len(result.State.Metrics) != 1 {
+		t.Errorf("best %+v of %+v, written with %v", result.State.Best, result.State.Metrics, err)
 	}
 }
 

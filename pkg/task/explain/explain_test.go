@@ -2,6 +2,7 @@ package explain_test
 
 import (
 	"context"
+	"encoding/json"
 	"fmt"
 	"math"
 	"slices"
@@ -212,6 +213,25 @@ func TestFaithfulness(t *testing.T) {
 		if f, err = x.Faithfulness(t.Context(), []explain.Example{e}, explain.Config{Method: explain.Rollout}, 7, nil); err != nil || f.Completeness != nil {
 			t.Errorf("rollout, which need not add up: completeness %+v, %v", f.Completeness, err)
 		}
+	}
+}
+
+// TestFaithfulnessOfNothing: where words change nothing, nothing is left open, and the result can be written.
+func TestFaithfulnessOfNothing(t *testing.T) {
+	x := fresh(t, tokens, 4)
+	for _, v := range x.Model.Config.Variables() {
+		if strings.HasPrefix(v.Path, "/head/") {
+			if err := x.Model.Store.GetVariable(v.Path).SetValue(elastic.Variable{Shape: v.Shape}.Tensor(0)); err != nil {
+				t.Fatal(err)
+			}
+		}
+	}
+	f, err := x.Faithfulness(t.Context(), []explain.Example{example(tokens, 4)}, explain.Config{}, 7, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := json.Marshal(f); err != nil || *f.Completeness != (interpret.Spread{}) {
+		t.Errorf("completeness %+v, written with %v", f.Completeness, err)
 	}
 }
 

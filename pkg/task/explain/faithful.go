@@ -5,7 +5,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"math"
 	"slices"
 	"strings"
 
@@ -45,7 +44,7 @@ func (x *Explainer) Faithfulness(ctx context.Context, examples []Example, config
 		}
 		for i, a := range list {
 			n := numbers[i]
-			open[n] = math.Abs(a.Error) / math.Abs(a.Evidence-a.Without)
+			open[n] = interpret.CompletenessError(a.Error, a.Evidence-a.Without, a.Words)
 			curves[n], err = interpret.Faithful(ctx, a.Words, randomOrders, seed+uint64(n), func(ctx context.Context, keep [][]bool) ([]float64, error) {
 				return x.kept(ctx, chunk[i], keep)
 			})

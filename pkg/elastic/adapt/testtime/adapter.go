@@ -206,8 +206,9 @@ func (a *Adapter) Step(ctx context.Context, inputs ...any) ([]float32, Event, er
 	}
 	a.batches++
 	if a.stopped || (a.batches-1)%a.config.Every != 0 {
-		logits, _, err := a.forward(inputs)
-		return logits, Event{Batch: a.batches, Stopped: a.stopped}, err
+		event := Event{Batch: a.batches, Stopped: a.stopped}
+		logits, _, err := a.sound(&event, inputs)
+		return logits, event, err
 	}
 	logits, event, err := a.call(inputs)
 	if err != nil {
@@ -219,9 +220,33 @@ func (a *Adapter) Step(ctx context.Context, inputs ...any) ([]float32, Event, er
 		}
 		logits, _, err = a.forward(inputs)
 	} else if a.config.Episodic { // what was learned from this batch serves this batch only
-		logits, _, err = a.forward(inputs)
+		logits, _, err = a.sound(&event, inputs)
 	}
 	return logits, event, err
+}
+
+// sound predicts like forward, and puts the variables back if a step before has left logits of rows that count that are not finite;
+// then it predicts once more, and the event says so.
+func (a *Adapter) sound(event *Event, inputs []any) (logits, weight []float32, err error) {
+	logits, weight, err = a.forward(inputs)
+	if err != nil || a.updates == 0 || finite(logits, weight) {
+		return logits, weight, err
+	}
+	event.Reset = notFinite
+	if err := a.retreat(event); err != nil {
+		return nil, nil, err
+	}
+	return a.forward(inputs)
+}
+
+// finite tells whether all logits of rows that count are.
+func finite(logits, weight []float32) bool {
+	for i, x := range logits {
+		if x-x != 0 && weight[i*len(weight)/len(logits)] != 0 {
+			return false
+		}
+	}
+	return true
 }
 
 func (a *Adapter) interrupted(ctx context.Context) error {

@@ -121,10 +121,13 @@ func (w *watch) share() float64 {
 	return (damage - math.Sqrt(damage)) / math.Max(telling, 1)
 }
 
+// notFinite is why variables are put back whatever the guard.
+const notFinite = "values are not finite"
+
 // judge says why the variables must be put back, or "".
 func (a *Adapter) judge(e Event, looked bool, s sight) string {
 	if sum := e.Loss + e.Entropy + e.Moved + e.Divergence; math.IsNaN(sum) || math.IsInf(sum, 0) {
-		return "values are not finite"
+		return notFinite
 	}
 	if !looked {
 		return ""

@@ -306,6 +306,51 @@ func TestLearnRefuses(t *testing.T) {
 	}
 }
 
+// TestBrokenModelIsPutBack: a step that leaves a model without finite logits is undone before anybody sees them, also by batches
+// from which nothing is learned; and a guard that has given up lets nothing more be learned from labels.
+func TestBrokenModelIsPutBack(t *testing.T) {
+	x := [][]float32{{1, 2}, {3, 1}, {-1, 2}}
+	task := func() pooled {
+		return newPooled(t, tensors.FromValue([]float32{1, 1}), 2, func(w *Node, in []*Node) *Node {
+			return Square(Square(Mul(in[0], InsertAxes(w, 0)))) // a step of 1e12 is finite, its fourth power not
+		})
+	}
+	want := []float32{1, 16, 81, 1, 1, 16}
+	for name, config := range map[string]testtime.Config{"episodic": {Episodic: true}, "every": {Every: 2}, "labels": {Method: "labels"}} {
+		t.Run(name, func(t *testing.T) {
+			p := task()
+			config.Rate, config.Variables, config.Guard = 1e15, []string{"*"}, testtime.Guard{MaxResets: 1}
+			a, err := testtime.New(gxtest.Backend(t), p, config)
+			if err != nil {
+				t.Fatal(err)
+			}
+			var last testtime.Event
+			for range 2 {
+				var logits []float32
+				if config.Method == "labels" {
+					var ticket *testtime.Ticket
+					if logits, ticket, err = a.Predict(t.Context(), x); err == nil {
+						last, err = a.Learn(t.Context(), ticket, []int32{1, 1, 0})
+					}
+				} else {
+					logits, last, err = a.Step(t.Context(), x)
+				}
+				if err != nil {
+					t.Fatal(err)
+				}
+				gxtest.Close(t, logits, want, 0)
+			}
+			if !last.Stopped || config.Method == "labels" && last.Reset != "values are not finite" {
+				t.Errorf("last event %+v", last)
+			}
+			gxtest.Close(t, tensors.MustCopyFlatData[float32](p.store.GetVariable(p.variable.Path).MustValue()), []float32{1, 1}, 0)
+			if name == "labels" && math.IsNaN(a.Score().LogLoss) {
+				t.Errorf("score %+v", a.Score())
+			}
+		})
+	}
+}
+
 // TestLearnGuard: of labels the guard lets all be learned that makes more decisions right, however many
 // change, and puts back what makes them wrong, until it gives up. Then nothing is learned any more.
 func TestLearnGuard(t *testing.T) {

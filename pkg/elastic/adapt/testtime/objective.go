@@ -53,7 +53,7 @@ func (a *Adapter) graph(store *model.Store, in []*Node, look bool) []*Node {
 		for i, v := range a.variables {
 			away := Sub(parameters[i], began[v.Path])
 			gradients[i] = Add(gradients[i], MulScalar(away, 2*mu))
-			objective.loss = Add(objective.loss, MulScalar(ReduceAllSum(Square(away)), mu))
+			objective.loss = Add(objective.loss, MulScalar(elastic.SumAll(Square(away)), mu))
 		}
 	}
 	share := MinScalar(MulScalar(ReduceAllSum(rows.weight), 1/float64(a.config.FullRows)), 1)
@@ -64,7 +64,7 @@ func (a *Adapter) graph(store *model.Store, in []*Node, look bool) []*Node {
 		if a.config.FullRows > 1 {
 			value = Add(parameters[i], Mul(share, Sub(value, parameters[i])))
 		}
-		moved = elastic.AddIf(moved, ReduceAllSum(Square(Sub(value, parameters[i]))))
+		moved = elastic.AddIf(moved, elastic.SumAll(Square(Sub(value, parameters[i]))))
 		store.GetVariable(v.Path).SetNodeValue(value)
 	}
 	count := ReduceAllSum(rows.weight)
@@ -225,7 +225,7 @@ func (a *Adapter) remember(store *model.Store, r rows, kept *Node) {
 func (a *Adapter) sharp(w elastic.Weights, inputs []*Node, kept *Node, parameters, gradients []*Node) []*Node {
 	var square *Node
 	for _, gradient := range gradients {
-		square = elastic.AddIf(square, ReduceAllSum(Square(gradient)))
+		square = elastic.AddIf(square, elastic.SumAll(Square(gradient)))
 	}
 	factor := MulScalar(Reciprocal(AddScalar(Sqrt(square), 1e-12)), a.config.Radius)
 	moved, there := map[string]*Node{}, make([]*Node, len(parameters))

@@ -26,6 +26,7 @@ type Ticket struct {
 	batch  int // from 1
 	round  int // 0 when it is used
 	scored bool
+	reset  string // why variables were put back before the prediction
 	inputs []any
 	logits []float32
 	weight []float32
@@ -61,11 +62,12 @@ func (a *Adapter) Predict(ctx context.Context, inputs ...any) ([]float32, *Ticke
 	if err != nil {
 		return nil, nil, fmt.Errorf("test-time adaptation, batch %d: %w", a.batches, err)
 	}
-	logits, weight, err := a.forward(inputs)
+	var event Event
+	logits, weight, err := a.sound(&event, inputs)
 	if err != nil {
 		return nil, nil, err
 	}
-	ticket := &Ticket{from: a, batch: a.batches, round: a.online.round, scored: !a.online.seen[digest], inputs: kept, logits: append([]float32(nil), logits...), weight: weight}
+	ticket := &Ticket{from: a, batch: a.batches, reset: event.Reset, round: a.online.round, scored: !a.online.seen[digest], inputs: kept, logits: append([]float32(nil), logits...), weight: weight}
 	a.online.seen[digest] = true
 	return logits, ticket, nil
 }
@@ -94,12 +96,14 @@ func (a *Adapter) Learn(ctx context.Context, ticket *Ticket, labels []int32) (Ev
 		a.online.score.add(ticket, labels, classes)
 	}
 	if a.stopped || (ticket.batch-1)%a.config.Every != 0 {
-		return Event{Batch: ticket.batch, Stopped: a.stopped}, nil
+		return Event{Batch: ticket.batch, Reset: ticket.reset, Stopped: a.stopped}, nil
 	}
 	_, event, err := a.call(append(ticket.inputs, tensors.FromFlatDataAndDimensions(append([]int32(nil), labels...), len(labels))))
 	event.Batch = ticket.batch
 	if err == nil && event.Reset != "" {
 		err = a.retreat(&event)
+	} else if event.Reset == "" {
+		event.Reset = ticket.reset
 	}
 	return event, err
 }

@@ -124,6 +124,39 @@ func TestSpike(t *testing.T) {
 	}
 }
 
+// TestMetricsBelowZero: a metric that is negative, as that of language models, improves if it rises, or falls in mode min; what is
+// infinite improves nothing, and can be written.
+func TestMetricsBelowZero(t *testing.T) {
+	for mode, sign := range map[string]float64{"max": -1, "min": 1} {
+		for _, stalled := range [][]float64{{3, 3, 3}, {3, 3.0001, 3.0002}, {3, math.Inf(1), math.Inf(1)}, {3, math.Inf(-1), math.Inf(-1)}} {
+			for _, below := range []float64{1, -1} {
+				if sign*below*stalled[2] > sign*below*stalled[0] {
+					continue // rises or falls as it should
+				}
+				set := start(t, []control.Config{{Stop: &control.Stop{Progress: control.Progress{Patience: 1, Mode: mode}}}})
+				for _, metric := range stalled {
+					metric *= below
+					set.Observe(control.Signals{Metric: &metric})
+				}
+				if set.Stop() == "" {
+					t.Errorf("mode %s: %g times %v is said to improve", mode, below, stalled)
+				}
+				if _, err := json.Marshal(set); err != nil {
+					t.Errorf("mode %s, %g times %v: %v", mode, below, stalled, err)
+				}
+			}
+		}
+		set := start(t, []control.Config{{Stop: &control.Stop{Progress: control.Progress{Mode: mode}}}})
+		for _, metric := range []float64{2, 1.9, 1.8} {
+			metric *= sign
+			set.Observe(control.Signals{Metric: &metric})
+		}
+		if set.Stop() != "" {
+			t.Errorf("mode %s: does not see an improvement: %s", mode, set.Stop())
+		}
+	}
+}
+
 func TestStop(t *testing.T) {
 	set := start(t, []control.Config{{Stop: &control.Stop{Progress: control.Progress{Patience: 1}}}})
 	for i, metric := range []float64{0.5, math.NaN(), 0.6, 0.6} {

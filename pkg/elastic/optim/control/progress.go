@@ -85,18 +85,22 @@ func (p Progress) observe(w *watched, value float64) {
 }
 
 func (p Progress) better(value float64, best *float64) bool {
-	if best == nil {
-		return !math.IsNaN(value) && !math.IsInf(value, 0) // JSON has neither
+	if math.IsNaN(value) || math.IsInf(value, 0) { // JSON has neither
+		return false
 	}
+	if best == nil {
+		return true
+	}
+	share := math.Copysign(p.Threshold, *best) // of a best value below 0, PyTorch would take what is worse for better
 	switch {
 	case p.Mode == "min" && p.ThresholdMode == "rel":
-		return value < *best*(1-p.Threshold)
+		return value < *best*(1-share)
 	case p.Mode == "min":
 		return value < *best-p.Threshold
 	case p.ThresholdMode == "rel":
-		return value > *best*(1+p.Threshold) && !math.IsInf(value, 0)
+		return value > *best*(1+share)
 	}
-	return value > *best+p.Threshold && !math.IsInf(value, 0)
+	return value > *best+p.Threshold
 }
 
 // Stop ends a run that no longer improves.
