@@ -16,7 +16,7 @@ func TestClaimSaysWhatItsResultsSay(t *testing.T) {
 	docs := filepath.Join("..", "..", "docs")
 	for name, file := range map[string]string{
 		"ner": "claim.md", "classify": "claim.md", "adapt-ner": "claim.md", "adapt-classify": "claim.md",
-		"upper-ner": "claim.md", "upper-classify": "claim.md",
+		"upper-ner": "claim.md", "upper-classify": "claim.md", "labels-ner": "claim.md", "labels-classify": "claim.md",
 		"rates-lm": "claim-rates.md", "rates-ner": "claim-rates.md", "rates-ner-1600": "claim-rates.md",
 	} {
 		page, err := os.ReadFile(filepath.Join(docs, file))
