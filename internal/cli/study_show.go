@@ -14,8 +14,8 @@ type studyShowCmd struct {
 	Folder string `arg:"" help:"Study folder." predictor:"path"`
 
 	Resamples int    `help:"Times that the bootstrap draws." default:"10000"`
-	Plot      string `help:"Draw the differences on a test set: FILE.svg, or FILE.html." placeholder:"FILE" predictor:"path"`
-	Set       string `help:"Test set of --plot. Default: the first." placeholder:"NAME"`
+	Plot      string `help:"Draw the differences on a test set: FILE.svg, or FILE.html. Of variants; of a study of one variant, its adaptations." placeholder:"FILE" predictor:"path"`
+	Set       string `help:"Test set of --plot. Default: the first, dev aside." placeholder:"NAME"`
 	JSON      bool   `help:"Print the tables as JSON."`
 }
 
@@ -24,6 +24,7 @@ func (studyShowCmd) Help() string {
 	return `Examples:
   elastic study show runs/study-claim-ner               tables in Markdown
   elastic study show runs/study-claim-ner --plot wnut.svg --set wnut-17
+  elastic study show docs/claim/labels-ner --plot typos.svg --set typos
 
 It reads what is there: a study that still runs can be shown.`
 }
@@ -53,7 +54,11 @@ func (c studyShowCmd) Run(a *app) error {
 		return err
 	}
 	if c.Plot != "" {
-		if err := c.plot(a, folder.Config.Measure(), variants); err != nil {
+		table := variants
+		if len(table.Rows) == 0 {
+			table = adaptations
+		}
+		if err := c.plot(a, folder.Config, table); err != nil {
 			return err
 		}
 	}
@@ -70,20 +75,23 @@ func (c studyShowCmd) Run(a *app) error {
 	return nil
 }
 
-func (c studyShowCmd) plot(a *app, measure string, table study.Table) error {
+func (c studyShowCmd) plot(a *app, config study.Config, table study.Table) error {
 	sets := table.Sets()
 	if len(sets) == 0 {
-		return fmt.Errorf("%s holds nothing to draw yet: it needs results of two variants", c.Folder)
+		return fmt.Errorf("%s holds nothing to draw yet: it needs results of two variants with the same seeds, or of an adaptation", c.Folder)
 	}
 	set := c.Set
 	if set == "" {
-		set = sets[min(1, len(sets)-1)] // dev is before the test sets
+		set = sets[0]
+		if set == config.Dev.Name && len(sets) > 1 {
+			set = sets[1]
+		}
 	}
 	rows := table.On(set)
 	if len(rows) == 0 {
 		return usageError{fmt.Errorf("--set: no results on %q, only on %s", set, strings.Join(sets, ", "))}
 	}
-	picture := viz.Forest{Title: table.Title + ": " + set, XLabel: "difference in " + measure + " (points), 95 % interval"}
+	picture := viz.Forest{Title: table.Title + ": " + set, XLabel: "difference in " + config.Measure() + " (points), 95 % interval"}
 	for _, r := range rows {
 		picture.Rows = append(picture.Rows, viz.Estimate{Name: r.Name, Value: 100 * r.Difference.Difference, Low: 100 * r.Low, High: 100 * r.High})
 	}

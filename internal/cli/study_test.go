@@ -42,6 +42,13 @@ func TestStudy(t *testing.T) {
 	if svg, err := os.ReadFile(path("plain.svg")); err != nil || !strings.Contains(string(svg), "sparse: ") || !strings.Contains(string(svg), "difference in F1") {
 		t.Errorf("the plot: %v", err)
 	}
+	// A study of one variant has only adaptations to draw.
+	claim := filepath.Join("..", "..", "docs", "claim", "labels-ner")
+	if out := run(t, "", "study", "show", claim, "--resamples", "100", "--plot", path("typos.svg"), "--set", "typos"); out.code != 0 {
+		t.Errorf("show of adaptations: code %d, errors %q", out.code, out.stderr)
+	} else if svg, err := os.ReadFile(path("typos.svg")); err != nil || !strings.Contains(string(svg), "labels, head: ") {
+		t.Errorf("the plot of adaptations: %v", err)
+	}
 	out = run(t, "", "study", "show", path("study"), "--resamples", "100", "--json")
 	var tables map[string]struct{ Rows []struct{ Name string } }
 	if err := json.Unmarshal([]byte(out.stdout), &tables); err != nil || len(tables["variants"].Rows) != 2 {
