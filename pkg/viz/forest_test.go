@@ -34,6 +34,41 @@ func TestForest(t *testing.T) {
 	}
 }
 
+// TestTextsFit: names of rows end at the axis, all in one line, whatever font a browser draws them with.
+func TestTextsFit(t *testing.T) {
+	names := []string{"i", "softmax & labels", "softmax, labels, head, rate x10"}
+	var rows []viz.Estimate
+	for _, name := range names {
+		rows = append(rows, viz.Estimate{Name: name, Value: 1, Low: 0, High: 2})
+	}
+	svg, err := viz.Forest{Title: "a", XLabel: "b", Rows: rows}.SVG()
+	if err != nil {
+		t.Fatal(err)
+	}
+	var picture struct {
+		Texts []struct {
+			X      float64 `xml:"x,attr"`
+			Length float64 `xml:"textLength,attr"`
+			Text   string  `xml:",chardata"`
+		} `xml:"g>text"`
+	}
+	if err := xml.Unmarshal([]byte(svg), &picture); err != nil {
+		t.Fatal(err)
+	}
+	ends := map[string]float64{}
+	for _, text := range picture.Texts {
+		if text.Length <= 0 {
+			t.Errorf("%q has no length", text.Text)
+		}
+		ends[text.Text] = text.X + text.Length
+	}
+	for _, name := range names {
+		if end, ok := ends[name]; !ok || math.Abs(end-ends[names[0]]) > 0.1 {
+			t.Errorf("%q ends at %g, %q at %g", name, end, names[0], ends[names[0]])
+		}
+	}
+}
+
 func TestForestRefuses(t *testing.T) {
 	for _, f := range []viz.Forest{
 		{},

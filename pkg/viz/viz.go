@@ -20,8 +20,10 @@ import (
 	"encoding/xml"
 	"errors"
 	"fmt"
+	"html"
 	"image/color"
 	"math"
+	"regexp"
 	"slices"
 	"strconv"
 	"strings"
@@ -478,11 +480,29 @@ func label(svg, title, desc string) string {
 	if i := strings.Index(svg, "<svg"); i > 0 {
 		svg = svg[i:]
 	}
+	svg = fitted(svg)
 	svg = strings.ReplaceAll(svg, "font-family:Liberation Sans;", "font-family:Liberation Sans,Arial,Helvetica,sans-serif;")
 	end := strings.IndexByte(svg, '>')
 	head := strings.Join(strings.Fields(svg[:end]), " ")
 	return head + ` class="` + class + `" role="img" aria-label="` + escape(title) + `">` +
 		"\n<title>" + escape(title) + "</title>\n<desc>" + escape(desc) + "</desc>\n" + style + svg[end+1:]
+}
+
+// sans is a text of vgsvg in the font that charts are laid out with: what stands before its size, the size, and the text.
+var sans = regexp.MustCompile(`<text( [^<>]*font-family:Liberation Sans;[^<>]*font-size:([0-9.]+)px[^<>]*)>([^<]*)</text>`)
+
+// fitted gives texts the length that the layout reckons with: a browser without this font takes another, which may be a fifth wider,
+// and names of rows would run into the axis.
+func fitted(svg string) string {
+	return sans.ReplaceAllStringFunc(svg, func(all string) string {
+		found := sans.FindStringSubmatch(all)
+		size, err := strconv.ParseFloat(found[2], 64)
+		if err != nil || found[3] == "" {
+			return all
+		}
+		face := font.DefaultCache.Lookup(font.Font{Typeface: "Liberation", Variant: "Sans"}, vg.Points(size))
+		return fmt.Sprintf(`<text textLength="%.5g" lengthAdjust="spacingAndGlyphs"%s>%s</text>`, face.Width(html.UnescapeString(found[3])).Points(), found[1], found[3])
+	})
 }
 
 func escape(s string) string {
