@@ -210,7 +210,7 @@ func (a *Adapter) Step(ctx context.Context, inputs ...any) ([]float32, Event, er
 		logits, _, err := a.sound(&event, inputs)
 		return logits, event, err
 	}
-	logits, event, err := a.call(inputs)
+	logits, _, event, err := a.call(inputs)
 	if err != nil {
 		return nil, Event{}, err
 	}
@@ -267,20 +267,31 @@ func (a *Adapter) retreat(event *Event) error {
 // forward predicts and changes nothing: logits, flat [rows, classes], and the weight of each row.
 func (a *Adapter) forward(inputs []any) (logits, weight []float32, err error) {
 	out, err := a.predict.Call(inputs...)
-	if err == nil {
-		logits, err = tensors.CopyFlatData[float32](out[0])
-	}
-	if err == nil {
-		weight, err = tensors.CopyFlatData[float32](out[1])
-	}
 	if err != nil {
 		return nil, nil, fmt.Errorf("test-time adaptation, batch %d: %w", a.batches, err)
 	}
-	return logits, weight, nil
+	read, err := a.read(out)
+	if err != nil {
+		return nil, nil, err
+	}
+	return read[0], read[1], nil
 }
 
-// call predicts, adapts, and says in the event what the guard thinks of it.
-func (a *Adapter) call(inputs []any) ([]float32, Event, error) {
+// read copies what was computed.
+func (a *Adapter) read(out []*tensors.Tensor) ([][]float32, error) {
+	list := make([][]float32, len(out))
+	for i, tensor := range out {
+		var err error
+		if list[i], err = tensors.CopyFlatData[float32](tensor); err != nil {
+			return nil, fmt.Errorf("test-time adaptation, batch %d: %w", a.batches, err)
+		}
+	}
+	return list, nil
+}
+
+// call predicts, like forward, adapts, and says in the event what the guard thinks of it. The prediction is from before the
+// adaptation: it depends on the inputs and on the variables as they were, not on labels.
+func (a *Adapter) call(inputs []any) (logits, weight []float32, event Event, err error) {
 	look := a.config.Guard.due(a.updates+1, a.lastRows/float64(a.config.FullRows), a.watch)
 	args := []any{[]float64{float64(a.updates + 1), a.config.Rate}}
 	if a.config.Method == "masked" {
@@ -288,26 +299,23 @@ func (a *Adapter) call(inputs []any) ([]float32, Event, error) {
 	}
 	out, err := a.steps[look].Call(append(args, inputs...)...)
 	if err != nil {
-		return nil, Event{}, fmt.Errorf("test-time adaptation, batch %d: %w", a.batches, err)
+		return nil, nil, Event{}, fmt.Errorf("test-time adaptation, batch %d: %w", a.batches, err)
 	}
-	logits, err := tensors.CopyFlatData[float32](out[0])
+	read, err := a.read(out)
 	if err != nil {
-		return nil, Event{}, fmt.Errorf("test-time adaptation, batch %d: %w", a.batches, err)
+		return nil, nil, Event{}, err
 	}
-	n, err := tensors.CopyFlatData[float32](out[1])
-	if err != nil {
-		return nil, Event{}, fmt.Errorf("test-time adaptation, batch %d: %w", a.batches, err)
-	}
+	n := read[2]
 	a.updates++
 	a.lastRows = float64(n[4])
-	event := Event{Batch: a.batches, Loss: float64(n[0]), Entropy: float64(n[1]), Kept: int(n[2]), Moved: float64(n[3])}
+	event = Event{Batch: a.batches, Loss: float64(n[0]), Entropy: float64(n[1]), Kept: int(n[2]), Moved: float64(n[3])}
 	var seen sight
 	if look {
 		seen = sight{rows: float64(n[4]), entropy: float64(n[1]), unadapted: float64(n[5]), damage: float64(n[8]), classes: n[9:]}
 		event.Divergence, event.Changed = float64(n[6]), int(n[7])
 	}
 	event.Reset = a.judge(event, look, seen)
-	return logits, event, nil
+	return read[0], read[1], event, nil
 }
 
 // Finalize frees the compiled steps and the adapter's own variables. The model stays as it

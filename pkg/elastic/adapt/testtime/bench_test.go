@@ -54,11 +54,7 @@ func BenchmarkStep(b *testing.B) {
 			step := func(i int, a *testtime.Adapter) {
 				begin := time.Now()
 				if i == 1 && config.Method == "labels" {
-					_, ticket, err := a.Predict(ctx, ids)
-					if err == nil {
-						_, err = a.Learn(ctx, ticket, make([]int32, 32*64))
-					}
-					if err != nil {
+					if _, _, err := a.PredictThenLearn(ctx, make([]int32, 32*64), ids); err != nil {
 						b.Fatal(err)
 					}
 				} else if _, _, err := a.Step(ctx, ids); err != nil {

@@ -413,6 +413,94 @@ func TestLearnGuard(t *testing.T) {
 	}
 }
 
+// TestPredictThenLearn: together they do what they do one after the other, and refuse the same.
+func TestPredictThenLearn(t *testing.T) {
+	config := testtime.Config{Method: "labels", Rate: 0.3, FullRows: 1}
+	apart, together := testNet(t), testNet(t)
+	a, err := testtime.New(gxtest.Backend(t), apart, config)
+	if err != nil {
+		t.Fatal(err)
+	}
+	b, err := testtime.New(gxtest.Backend(t), together, config)
+	if err != nil {
+		t.Fatal(err)
+	}
+	labels := make([]int32, 20)
+	for i := range labels {
+		labels[i] = int32(i % 3)
+	}
+	labels[4] = testtime.NoLabel
+	for step := range 5 {
+		x := batch(uint64(step % 4)) // the last was seen, and does not count
+		want, ticket, err := a.Predict(t.Context(), x)
+		if err != nil {
+			t.Fatal(err)
+		}
+		event, err := a.Learn(t.Context(), ticket, labels)
+		if err != nil {
+			t.Fatal(err)
+		}
+		got, other, err := b.PredictThenLearn(t.Context(), labels, x)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if !near(got, want) || other.Batch != event.Batch || other.Kept != event.Kept || math.Abs(other.Loss-event.Loss) > 1e-5 {
+			t.Errorf("batch %d: logits %v and %+v together, %v and %+v apart", step+1, got[:3], other, want[:3], event)
+		}
+	}
+	if !near(together.value(t, "/norm/scale"), apart.value(t, "/norm/scale")) || !near(together.value(t, "/norm/bias"), apart.value(t, "/norm/bias")) {
+		t.Error("they learn something else together")
+	}
+	if x, y := a.Score(), b.Score(); x.Rows != 4*19 || x.Rows != y.Rows || x.Right != y.Right || math.Abs(x.LogLoss-y.LogLoss) > 1e-5 {
+		t.Errorf("score %+v together, %+v apart", y, x)
+	}
+	before := together.value(t, "/norm/scale")
+	for want, bad := range map[string][]int32{"19 labels for 20 rows": labels[1:], "label 0 is 3": append([]int32{3}, labels[1:]...)} {
+		if _, _, err := b.PredictThenLearn(t.Context(), bad, batch(8)); err == nil || !strings.Contains(err.Error(), want) {
+			t.Errorf("error is %v, want %q", err, want)
+		}
+	}
+	if !slices.Equal(before, together.value(t, "/norm/scale")) {
+		t.Error("a refused call changed something")
+	}
+	tent, err := testtime.New(gxtest.Backend(t), testNet(t), testtime.Config{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, _, err := tent.PredictThenLearn(t.Context(), labels, batch(1)); err == nil || !strings.Contains(err.Error(), "method labels, not tent") {
+		t.Errorf("tent: %v", err)
+	}
+
+	// Far too fast: what is not finite is predicted once more, and nobody sees it.
+	wild := testNet(t)
+	config.Rate, config.Variables, config.Guard.MaxResets = 1e38, []string{"*"}, 100
+	if a, err = testtime.New(gxtest.Backend(t), wild, config); err != nil {
+		t.Fatal(err)
+	}
+	resets := 0
+	for step := range 6 {
+		got, event, err := a.PredictThenLearn(t.Context(), labels, batch(uint64(step)))
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, x := range got {
+			if x-x != 0 {
+				t.Fatalf("batch %d: logits %v", step+1, got)
+			}
+		}
+		if event.Reset != "" {
+			resets++
+		}
+	}
+	if resets == 0 || math.IsNaN(a.Score().LogLoss) {
+		t.Errorf("%d resets, score %+v", resets, a.Score())
+	}
+}
+
+func near(x, y []float32) bool {
+	return slices.EqualFunc(x, y, func(a, b float32) bool { return math.Abs(float64(a-b)) < 1e-5 })
+}
+
 // TestLearnEvery: labels of the batches in between are scored and not learned.
 func TestLearnEvery(t *testing.T) {
 	n := testNet(t)

@@ -5,6 +5,7 @@ import (
 
 	. "github.com/gomlx/gomlx/core/graph"
 	"github.com/gomlx/gomlx/ml/model"
+	"github.com/gomlx/gomlx/support/exceptions"
 
 	"github.com/elastic-attention/workbench/pkg/elastic"
 	"github.com/elastic-attention/workbench/pkg/elastic/dropout"
@@ -13,7 +14,7 @@ import (
 
 // graph builds one step: inputs are the number of the update and the rate, float64,
 // for the method "masked" the key of its noise, and the batch; for "labels" the last input
-// is the labels. Outputs are the logits, and as one vector loss, mean entropy, rows kept, length
+// is the labels. Outputs are the logits, the weights of rows, and as one vector loss, mean entropy, rows kept, length
 // of the step and rows that count; with a look also the unadapted model's mean entropy,
 // divergence, rows with another class, what counts as damage of these, and how often the unadapted model
 // predicts each class.
@@ -84,7 +85,7 @@ func (a *Adapter) graph(store *model.Store, in []*Node, look bool) []*Node {
 	for i, n := range numbers {
 		numbers[i] = Reshape(n, -1)
 	}
-	return []*Node{rows.logits, Concatenate(numbers, 0)}
+	return []*Node{rows.logits, rows.weight, Concatenate(numbers, 0)}
 }
 
 // update returns the variables after one step of the optimizer, and sets its slots.
@@ -188,6 +189,9 @@ func (a *Adapter) consistency(r, hidden rows) objective {
 // supervised is the mean of −ln p of the true classes, labels int32 [n], over the rows that count
 // and have one.
 func (a *Adapter) supervised(r rows, labels *Node) objective {
+	if n, m := labels.Shape().Size(), r.weight.Shape().Size(); n != m {
+		exceptions.Panicf("%d labels for %d rows", n, m)
+	}
 	has := GreaterOrEqual(labels, ZerosLike(labels))
 	kept := Mul(ConvertDType(has, r.weight.DType()), r.weight)
 	truth := OneHot(Where(has, labels, ZerosLike(labels)), a.task.Classes(), r.p.DType())

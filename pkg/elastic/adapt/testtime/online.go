@@ -86,19 +86,17 @@ func (a *Adapter) Learn(ctx context.Context, ticket *Ticket, labels []int32) (Ev
 	if len(labels)*classes != len(ticket.logits) {
 		return Event{}, fmt.Errorf("test-time adaptation: %d labels for %d rows", len(labels), len(ticket.logits)/classes)
 	}
-	for i, label := range labels {
-		if label != NoLabel && (label < 0 || int(label) >= classes) {
-			return Event{}, fmt.Errorf("test-time adaptation: label %d is %d, want 0 to %d or %d for none", i, label, classes-1, NoLabel)
-		}
+	if err := checkLabels(labels, classes); err != nil {
+		return Event{}, err
 	}
 	ticket.round = 0
 	if ticket.scored {
-		a.online.score.add(ticket, labels, classes)
+		a.online.score.add(ticket.logits, ticket.weight, labels, classes)
 	}
 	if a.stopped || (ticket.batch-1)%a.config.Every != 0 {
 		return Event{Batch: ticket.batch, Reset: ticket.reset, Stopped: a.stopped}, nil
 	}
-	_, event, err := a.call(append(ticket.inputs, tensors.FromFlatDataAndDimensions(append([]int32(nil), labels...), len(labels))))
+	_, _, event, err := a.call(append(ticket.inputs, tensorOf(labels)))
 	event.Batch = ticket.batch
 	if err == nil && event.Reset != "" {
 		err = a.retreat(&event)
@@ -108,28 +106,72 @@ func (a *Adapter) Learn(ctx context.Context, ticket *Ticket, labels []int32) (Ev
 	return event, err
 }
 
-// PredictThenLearn is [Adapter.Predict] and then, with labels, one a row, [Adapter.Learn]; nil labels only predict.
-// The logits are those from before the labels were seen.
-func (a *Adapter) PredictThenLearn(ctx context.Context, labels []int32, inputs ...any) ([]float32, Event, error) {
-	logits, ticket, err := a.Predict(ctx, inputs...)
-	if err != nil || labels == nil {
-		return logits, Event{Batch: a.batches, Stopped: a.stopped}, err
+func checkLabels(labels []int32, classes int) error {
+	for i, label := range labels {
+		if label != NoLabel && (label < 0 || int(label) >= classes) {
+			return fmt.Errorf("test-time adaptation: label %d is %d, want 0 to %d or %d for none", i, label, classes-1, NoLabel)
+		}
 	}
-	event, err := a.Learn(ctx, ticket, labels)
-	return logits, event, err
+	return nil
+}
+
+func tensorOf(labels []int32) *tensors.Tensor {
+	return tensors.FromFlatDataAndDimensions(append([]int32(nil), labels...), len(labels))
+}
+
+// PredictThenLearn is [Adapter.Predict] and then, with labels, one a row, [Adapter.Learn]; nil labels only predict. The two share
+// one forward pass, so that it costs what a step without labels does. The logits are those from before the
+// labels were seen.
+func (a *Adapter) PredictThenLearn(ctx context.Context, labels []int32, inputs ...any) ([]float32, Event, error) {
+	if labels == nil || a.stopped || a.batches%a.config.Every != 0 || a.config.Method != "labels" {
+		logits, ticket, err := a.Predict(ctx, inputs...)
+		if err != nil || labels == nil {
+			return logits, Event{Batch: a.batches, Stopped: a.stopped}, err
+		}
+		event, err := a.Learn(ctx, ticket, labels)
+		return logits, event, err
+	}
+	if err := errors.Join(a.interrupted(ctx), checkLabels(labels, a.task.Classes())); err != nil {
+		return nil, Event{}, err
+	}
+	a.batches++
+	kept, digest, err := keep(inputs)
+	if err != nil {
+		return nil, Event{}, fmt.Errorf("test-time adaptation, batch %d: %w", a.batches, err)
+	}
+	scored := !a.online.seen[digest]
+	a.online.seen[digest] = true
+	logits, weight, event, err := a.call(append(kept, tensorOf(labels)))
+	if err != nil {
+		return nil, Event{}, err
+	}
+	if event.Reset != "" {
+		if err := a.retreat(&event); err != nil {
+			return nil, Event{}, err
+		}
+		if !finite(logits, weight) { // which is seen without labels: once more
+			if logits, weight, err = a.forward(kept); err != nil {
+				return nil, Event{}, err
+			}
+		}
+	}
+	if scored {
+		a.online.score.add(logits, weight, labels, a.task.Classes())
+	}
+	return logits, event, nil
 }
 
 // Score returns that of all first predictions since the last reset whose labels are known.
 func (a *Adapter) Score() Score { return a.online.score }
 
 // add counts the rows that weigh and have a label.
-func (s *Score) add(t *Ticket, labels []int32, classes int) {
+func (s *Score) add(logits, weight []float32, labels []int32, classes int) {
 	total := s.LogLoss * float64(s.Rows)
 	for i, label := range labels {
-		if label == NoLabel || t.weight[i] == 0 {
+		if label == NoLabel || weight[i] == 0 {
 			continue
 		}
-		row := t.logits[i*classes : (i+1)*classes]
+		row := logits[i*classes : (i+1)*classes]
 		best := 0
 		for c, x := range row {
 			if x > row[best] {
