@@ -91,7 +91,7 @@ func (evalCmd) Help() string {
   elastic eval runs/first --file mine.iob2 --json
   elastic eval runs/first --file shifted.iob2 --adapt tent
   elastic eval runs/first --adapt '{"method": "sar", "rate": 0.01, "variables": ["*/norm/*"]}'
-  elastic eval runs/first --adapt '{"method": "labels", "variables": ["/head/*"], "rate": 1}'
+  elastic eval runs/first --adapt '{"method": "labels", "variables": ["/head/*"], "rate": 0.1}'
   elastic eval runs/intents --file mine.csv   a model of "elastic train classify"
   elastic eval runs/plays --file mine.txt     a model of "elastic train lm"
 

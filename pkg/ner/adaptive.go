@@ -120,23 +120,13 @@ func (a *Adaptive) Evaluate(ctx context.Context, sentences []data.Sentence, opti
 	return report(sentences, tagged, options)
 }
 
-// adapt predicts a batch of parts and then adapts to it.
+// adapt predicts a batch of parts and then adapts to it, by the true tags where they are known.
 func (t *Tagger) adapt(ctx context.Context, b batch.Batch, parts []part) ([]float32, error) {
 	counts := firstPieces(b, parts)
 	inputs := b.GoMLX().Inputs
-	defer func() {
-		for _, input := range inputs {
-			input.MustFinalizeAll()
-		}
-	}()
-	args := []any{inputs[0], inputs[1], inputs[2], tensors.FromFlatDataAndDimensions(counts, len(counts))}
-	var logits []float32
-	var event testtime.Event
-	var err error
-	if t.labelled {
-		logits, event, err = t.adapter.PredictThenLearn(ctx, truths(b, parts), args...)
-	} else {
-		logits, event, err = t.adapter.Step(ctx, args...)
+	logits, event, err := t.adapter.PredictThenLearn(ctx, truths(b, parts), inputs[0], inputs[1], inputs[2], tensors.FromFlatDataAndDimensions(counts, len(counts)))
+	for _, input := range inputs {
+		input.MustFinalizeAll()
 	}
 	if err == nil {
 		t.events = append(t.events, event)

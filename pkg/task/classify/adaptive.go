@@ -117,27 +117,17 @@ func (c *Classifier) adapt(ctx context.Context, b batch.Batch, gold []int) ([]fl
 	for row := range b.Rows {
 		counts[row] = true
 	}
+	var labels []int32
+	if gold != nil {
+		labels = slices.Repeat([]int32{testtime.NoLabel}, b.Size)
+		for row, index := range b.Index {
+			labels[row] = int32(gold[index])
+		}
+	}
 	inputs := b.GoMLX().Inputs
-	defer func() {
-		for _, input := range inputs {
-			input.MustFinalizeAll()
-		}
-	}()
-	args := []any{inputs[0], inputs[1], inputs[2], tensors.FromFlatDataAndDimensions(counts, len(counts))}
-	var logits []float32
-	var event testtime.Event
-	var err error
-	if c.labelled {
-		var labels []int32
-		if gold != nil {
-			labels = slices.Repeat([]int32{testtime.NoLabel}, b.Size)
-			for row, index := range b.Index {
-				labels[row] = int32(gold[index])
-			}
-		}
-		logits, event, err = c.adapter.PredictThenLearn(ctx, labels, args...)
-	} else {
-		logits, event, err = c.adapter.Step(ctx, args...)
+	logits, event, err := c.adapter.PredictThenLearn(ctx, labels, inputs[0], inputs[1], inputs[2], tensors.FromFlatDataAndDimensions(counts, len(counts)))
+	for _, input := range inputs {
+		input.MustFinalizeAll()
 	}
 	if err == nil {
 		c.events = append(c.events, event)

@@ -15,7 +15,8 @@
 //	masked        KL(p ‖ p′) of the prediction p, held fixed, from that for a partly
 //	              hidden input, p′: self-distillation in place of reconstruction, which a
 //	              model without a language-model head cannot do   (after Xie et al. 2020)
-//	labels        −ln p of the true class, for [Adapter.Predict] and [Adapter.Learn]
+//	labels        −ln p of the true class, for [Adapter.Predict] and [Adapter.Learn], or both by
+//	              [Adapter.PredictThenLearn]
 //
 // To each, Anchor·‖w − w₀‖² is added, w₀ being where the variables began.
 //

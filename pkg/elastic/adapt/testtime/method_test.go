@@ -470,6 +470,9 @@ func TestPredictThenLearn(t *testing.T) {
 	if _, _, err := tent.PredictThenLearn(t.Context(), labels, batch(1)); err == nil || !strings.Contains(err.Error(), "method labels, not tent") {
 		t.Errorf("tent: %v", err)
 	}
+	if _, event, err := tent.PredictThenLearn(t.Context(), nil, batch(1)); err != nil || !(event.Moved > 0) {
+		t.Errorf("tent without labels makes no step: %+v, %v", event, err)
+	}
 
 	// Far too fast: what is not finite is predicted once more, and nobody sees it.
 	wild := testNet(t)

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"math"
+	"slices"
 
 	"github.com/gomlx/gomlx/core/tensors"
 )
@@ -119,29 +120,35 @@ func tensorOf(labels []int32) *tensors.Tensor {
 	return tensors.FromFlatDataAndDimensions(append([]int32(nil), labels...), len(labels))
 }
 
-// PredictThenLearn is [Adapter.Predict] and then, with labels, one a row, [Adapter.Learn]; nil labels only predict. The two share
-// one forward pass, so that it costs what a step without labels does. The logits are those from before the
-// labels were seen.
+// PredictThenLearn is [Adapter.Predict] and then, with labels, one a row, [Adapter.Learn]; the two share one forward pass, so
+// that it costs what a step without labels does. The logits are those from before the labels were seen. With nil labels it only
+// predicts, and by a method other than "labels" makes a [Adapter.Step].
 func (a *Adapter) PredictThenLearn(ctx context.Context, labels []int32, inputs ...any) ([]float32, Event, error) {
-	if labels == nil || a.stopped || a.batches%a.config.Every != 0 || a.config.Method != "labels" {
+	switch {
+	case labels == nil && a.config.Method != "labels":
+		return a.Step(ctx, inputs...)
+	case labels == nil || a.stopped || a.batches%a.config.Every != 0 || a.config.Method != "labels":
 		logits, ticket, err := a.Predict(ctx, inputs...)
-		if err != nil || labels == nil {
-			return logits, Event{Batch: a.batches, Stopped: a.stopped}, err
+		if err != nil {
+			return nil, Event{}, err
 		}
-		event, err := a.Learn(ctx, ticket, labels)
+		event := Event{Batch: ticket.batch, Reset: ticket.reset, Stopped: a.stopped}
+		if labels != nil {
+			event, err = a.Learn(ctx, ticket, labels)
+		}
 		return logits, event, err
 	}
 	if err := errors.Join(a.interrupted(ctx), checkLabels(labels, a.task.Classes())); err != nil {
 		return nil, Event{}, err
 	}
 	a.batches++
-	kept, digest, err := keep(inputs)
+	_, digest, err := keep(inputs)
 	if err != nil {
 		return nil, Event{}, fmt.Errorf("test-time adaptation, batch %d: %w", a.batches, err)
 	}
 	scored := !a.online.seen[digest]
 	a.online.seen[digest] = true
-	logits, weight, event, err := a.call(append(kept, tensorOf(labels)))
+	logits, weight, event, err := a.call(append(slices.Clone(inputs), tensorOf(labels)))
 	if err != nil {
 		return nil, Event{}, err
 	}
@@ -150,7 +157,7 @@ func (a *Adapter) PredictThenLearn(ctx context.Context, labels []int32, inputs .
 			return nil, Event{}, err
 		}
 		if !finite(logits, weight) { // which is seen without labels: once more
-			if logits, weight, err = a.forward(kept); err != nil {
+			if logits, weight, err = a.forward(inputs); err != nil {
 				return nil, Event{}, err
 			}
 		}
